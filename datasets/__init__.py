@@ -1,0 +1,1 @@
+"""Reading videos: lists, decoding, clips, synthetic data."""

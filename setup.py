@@ -1,0 +1,26 @@
+"""Install the four top-level folders as `tats.models`, `tats.masking`, `tats.engines`, `tats.datasets`."""
+
+from setuptools import setup
+
+setup(
+    name="tats-video",
+    version="0.1.0",
+    description="Masked video pre-training with a learned choice of tokens (TATS, arXiv 2505.08561)",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    # On disk the folders stay at the top level; installed they live under `tats`, so that
+    # a fork's own `models/` or `datasets.py` keeps its name.
+    package_dir={"tats": "."},
+    packages=["tats." + name for name in ("models", "masking", "engines", "datasets")],
+    package_data={"tats." + name: ["py.typed"] for name in ("models", "masking", "engines", "datasets")},
+    install_requires=[
+        "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
+        "decord; platform_system != 'Darwin'",
+    ],
+    extras_require={
+        "deepspeed": ["deepspeed>=0.15"],
+        "dev": ["pytest", "ruff", "safetensors", "transformers", "scikit-learn", "hypothesis"],
+    },
+)
