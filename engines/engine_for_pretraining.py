@@ -1,0 +1,99 @@
+"""Pre-training with masks from the loader (random, tube, frame) or from a sampler trained by REINFORCE (AdaMAE)."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..masking import masked_indices
+from .batches import ClipBatch, Normalizer
+from .learner import Learner
+from .meters import Meters
+from .reconstruction import PatchSize, Reconstruction, explained_share, tokenize
+
+EXPLAINED_EVERY = 10  # steps between two readings of the explained share, which costs a pass over the targets
+
+
+@dataclass(frozen=True)
+class PretrainSetup:
+    """What every step of a run shares.
+
+    update_freq: micro-batches an optimiser step. sampling_coef: weight of AdaMAE's sampling loss (1e-4 as published).
+    """
+
+    device: torch.device
+    normalizer: Normalizer
+    reconstruction: Reconstruction
+    patch: PatchSize
+    update_freq: int = 1
+    sampling_coef: float = 1e-4
+
+
+def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int, bool, ClipBatch]]:
+    """(step, more, batch): the optimiser step from 1, whether more micro-batches of it follow, the batch on the device.
+
+    What is left over at the end of the loader and does not fill a step is not trained on.
+    """
+    full = len(loader) // setup.update_freq * setup.update_freq
+    for index, batch in enumerate(loader):
+        if index < full:
+            step, place = divmod(index, setup.update_freq)
+            yield step + 1, place + 1 < setup.update_freq, setup.normalizer.prepare(batch, setup.device)
+
+
+def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: PretrainSetup,
+              log: Meters) -> Tensor:
+    """Optimise L_R(phi) on one micro-batch (lines 7 and 11 of Algorithm 1); the token errors (B, M), detached."""
+    target = setup.reconstruction.target(batch, mask, setup.patch)
+    with mae.accumulating(more):
+        prediction = mae(batch.videos, mask)
+        errors = setup.reconstruction.errors(prediction, target)
+        loss = errors.mean()
+        mae.backward(loss / setup.update_freq)
+    if mae.steps % EXPLAINED_EVERY == 0:
+        log(explained=explained_share(prediction.detach(), target))
+    log(loss=loss.detach())
+    if not more:
+        log(grad_norm=mae.step())
+    return errors.detach()
+
+
+def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, sampler: Learner | None, setup: PretrainSetup,
+                    log: Meters) -> None:
+    """One epoch; `epoch` counts from 0 and is only there for the common signature.
+
+    Args:
+        loader: yields (videos, mask[, keys]), see `Normalizer.prepare`.
+        sampler: None to use the loader's masks, else one that is trained by REINFORCE, or not at all.
+    """
+    del epoch
+    for _, more, batch in micro_batches(loader, setup):
+        if sampler is None:
+            train_mae(mae, batch, batch.mask, more, setup, log)
+        else:
+            train_with_sampler(mae, sampler, batch, more, setup, log)
+
+
+def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: bool, setup: PretrainSetup,
+                       log: Meters) -> None:
+    """One micro-batch of joint training as AdaMAE does it: its sampler draws, the errors are its reward."""
+    with mae.precision.autocast():
+        tokens = tokenize(mae.module, batch.videos, positions=not sampler.module.own_positions)
+    with sampler.accumulating(more):
+        log_pi, _ = sampler(tokens, log=True)
+        mask = sampler.module.draw(log_pi, batch.keys).mask
+        errors = train_mae(mae, batch, mask, more, setup, log)
+        if sampler.optimizer is None:
+            return
+        loss = reinforce_loss(log_pi, mask, errors).mean()
+        sampler.backward(setup.sampling_coef * loss / setup.update_freq)
+    log(sampling_loss=loss.detach(), reward=errors.mean())
+    if not more:
+        log(sampler_grad_norm=sampler.step())
+
+
+def reinforce_loss(log_pi: Tensor, mask: Tensor, errors: Tensor) -> Tensor:
+    """AdaMAE's sampling loss of each clip, -mean over I_m of log p(i) * error(i), (B,); its coefficient is 1e-4."""
+    hidden = masked_indices(mask, errors.shape[1])
+    return -(log_pi.gather(1, hidden) * errors).mean(dim=-1)

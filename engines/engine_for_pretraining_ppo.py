@@ -1,0 +1,135 @@
+"""Algorithm 1: joint training of the masked autoencoder f_phi and of TATS g_theta by PPO.
+
+`L6` marks line 6 of the algorithm. Freezing is by construction: phase 1 never steps theta, phase 2 never runs f_phi.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..masking import masked_indices, masked_probability
+from .batches import ClipBatch
+from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
+from .learner import Learner
+from .meters import Meters
+from .ppo import EntropyCoefficient, Episode, PPOSettings, sampling_loss
+from .reconstruction import tokenize
+
+
+@dataclass(frozen=True)
+class PPOTraining:
+    """The schedule of Algorithm 1 and the reading of its losses.
+
+    mae_only_epochs: m_o, epochs of random masking before the policy acts. update_every: k, steps between phases 2.
+    ppo_epochs: passes over the buffer in phase 2 (the paper: one).
+    ratio: "recorded" reads pi_theta at the recorded I_m, the usual PPO ratio. "resampled" is the printed form: pi_theta
+        of a fresh draw I_m' over pi_old of I_m, paired in ascending token order; mostly different tokens (a match in
+        4-10 % of the places in a prototype), so credit goes to neighbours.
+    reuse_forward: keep phase 1's forward of g_theta for phase 2 where the two are the same computation.
+    """
+
+    setup: PretrainSetup
+    ppo: PPOSettings
+    entropy: EntropyCoefficient
+    mae_only_epochs: int = 10
+    update_every: int = 1
+    ppo_epochs: int = 1
+    ratio: str = "recorded"
+    reuse_forward: bool = True
+
+    @property
+    def reuses(self) -> bool:
+        """With k = 1 and one pass theta has not moved since phase 1, whose forward can serve: r(theta) is exactly 1."""
+        once = self.update_every == 1 and self.ppo_epochs == 1 and self.setup.update_freq == 1
+        return self.reuse_forward and once and self.ratio == "recorded"
+
+
+class EpisodeBuffer:
+    """The memory buffer M_b: the episodes of at most k steps (k * update_freq micro-batches)."""
+
+    def __init__(self):
+        self._episodes: list[Episode] = []
+
+    def update(self, episode: Episode) -> None:
+        """L13."""
+        self._episodes.append(episode)
+
+    def reset(self) -> None:
+        """L22."""
+        self._episodes.clear()
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(self._episodes)
+
+
+def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, buffer: EpisodeBuffer,
+                    training: PPOTraining, log: Meters) -> None:
+    """Lines 3-25 of Algorithm 1 for one epoch; `epoch` counts from 0, so e <= m_o reads epoch < m_o here.
+
+    Args:
+        loader: yields (videos, random mask[, keys]), see `Normalizer.prepare`.
+        mae: f_phi, any model with `encoder.patch_embed` and `forward(videos, bool_masked_pos)`.
+        tats: g_theta.
+    """
+    setup = training.setup
+    for step, more, batch in micro_batches(loader, setup):                            # L3
+        if epoch < training.mae_only_epochs:                                          # L5: m_o
+            train_mae(mae, batch, batch.mask, more, setup, log)                       # L6-7: the loader's random mask
+            continue
+        buffer.update(phase_one(mae, tats, batch, more, training, log))               # L9-13
+        if not more and step % training.update_every == 0:                            # L14: k
+            phase_two(tats, buffer, training, log)                                    # L15-22
+    if len(buffer):
+        phase_two(tats, buffer, training, log)  # no episode is carried into an epoch whose MAE has moved on
+
+
+def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, training: PPOTraining,
+              log: Meters) -> Episode:
+    """L9-12: draw a mask from pi_old with theta frozen, train the MAE on it, record the episode."""
+    with mae.precision.autocast():
+        tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)   # L4: X
+    with torch.set_grad_enabled(training.reuses):
+        log_pi, value = tats(tokens, log=True)                                        # L9
+    draw = tats.module.draw(log_pi, batch.keys)                                       # L10
+    errors = train_mae(mae, batch, draw.mask, more, training.setup, log)              # L11
+    hidden = masked_indices(draw.mask, errors.shape[1])                               # I_m
+    old_log_prob = log_pi.detach().gather(1, hidden)
+    return Episode(tokens, hidden, old_log_prob, errors, value.detach(),              # L12
+                   masked_probability(old_log_prob, draw.threshold), batch.keys,
+                   (log_pi, value) if training.reuses else None)
+
+
+def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: Meters) -> None:
+    """L15-22: optimise theta on the recorded episodes, which hold all that is needed of f_phi, and empty the buffer."""
+    micro = training.setup.update_freq
+    for turn in range(training.ppo_epochs):
+        for place, episode in enumerate(buffer):                                      # L16
+            more = (place + 1) % micro != 0
+            with tats.accumulating(more):
+                log_pi, value = episode.forward or tats(episode.tokens, log=True)     # L17
+                hidden = episode.hidden
+                if training.ratio == "resampled":                                     # L18: I_m' as printed
+                    fresh = tats.module.draw(log_pi, episode.keys, stream=1 + turn)
+                    hidden = masked_indices(fresh.mask, hidden.shape[1])
+                settings = training.ppo._replace(entropy_coef=training.entropy.value.to(log_pi.device))
+                loss, terms = sampling_loss(log_pi, value, hidden, episode, settings)
+                tats.backward(loss / micro)                                           # L19
+            log(sampling_loss=loss.detach(), entropy_coef=training.entropy.value, **terms)
+            if not more:
+                log(sampler_grad_norm=tats.step())
+                training.entropy.update(terms["entropy_share"])
+    buffer.reset()                                                                    # L22
+
+
+def policy_mask(mae: Learner, tats: Learner, batch: ClipBatch) -> tuple[Tensor, Tensor]:
+    """(log pi (B, N), mask (B, N)) of the present policy, without gradient; for figures and measurements."""
+    with torch.no_grad():
+        with mae.precision.autocast():
+            tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)
+        log_pi, _ = tats(tokens, log=True)
+    return log_pi, tats.module.draw(log_pi, batch.keys).mask

@@ -1,0 +1,98 @@
+"""A network with everything that trains it."""
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .runtime import Precision, Runtime
+
+Schedule = Callable[[int], float]
+
+
+class Learner:
+    """One network, its optimiser, schedules, gradient scaler and clipping; f_phi is one and g_theta is another.
+
+    Two learners and not one, so that freezing is by construction: no step of one can move the other's weights.
+
+    Args:
+        net: the network, on its device.
+        optimizer: its param groups may carry `lr_scale` (layer decay) and are scheduled from `lr`, and
+            `weight_decay` where that is not 0. None for a network that has nothing to learn.
+        lr: learning rate at an optimiser step. weight_decay: likewise, or None to leave it.
+        clip_grad: largest gradient norm, None for no clipping.
+    """
+
+    def __init__(self, net: nn.Module, optimizer: torch.optim.Optimizer | None = None,
+                 lr: Schedule | None = None, *, weight_decay: Schedule | None = None,
+                 clip_grad: float | None = None, runtime: Runtime | None = None, precision: Precision | None = None):
+        self.module, self.optimizer, self.lr, self.weight_decay = net, optimizer, lr, weight_decay
+        self.clip_grad = clip_grad
+        self.precision = precision or Precision("cpu")
+        self.steps = 0  # optimiser steps taken
+        self.net = net
+        if optimizer is not None and runtime is not None and runtime.world_size > 1:
+            devices = [runtime.device.index] if runtime.device.type == "cuda" else None
+            self.net = DistributedDataParallel(net, device_ids=devices, broadcast_buffers=False)
+        self.scaler = torch.amp.GradScaler(self.precision.device_type,
+                                           enabled=self.precision.dtype == torch.float16)
+        self._apply_schedules()
+
+    def __call__(self, *inputs: Tensor, **options) -> Tensor:
+        """The network's forward under autocast (and DDP)."""
+        with self.precision.autocast():
+            return self.net(*inputs, **options)
+
+    def accumulating(self, more: bool) -> contextlib.AbstractContextManager:
+        """Context around forward and backward of a micro-batch; `more`: others follow before the optimiser steps."""
+        if more and isinstance(self.net, DistributedDataParallel):
+            return self.net.no_sync()
+        return contextlib.nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the loss's gradient; divide the loss by the number of micro-batches yourself."""
+        self.scaler.scale(loss).backward()
+
+    def step(self) -> Tensor | None:
+        """Clip, step, clear the gradients, advance the schedules. Returns the gradient norm where it was computed."""
+        norm = None
+        if self.clip_grad is not None:
+            self.scaler.unscale_(self.optimizer)
+            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_grad)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        self._apply_schedules()
+        return norm
+
+    def optimize(self, loss: Tensor) -> Tensor | None:
+        """backward and step in one."""
+        self.backward(loss)
+        return self.step()
+
+    def _apply_schedules(self) -> None:
+        if self.optimizer is None:
+            return
+        lr = self.lr(self.steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr * group.get("lr_scale", 1.0)
+            if self.weight_decay is not None and group["weight_decay"] > 0:
+                group["weight_decay"] = self.weight_decay(self.steps)
+
+    def state_dict(self) -> dict:
+        """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
+        if self.optimizer is None:
+            return {}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Put back what `state_dict` returned."""
+        if self.optimizer is None:
+            return
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
+        self._apply_schedules()

@@ -1,0 +1,114 @@
+"""What a run leaves behind for people: settings.json, log.txt, TensorBoard events, lines and a bar on the terminal."""
+
+import json
+import logging
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+logger = logging.getLogger(__name__)
+
+
+def set_up_logging(is_main: bool) -> None:
+    """Messages of rank 0 go to stderr; the other ranks only report warnings."""
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, stream=sys.stderr,
+                        format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.captureWarnings(True)
+    for chatty in ("matplotlib", "PIL", "torch.distributed", "libav"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def commit_of_source() -> str | None:
+    """The commit that this code was run from, None outside a checkout."""
+    try:
+        done = subprocess.run(["git", "describe", "--always", "--dirty", "--abbrev=12"], capture_output=True, text=True,
+                              cwd=Path(__file__).parent, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def write_settings(output_dir: Path, settings: dict) -> None:
+    """settings.json: every resolved flag, the versions and the commit, so that a run can be repeated."""
+    import timm
+
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    record = {"settings": settings, "versions": versions, "commit": commit_of_source(), "argv": sys.argv}
+    output_dir.mkdir(parents=True, exist_ok=True)
+    (output_dir / "settings.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+
+
+class RunLog:
+    """One JSON line an epoch in log.txt, and scalars for TensorBoard; does nothing without a folder."""
+
+    def __init__(self, output_dir: str | Path | None, log_dir: str | Path | None = None):
+        self._file = Path(output_dir) / "log.txt" if output_dir else None
+        self._writer = None
+        if log_dir or output_dir:
+            from tensorboardX import SummaryWriter
+
+            self._writer = SummaryWriter(str(log_dir or output_dir))
+
+    def epoch(self, record: dict) -> None:
+        """Append `record` (it holds "epoch"); its numbers become scalars too."""
+        if self._file is not None:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            with open(self._file, "a", encoding="utf-8") as file:
+                file.write(json.dumps(record) + "\n")
+        if self._writer is not None:
+            for name, value in record.items():
+                if isinstance(value, int | float) and name != "epoch":
+                    self._writer.add_scalar(name, value, record["epoch"])
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close the event file."""
+        if self._writer is not None:
+            self._writer.close()
+
+
+class Progress:
+    """A loader that reports: a bar on rank 0 of a terminal, else a plain line every `every` batches.
+
+    `data_share` is the share of the time so far that was spent waiting for data.
+    """
+
+    def __init__(self, loader: Iterable, title: str, means, every: int = 20, visible: bool = True):
+        self.loader, self.title, self.means, self.every, self.visible = loader, title, means, every, visible
+        self.data_time = self.total_time = 0.0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    @property
+    def data_share(self) -> float:
+        """Time spent waiting for the loader over all time."""
+        return self.data_time / max(self.total_time, 1e-9)
+
+    def __iter__(self) -> Iterator:
+        bar = tqdm(total=len(self), desc=self.title, leave=False, disable=not (self.visible and sys.stderr.isatty()))
+        start = before = time.perf_counter()
+        for index, batch in enumerate(self.loader, start=1):
+            self.data_time += time.perf_counter() - before
+            yield batch
+            before = time.perf_counter()
+            self.total_time = before - start
+            bar.update()
+            if self.visible and index % self.every == 0:
+                self._report(bar, index)
+        bar.close()
+
+    def _report(self, bar: tqdm, index: int) -> None:
+        loss = self.means().get("loss", float("nan"))
+        per_batch = self.total_time / index
+        text = f"loss {loss:.4f}, {per_batch:.3f} s a step, {self.data_share:.0%} of it waiting for data"
+        if bar.disable:
+            logger.info("%s [%d/%d] %s", self.title, index, len(self), text)
+        else:
+            bar.set_postfix_str(text)

@@ -1,0 +1,43 @@
+"""Parameter groups and optimisers."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from timm.optim import create_optimizer_v2
+from torch import nn
+
+
+def parameter_groups(net: nn.Module, weight_decay: float, skip: Iterable[str] = (),
+                     lr_scale: Callable[[str], float] | None = None) -> list[dict]:
+    """VideoMAE's groups: no weight decay on biases, vectors and the names in `skip`; one group per learning-rate scale.
+
+    Args:
+        lr_scale: parameter name -> factor of the learning rate (layer decay), stored in the group as `lr_scale`.
+    """
+    groups: dict[tuple[float, float], dict] = {}
+    for name, parameter in net.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim <= 1 or name.endswith(".bias") or name in skip
+        decay, scale = 0.0 if plain else weight_decay, lr_scale(name) if lr_scale else 1.0
+        group = groups.setdefault((decay, scale), {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale})
+        group["params"].append(parameter)
+        group["names"].append(name)
+    return list(groups.values())
+
+
+def make_optimizer(groups: Sequence[dict], name: str = "adamw", *, eps: float = 1e-8,
+                   betas: Sequence[float] | None = None, momentum: float = 0.9) -> torch.optim.Optimizer:
+    """Any of timm's optimisers by name, learning rate to be set by a schedule.
+
+    Raises:
+        ValueError: timm knows no such optimiser.
+    """
+    groups = [{key: value for key, value in group.items() if key != "names"} for group in groups]
+    options = {"eps": eps}
+    if betas is not None:
+        options["betas"] = tuple(betas)
+    try:
+        return create_optimizer_v2(groups, opt=name, lr=0.0, weight_decay=0.0, momentum=momentum, **options)
+    except (AssertionError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"--opt {name} cannot be built: {error}") from error

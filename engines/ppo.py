@@ -1,0 +1,155 @@
+"""Equations 7 and 8 of the paper as pure functions, with the readings that its text leaves open.
+
+B: clips, N: tokens, M: masked tokens of a clip. Everything here is float32 and runs outside autocast.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class PPOSettings(NamedTuple):
+    """What Eqs. 7-8 leave open or as coefficients; the flags of the same names say more.
+
+    clip_epsilon: eps. policy_coef, value_coef, entropy_coef: c1, c2, c3.
+    reward: "token", each masked token's own error, or "clip", their mean (Eq. 6 as printed).
+    weighting: "policy" or "uniform", the distribution over tokens of the expectation in Eq. 8.
+    adv_norm: "clip", "batch" or "none".
+    """
+
+    clip_epsilon: float = 0.2
+    policy_coef: float = 1e-4
+    value_coef: float = 1e-4
+    entropy_coef: float = 6e-5
+    reward: str = "token"
+    weighting: str = "policy"
+    adv_norm: str = "clip"
+
+
+class Episode(NamedTuple):
+    """What phase 1 leaves behind for phase 2 (line 12); but for `forward`, nothing of it is attached to a graph.
+
+    tokens: X (B, N, D) in the autocast dtype. hidden: I_m, int64 (B, M), ascending.
+    old_log_prob: log pi_old(I_m|X), (B, M). error: L_R of each masked token, (B, M). old_value: psi_old(X_mu), (B,).
+    masked_probability: P(token is masked), (B, M), of the draw. keys: int64 (B,) or None, names the clips' draws.
+    forward: log pi (B, N) and psi (B,) of phase 1 with their graph, where phase 2 may use them instead of its own.
+    """
+
+    tokens: Tensor
+    hidden: Tensor
+    old_log_prob: Tensor
+    error: Tensor
+    old_value: Tensor
+    masked_probability: Tensor
+    keys: Tensor | None = None
+    forward: tuple[Tensor, Tensor] | None = None
+
+
+def token_weights(episode: Episode, weighting: str) -> Tensor:
+    """Weights of the masked tokens' terms in Eq. 8, (B, M), mean 1 in every clip.
+
+    Eq. 8 names no distribution over tokens for its expectation. "uniform" is the plain mean over the masked tokens.
+    "policy" is a reading, not a new loss: the expectation under pi_old, estimated from the masked tokens by
+    pi_old(i) / P(masked_i); its gradient is that of sum_i pi_i E_i and its fixed point pi_i ~ exp(c1 E_i / c3) for
+    every c3. With the plain mean the push on a logit does not shrink with its probability while the entropy's pull
+    does: masks stay nearly uniform, or collapse. Normalised inside a clip, so that no clip's weight depends on which
+    others share its batch.
+    """
+    if weighting == "uniform":
+        return torch.ones_like(episode.error)
+    weights = episode.old_log_prob.exp() / episode.masked_probability
+    return weights / weights.mean(dim=-1, keepdim=True)
+
+
+def advantages(episode: Episode, weights: Tensor, settings: PPOSettings) -> Tensor:
+    """A(X, I_m), (B, M).
+
+    "none" is the paper's L_R - psi_old(X_mu). "clip" (default) standardises the errors inside each clip and then takes
+    out their weighted mean, which is free of the MAE's changing error scale; any per-clip baseline, the value network's
+    too, cancels in it. "batch" standardises L_R - psi_old over the batch.
+    """
+    reward = episode.error if settings.reward == "token" else episode.error.mean(dim=-1, keepdim=True)
+    if settings.adv_norm == "clip":
+        # Statistics of all tokens, estimated from the masked ones: each counts 1 / P(masked).
+        counts = 1 / episode.masked_probability if settings.weighting == "policy" else torch.ones_like(reward)
+        shares = counts / counts.sum(dim=-1, keepdim=True)
+        mean = (shares * reward).sum(dim=-1, keepdim=True)
+        std = (shares * (reward - mean) ** 2).sum(dim=-1, keepdim=True).sqrt()
+        standard = (reward - mean) / (std + 1e-6)
+        return standard - (weights * standard).mean(dim=-1, keepdim=True)
+    advantage = (reward - episode.old_value[:, None]).expand_as(episode.error)
+    if settings.adv_norm == "batch":
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+    return advantage
+
+
+def clipped_objective(ratio: Tensor, advantage: Tensor, weights: Tensor, clip_epsilon: float) -> Tensor:
+    """J_CLIP, Eq. 8: E[min(r A, clip(r, 1 - eps, 1 + eps) A)], per token and averaged.
+
+    Never a product over the masked tokens: the joint ratio of a thousand tokens is 0 or infinite.
+    """
+    clipped = ratio.clamp(1 - clip_epsilon, 1 + clip_epsilon)
+    return (weights * torch.minimum(ratio * advantage, clipped * advantage)).mean()
+
+
+def entropy(log_pi: Tensor) -> Tensor:
+    """H(pi) of each clip in nats, (B,)."""
+    return -(log_pi.exp() * log_pi).sum(dim=-1)
+
+
+def sampling_loss(log_pi: Tensor, value: Tensor, hidden: Tensor, episode: Episode,
+                  settings: PPOSettings) -> tuple[Tensor, dict[str, Tensor]]:
+    """L_S(theta) = -J_PPO(theta), Eq. 7, and detached terms for the log.
+
+    Args:
+        log_pi, value: of the current theta, (B, N) and (B,). hidden: the masked tokens at which pi_theta is read,
+            (B, M): the recorded I_m, or those of a fresh draw (I_m' as printed, paired in ascending token order).
+
+    The loss is divided by c1: AdamW takes no notice of a common factor until it nears its eps, and at the paper's
+    1e-4 the gradients do.
+    """
+    log_ratio = log_pi.gather(1, hidden) - episode.old_log_prob
+    ratio = log_ratio.exp()                                                           # r(theta)
+    weights = token_weights(episode, settings.weighting)
+    advantage = advantages(episode, weights, settings)
+    policy_term = clipped_objective(ratio, advantage, weights, settings.clip_epsilon)
+    clip_reward = episode.error.mean(dim=-1)
+    value_term = ((value - clip_reward) ** 2).mean()
+    entropy_term = entropy(log_pi).mean()
+    scale = 1 / settings.policy_coef if settings.policy_coef else 1.0
+    loss = -scale * (settings.policy_coef * policy_term - settings.value_coef * value_term
+                     + settings.entropy_coef * entropy_term)
+    return loss, _diagnostics(log_ratio.detach(), advantage, settings.clip_epsilon) | {
+        "policy_objective": policy_term.detach(), "value_loss": value_term.detach(),
+        "entropy_share": entropy_term.detach() / torch.tensor(log_pi.shape[1]).log(),
+        "reward": clip_reward.mean(), "reward_std": episode.error.std(dim=-1).mean(),
+    }
+
+
+def _diagnostics(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> dict[str, Tensor]:
+    """The numbers that tell whether PPO acts: ratio, share of clipped terms, the k3 estimate of KL(pi_old || pi)."""
+    ratio = log_ratio.exp()
+    return {
+        "ratio": ratio.mean(), "ratio_max": ratio.max(),
+        "clip_fraction": ((ratio - 1).abs() > clip_epsilon).float().mean(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage_std": advantage.std(),
+    }
+
+
+class EntropyCoefficient:
+    """c3: fixed, or adapted so that the entropy's share of log N stays near `target` (a dual step in log c3).
+
+    Args:
+        value: c3 to start from. target: share of log N, None keeps `value`. rate: of the dual step.
+        floor: c3 never falls below this.
+    """
+
+    def __init__(self, value: float, target: float | None = None, rate: float = 0.2, floor: float = 1e-5):
+        self.value, self.target, self.rate, self.floor = torch.tensor(value), target, rate, floor
+
+    def update(self, entropy_share: Tensor) -> None:
+        """One dual step, on the device: c3 grows while the policy is sharper than the target."""
+        if self.target is not None:
+            grown = self.value.to(entropy_share.device) * (self.rate * (self.target - entropy_share)).exp()
+            self.value = grown.clamp(min=self.floor)

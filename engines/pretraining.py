@@ -1,0 +1,147 @@
+"""Building a pre-training run from its settings: model, masking, sampler, learners; and building one again."""
+
+import argparse
+import logging
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..masking import Masking, TokenGrid, find_masking
+from ..models import create_model
+from .flags import from_args
+from .learner import Learner
+from .optim import make_optimizer, parameter_groups
+from .pretraining_config import (
+    DataConfig,
+    LossConfig,
+    MaskConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    SamplerConfig,
+    resolve_recipe,
+)
+from .runtime import Precision, Runtime
+from .schedule import CosineSchedule
+
+logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of a pre-training run, by topic."""
+
+    model: ModelConfig
+    mask: MaskConfig
+    data: DataConfig
+    loss: LossConfig
+    optim: OptimConfig
+    sampler: SamplerConfig
+    run: RunConfig
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> "Settings":
+        """Read and check the parsed flags.
+
+        Raises:
+            ValueError: a value that cannot be run with.
+        """
+        settings = cls(from_args(ModelConfig, args), from_args(MaskConfig, args), from_args(DataConfig, args),
+                       from_args(LossConfig, args), from_args(OptimConfig, args),
+                       resolve_recipe(from_args(SamplerConfig, args)), from_args(RunConfig, args))
+        for name in ("batch_size", "update_freq", "epochs"):
+            if getattr(settings.optim, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(settings.optim, name)}")
+        return settings
+
+
+def model_config(config: ModelConfig) -> dict:
+    """What `create_model` needs to build this model again; stored in the checkpoint."""
+    kwargs = {"num_frames": config.num_frames, "tubelet_size": config.tubelet_size, "pos_embed": config.pos_embed,
+              "drop_path_rate": config.drop_path, "use_checkpoint": config.use_checkpoint}
+    if config.input_size is not None:
+        kwargs["img_size"] = config.input_size
+    if config.decoder_depth is not None:
+        kwargs["decoder_depth"] = config.decoder_depth
+    return {"name": config.model, "kwargs": kwargs}
+
+
+def grid_of(mae: nn.Module) -> TokenGrid:
+    """The token grid of a pre-training model."""
+    return TokenGrid(*mae.encoder.grid)
+
+
+def build_masking(config: MaskConfig, grid: TokenGrid):
+    """The registry's row and its loader half, both checked against the grid.
+
+    Raises:
+        ValueError: unknown mask_type, ratio outside (0, 1), or a budget that the strategy cannot meet.
+    """
+    row = find_masking(config.mask_type)
+    return row, row.per_clip(grid, config.mask_ratio, config.num_visible)
+
+
+def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:
+    """Keyword arguments of the row's sampler; TATS takes them all, others those of the ratio alone."""
+    common = {"mask_ratio": mask.mask_ratio, "visible": mask.num_visible}
+    if find_masking(mask.mask_type).learner != "ppo":
+        return common
+    return common | {
+        "depth": config.tats_depth, "attention": config.tats_attention, "num_heads": config.tats_heads,
+        "approx": config.tats_approx, "num_landmarks": config.num_landmarks, "head_init": config.policy_head_init,
+        "softmax_temp": config.softmax_temp,
+    }
+
+
+def build_sampler(row: Masking, mae: nn.Module, options: dict) -> nn.Module | None:
+    """The row's sampler for this model's tokens, or None where the loader's mask is all there is."""
+    if row.sampler is None:
+        return None
+    return row.sampler(grid_of(mae), mae.encoder.patch_embed.proj.out_channels, **options)
+
+
+def rebuild(checkpoint: dict) -> tuple[nn.Module, nn.Module | None, str]:
+    """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
+
+    Raises:
+        ValueError: it was not written by run_mae_pretraining.
+    """
+    if not {"model", "config", "mask_type"} <= set(checkpoint):
+        raise ValueError("not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or 'mask_type'")
+    mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
+    mae.load_state_dict(checkpoint["model"])
+    sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
+    if sampler is not None:
+        sampler.load_state_dict(checkpoint["sampler"])
+        sampler.eval()
+    return mae.eval(), sampler, checkpoint["mask_type"]
+
+
+def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings, steps_per_epoch: int,
+                   runtime: Runtime, precision: Precision) -> tuple[Learner, Learner | None]:
+    """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
+    optim = settings.optim
+    scale = optim.batch_size * optim.update_freq * runtime.world_size / 256
+    total = optim.epochs * steps_per_epoch
+    warmup = optim.warmup_steps if optim.warmup_steps >= 0 else optim.warmup_epochs * steps_per_epoch
+    lr = CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total))
+    decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
+    decay = CosineSchedule(optim.weight_decay, decay_end, total)
+    logger.info("%d clips a step on %d process(es): learning rate %.3g x %g / 256 = %.3g at the peak",
+                round(scale * 256), runtime.world_size, optim.lr, scale * 256, optim.lr * scale)
+
+    def learner(net: nn.Module, rate, skip: tuple[str, ...]) -> Learner:
+        optimizer = make_optimizer(parameter_groups(net, optim.weight_decay, skip), optim.opt, eps=optim.opt_eps,
+                                   betas=optim.opt_betas or (0.9, 0.95), momentum=optim.momentum)
+        return Learner(net, optimizer, rate, weight_decay=decay, clip_grad=optim.clip_grad, runtime=runtime,
+                       precision=precision)
+
+    phi = learner(mae, lr, ("mask_token", "encoder.pos_embed"))
+    how = find_masking(settings.mask.mask_type).learner
+    if sampler is None:
+        return phi, None
+    if how is None:
+        return phi, Learner(sampler, precision=precision)
+    if how == "ppo":
+        rate = settings.sampler.sampler_lr
+        return phi, learner(sampler, lambda step: rate, ())
+    return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings

@@ -1,0 +1,143 @@
+"""Device, process group, precision and seeds: the only file whose functions change the machine's state."""
+
+import contextlib
+import logging
+import os
+import random
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where this process runs. rank 0 of world_size 1 when no launcher started it."""
+
+    device: torch.device
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_main(self) -> bool:
+        """True on the one process that prints and writes files."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for the other processes, if there are any."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Mean of `values` over the processes."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values)
+            values /= self.world_size
+        return values
+
+    def gather_objects(self, value: object) -> list[object]:
+        """The value of every process, in order of rank."""
+        if self.world_size == 1:
+            return [value]
+        gathered: list[object] = [None] * self.world_size
+        dist.all_gather_object(gathered, value)
+        return gathered
+
+
+def start(device: str = "auto", dist_url: str = "env://") -> Runtime:
+    """Read the launcher's environment, choose the device and join the process group.
+
+    torchrun's RANK comes before SLURM's: inside an allocation both are set, and SLURM_PROCID is 0 in every process
+    that torchrun starts there.
+
+    Raises:
+        ValueError: CUDA was asked for and is not there.
+    """
+    environment = os.environ
+    if "RANK" in environment:
+        rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        local_rank = int(environment.get("LOCAL_RANK", 0))
+    elif int(environment.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in environment:
+        rank, world_size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
+        local_rank = int(environment.get("SLURM_LOCALID", 0))
+        environment.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
+    else:
+        rank, world_size, local_rank = 0, 1, 0
+    chosen = _choose_device(device, local_rank)
+    if world_size > 1 and not dist.is_initialized():
+        backend = "nccl" if chosen.type == "cuda" else "gloo"
+        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+    return Runtime(chosen, rank, world_size, local_rank)
+
+
+def _choose_device(device: str, local_rank: int) -> torch.device:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        if not torch.cuda.is_available():
+            raise ValueError("--device cuda: no CUDA device is visible; use --device cpu or auto")
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device(device)
+
+
+def stop(runtime: Runtime) -> None:
+    """Leave the process group."""
+    if runtime.world_size > 1 and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def seed_everything(seed: int) -> None:
+    """Seed torch, numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
+
+
+def rng_state() -> dict:
+    """The generators' states of this process, as tensors and plain numbers (readable with weights_only=True)."""
+    _, keys, position, has_gauss, cached = np.random.get_state()
+    version, internal, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": [torch.from_numpy(keys.astype(np.int64)), int(position), int(has_gauss), float(cached)],
+        "python": [version, list(internal), gauss],
+    }
+
+
+def set_rng_state(state: dict) -> None:
+    """Put back what `rng_state` returned."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
+    keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The compute dtype of the networks; losses, targets and probabilities stay float32."""
+
+    device_type: str
+    dtype: torch.dtype = torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """Context for a network's forward."""
+        return torch.autocast(self.device_type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def choose_precision(amp: str, device: torch.device) -> Precision:
+    """`auto` is bf16 on GPUs that have it, fp16 on other GPUs, fp32 on the CPU."""
+    if amp == "auto":
+        amp = "fp32"
+        if device.type == "cuda":
+            amp = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+    return Precision(device.type, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[amp])

@@ -1,0 +1,14 @@
+"""Which tokens are seen: one file per idea, and the table of them (`MASKINGS`)."""
+
+from .adamae import AdaMAESampler
+from .fixed import FrameMasking, RandomMasking, TubeMasking
+from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability
+from .grid import TokenGrid, num_visible
+from .registry import ALIASES, MASKINGS, Masking, find_masking, num_visible_of, register_masking
+from .tats import TATS
+
+__all__ = [
+    "ALIASES", "AdaMAESampler", "Draw", "FrameMasking", "MASKINGS", "Masking", "RandomMasking", "TATS", "TokenGrid",
+    "TubeMasking", "find_masking", "gumbel_top_k", "masked_indices", "masked_probability", "num_visible",
+    "num_visible_of", "register_masking",
+]

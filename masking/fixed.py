@@ -1,0 +1,59 @@
+"""Masks that do not look at the clip. Each is built once and called once a clip, in the loader's worker.
+
+All return a bool tensor (N,), True = masked, token order (t h w), and draw from torch's global generator.
+`visible` overrides the count that the strategy would make of `mask_ratio`.
+"""
+
+import torch
+from torch import Tensor
+
+from .grid import TokenGrid, checked_visible, exact_ratio, floor_share, num_visible
+
+
+def _hide_all_but(visible: Tensor, num_tokens: int) -> Tensor:
+    """bool (num_tokens,), False at the indices `visible`."""
+    mask = torch.ones(num_tokens, dtype=torch.bool)
+    mask[visible] = False
+    return mask
+
+
+class RandomMasking:
+    """N_v tokens anywhere in space and time (MAE-ST; lines 5-6 of Algorithm 1)."""
+
+    def __init__(self, grid: TokenGrid, mask_ratio: float, visible: int | None = None):
+        self.grid = TokenGrid(*grid)
+        self.num_visible = checked_visible(self.grid, visible or num_visible(self.grid, mask_ratio))
+
+    def __call__(self) -> Tensor:
+        order = torch.randperm(self.grid.num_tokens)
+        return _hide_all_but(order[: self.num_visible], self.grid.num_tokens)
+
+
+class TubeMasking:
+    """The same H'W' - int(rho H'W') patches in every time slice (VideoMAE: 10 of 196, so 80 of 1568 at rho = .95)."""
+
+    def __init__(self, grid: TokenGrid, mask_ratio: float, visible: int | None = None):
+        self.grid = TokenGrid(*grid)
+        area = self.grid.tokens_per_frame
+        default = max(1, area - floor_share(area, exact_ratio(mask_ratio))) * self.grid.frames
+        self.num_visible = checked_visible(self.grid, visible or default, unit=self.grid.frames)
+
+    def __call__(self) -> Tensor:
+        order = torch.randperm(self.grid.tokens_per_frame)
+        tube = _hide_all_but(order[: self.num_visible // self.grid.frames], self.grid.tokens_per_frame)
+        return tube.repeat(self.grid.frames)
+
+
+class FrameMasking:
+    """max(1, floor(T'(1 - rho))) whole time slices are seen, so its count is its own (196 of 1568 at rho = .95)."""
+
+    def __init__(self, grid: TokenGrid, mask_ratio: float, visible: int | None = None):
+        self.grid = TokenGrid(*grid)
+        area = self.grid.tokens_per_frame
+        default = num_visible(TokenGrid(self.grid.frames, 1, 1), mask_ratio) * area
+        self.num_visible = checked_visible(self.grid, visible or default, unit=area)
+
+    def __call__(self) -> Tensor:
+        order = torch.randperm(self.grid.frames)
+        slices = _hide_all_but(order[: self.num_visible // self.grid.tokens_per_frame], self.grid.frames)
+        return slices.repeat_interleave(self.grid.tokens_per_frame)
