@@ -1,0 +1,27 @@
+"""How every program here ends: bad input is one line and exit code 2, never a traceback."""
+
+import sys
+from collections.abc import Callable
+
+
+def run_program(main: Callable[[], object]) -> None:
+    """Call `main`; end the process with 2 and one line on stderr for bad input, with 130 after Ctrl-C.
+
+    Bad input is what the programs raise as ValueError, and what the operating system says about a path. Everything else
+    is a defect and keeps its traceback.
+    """
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        if error.filename is None and not isinstance(error, FileNotFoundError):
+            raise
+        _end(str(error) if error.filename is None else f"{error.strerror}: {error.filename}")
+    except ValueError as error:
+        _end(str(error))
+
+
+def _end(message: str) -> None:
+    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
+    sys.exit(2)
