@@ -1,0 +1,84 @@
+"""Pre-training clips: decode, crop, mask; everything random comes from the sample's key."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from .bad_videos import BadVideos, replacement_row
+from .decode import VideoError, open_video, resolve_backend
+from .lists import ClipList
+from .sampling import pretrain_indices
+from .seeding import mix, seeded
+from .transforms import Transform
+
+
+class ClipShape(NamedTuple):
+    """num_frames frames, every sampling_rate-th of the video."""
+
+    num_frames: int = 16
+    sampling_rate: int = 4
+
+
+class PretrainSample(NamedTuple):
+    """One clip (in a batch each field has a leading B).
+
+    Fields:
+        video: uint8 (3, T, H, W).
+        mask: bool (N,), True = hidden, order (t h w).
+        key: int64, what the clip was drawn from.
+    """
+
+    video: Tensor
+    mask: Tensor
+    key: int
+
+
+class PretrainClips(Dataset):
+    """Clips of a list. `clips[row, key]` depends on nothing but the two: no state, any worker, any order.
+
+    Args:
+        clip_list: the videos.
+        shape: frames and stride.
+        transform: uint8 (T, H, W, 3) -> uint8 (3, T, S, S), from `pretrain_transform`.
+        masking: () -> bool (N,), the per-clip half of a row of the masking registry.
+        backend: decoder, see `open_video`.
+        bad_videos: where unreadable videos are noted; such a row then gives another video, drawn from the key. None:
+            the first one raises.
+
+    Raises:
+        VideoError: from `[]`, a video that cannot be read.
+        TooManyBadVideos: from `[]`, more of them than `bad_videos` allows.
+    """
+
+    def __init__(self, clip_list: ClipList, shape: ClipShape, transform: Transform, masking,
+                 backend: str = "auto", bad_videos: BadVideos | None = None):
+        self.clip_list, self.shape, self.transform, self.masking = clip_list, shape, transform, masking
+        self.backend = resolve_backend(backend)
+        self.bad_videos = bad_videos
+
+    def __len__(self) -> int:
+        return len(self.clip_list)
+
+    def __getitem__(self, row_and_key: tuple[int, int]) -> PretrainSample:
+        row, key = row_and_key
+        # The mask has a key of its own: clips are then the same under every masking strategy.
+        with seeded(mix(key, 1)):
+            mask = self.masking()
+        tried = 0
+        while True:
+            try:
+                with seeded(key):
+                    return PretrainSample(self._read(row), mask, key)
+            except VideoError as error:
+                if self.bad_videos is None:
+                    raise
+                self.bad_videos.add(error)
+                tried += 1
+                row = replacement_row(key, tried, len(self))
+
+    def _read(self, row: int) -> Tensor:
+        with open_video(self.clip_list.paths[row], self.backend) as video:
+            frames = video.read(pretrain_indices(video.num_frames, *self.shape))
+        return self.transform(torch.from_numpy(frames))
