@@ -1,0 +1,44 @@
+"""The data sets that the programs know by name: what `--data_set` stands for."""
+
+from typing import NamedTuple
+
+
+class DataSet(NamedTuple):
+    """What a data set fixes.
+
+    Fields:
+        classes: number of labels.
+        style: how clips are sampled in fine-tuning and testing, see `sampling`.
+        stride: frames from one sampled frame to the next, pre-training and the dense style.
+        test_segments, test_crops: clips x crops of a test video.
+        flip: may a clip be mirrored (not where left and right are part of the class).
+    """
+
+    classes: int
+    style: str
+    stride: int
+    test_segments: int
+    test_crops: int
+    flip: bool
+
+
+# Strides and views of the paper (Sec. 8.1, Table 7). VideoMAE itself takes stride 4 and 5 x 3 views for UCF101.
+DATA_SETS = {
+    "Kinetics-400": DataSet(400, "dense", 4, 5, 3, True),
+    "SSV2": DataSet(174, "segments", 2, 2, 3, False),
+    "UCF101": DataSet(101, "dense", 2, 2, 3, True),
+    "HMDB51": DataSet(51, "dense", 2, 2, 3, True),
+    "moving-shapes": DataSet(8, "dense", 1, 1, 1, False),
+    "moving-shapes-appearance": DataSet(4, "dense", 1, 1, 1, False),
+}
+
+
+def data_set(name: str) -> DataSet:
+    """The row of that name.
+
+    Raises:
+        ValueError: unknown; the known ones are listed.
+    """
+    if name not in DATA_SETS:
+        raise ValueError(f"unknown data set {name!r}: use one of {', '.join(DATA_SETS)}")
+    return DATA_SETS[name]
