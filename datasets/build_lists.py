@@ -1,0 +1,181 @@
+"""Make train.csv, val.csv and test.csv of a dataset from its official split files.
+
+    python -m tats.datasets.build_lists ucf101 --root UCF101 --out lists/ucf101 --split 1
+    python -m tats.datasets.build_lists ssv2 --root SSv2 --out lists/ssv2 --fraction 0.15 --seed 0
+
+The test list equals the validation list, on which results are reported for all four datasets.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .program import run_program
+from .split_files import SPLIT_FORMATS, Entry, SplitFormat
+
+logger = logging.getLogger(__name__)
+
+VIDEO_ENDINGS = frozenset(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp".split())
+Row = tuple[str, int]  # path, label
+
+
+def stratified_subset(labels: Sequence[int] | np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Rows of a subset of `size` whose classes have the shares of the whole: ascending, (size,) int64.
+
+    Each class gets its proportional number rounded down; the rows still missing go to the largest remainders (ties: the
+    smaller label). So no class is a whole video away from proportional. The same seed gives the same rows.
+
+    Raises:
+        ValueError: size is not in [1, len(labels)].
+    """
+    labels = np.asarray(labels)
+    if not 1 <= size <= len(labels):
+        raise ValueError(f"a subset of {size} of {len(labels)} videos is not possible")
+    classes, counts = np.unique(labels, return_counts=True)
+    quotas, remainders = np.divmod(counts * size, len(labels))   # whole numbers: no rounding error decides
+    largest = np.lexsort((classes, -remainders))[:size - quotas.sum()]
+    quotas[largest] += 1
+    random = np.random.default_rng(seed)
+    chosen = [random.permutation(np.flatnonzero(labels == label))[:quota]
+              for label, quota in zip(classes, quotas, strict=True)]
+    return np.sort(np.concatenate(chosen))
+
+
+def index_videos(folder: Path) -> dict[str, str]:
+    """Every video below `folder` under "STEM" and "PARENT/STEM" -> absolute path; the first in order of names wins.
+
+    Raises:
+        FileNotFoundError: no video there.
+    """
+    index = {}
+    for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
+        folders.sort()
+        for name in sorted(files):
+            stem, ending = os.path.splitext(name)
+            if ending.lower() in VIDEO_ENDINGS:
+                for key in (stem, f"{os.path.basename(parent)}/{stem}"):
+                    index.setdefault(key, os.path.join(parent, name))
+    if not index:
+        raise FileNotFoundError(f"no videos below {folder}: set --root to the dataset's folder, or --videos")
+    return index
+
+
+def find_rows(entries: Sequence[Entry], index: dict[str, str]) -> tuple[list[Row], list[str]]:
+    """(rows of the videos that are there, names of those that are not)."""
+    rows, missing = [], []
+    for entry in entries:
+        path = next((index[name] for name in entry.names if name in index), None)
+        if path is None:
+            missing.append(entry.names[0])
+        else:
+            rows.append((path, entry.label))
+    return rows, missing
+
+
+def write_list(path: Path, rows: Sequence[Row]) -> None:
+    """Write `path label` lines; the file appears whole or not at all."""
+    write_whole(path, "".join(f"{video} {label}\n" for video, label in rows))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a passing name first, so that no reader meets half of it."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8", errors="surrogateescape")
+    os.replace(part, path)
+
+
+def _existing(root: Path, given: str | None, names: Sequence[str]) -> Path:
+    """The folder named on the command line, else the first of `names` below the root, else the root."""
+    folders = [Path(given)] if given else [root / name for name in names if (root / name).is_dir()] + [root]
+    if not folders[0].is_dir():
+        raise FileNotFoundError(f"no such folder: {folders[0]}")
+    return folders[0]
+
+
+def _present(name: str, entries: Sequence[Entry], index: dict[str, str], may_miss: bool) -> list[Row]:
+    rows, missing = find_rows(entries, index)
+    if missing and not (may_miss and rows):
+        advice = "are --root and --videos right?" if may_miss or not rows else "--allow_missing leaves them out"
+        raise ValueError(f"{len(missing)} of {len(entries)} videos of {name} are not there, the first is "
+                         f"{missing[0]}: {advice}")
+    if missing:
+        logger.warning("%s: %d of %d videos are not there and left out, the first is %s", name, len(missing),
+                       len(entries), missing[0])
+    return rows
+
+
+def _subset_size(fraction: str, train: int, val: int) -> int:
+    if fraction == "val":
+        return val
+    try:
+        share = float(fraction)
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise ValueError(f"--fraction must lie in (0, 1] or be 'val', got {fraction!r}")
+    return max(1, round(share * train))
+
+
+def _check_split(dataset: str, form: SplitFormat, split: int) -> None:
+    if not 1 <= split <= form.splits:
+        raise ValueError(f"--split {split}: {dataset} has {form.splits} split{'s' if form.splits > 1 else ''}")
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The program's command line."""
+    parser = argparse.ArgumentParser("build_lists", description=__doc__.splitlines()[0])
+    parser.add_argument("dataset", choices=sorted(SPLIT_FORMATS))
+    parser.add_argument("--root", required=True, help="the dataset's folder")
+    parser.add_argument("--out", required=True, help="where the lists go")
+    parser.add_argument("--annotations", help="folder of the split files, if not in the root's usual places")
+    parser.add_argument("--videos", help="folder of the videos, if not in the root's usual places")
+    parser.add_argument("--split", type=int, default=1, help="official split of UCF101 and HMDB51, 1 to 3")
+    parser.add_argument("--fraction", help="keep this share of the training set, evenly over classes; 'val': as many "
+                                           "videos as the validation set has (the paper says both: 15 %% and equal)")
+    parser.add_argument("--seed", type=int, default=0, help="of the subset")
+    parser.add_argument("--allow_missing", action="store_true",
+                        help="leave out videos that are not there (always done for k400)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point.
+
+    Raises:
+        FileNotFoundError, ValueError: split files or videos are missing or not as published; nothing is written then.
+    """
+    args = get_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    form = SPLIT_FORMATS[args.dataset]
+    _check_split(args.dataset, form, args.split)
+    root = _existing(Path(args.root), args.root, ())
+    splits = form.read(_existing(root, args.annotations, form.annotations), args.split)
+    if len(splits.classes) != form.num_classes:
+        logger.warning("%d classes in the split files; %s has %d", len(splits.classes), args.dataset, form.num_classes)
+    index = index_videos(_existing(root, args.videos, form.videos))
+    may_miss = form.videos_vanish or args.allow_missing
+    train = _present("train", splits.train, index, may_miss)
+    val = _present("val", splits.val, index, may_miss)
+    lists = {"train": train, "val": val, "test": val}
+    if splits.official_test:
+        lists["official_test"] = _present("official_test", splits.official_test, index, may_miss)
+    if args.fraction is not None:
+        size = _subset_size(args.fraction, len(train), len(val))
+        chosen = stratified_subset([label for _, label in train], size, args.seed)
+        lists["train"] = [train[row] for row in chosen]
+        logger.info("subset: %d of %d training videos (%.1f %%); the validation set has %d", size, len(train),
+                    100 * size / len(train), len(val))
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in lists.items():
+        write_list(out / f"{name}.csv", rows)
+        logger.info("%s: %d videos of %d classes", out / f"{name}.csv", len(rows), len({label for _, label in rows}))
+    write_whole(out / "classes.txt", "".join(f"{name}\n" for name in splits.classes))
+
+
+if __name__ == "__main__":
+    run_program(main)
