@@ -79,6 +79,20 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
         FileNotFoundError: no such list.
         ValueError: the list is empty, or has bad rows: their number, and the first five with line and reason.
     """
+    rows, bad = scan_list(path, need_label, num_classes)
+    if bad:
+        shown = "; ".join(bad[:SHOWN_BAD_ROWS])
+        raise ValueError(f"{len(bad)} of {len(rows) + len(bad)} rows of {path} cannot be used: {shown}")
+    return rows
+
+
+def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None = None) -> tuple[ClipList, list[str]]:
+    """Like `read_list`, but (the rows that can be used, a line of text about each of the others).
+
+    Raises:
+        FileNotFoundError: no such list.
+        ValueError: the list is empty.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"list of videos not found: {path}")
@@ -90,18 +104,16 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
     if not rows:
         raise ValueError(f"list of videos is empty: {path}")
 
-    paths, labels, bad = [], np.empty(len(rows), np.int64), []
-    for index, (number, text) in enumerate(rows):
+    good, bad = [], []
+    for number, text in rows:
         name, label = _split(text, separator)
         reason = _fault(name, label, need_label, num_classes)
         if reason:
             bad.append(f"line {number}: {text[:120]!a} ({reason})")
-        paths.append(name)
-        labels[index] = -1 if label is None else label
-    if bad:
-        shown = "; ".join(bad[:SHOWN_BAD_ROWS])
-        raise ValueError(f"{len(bad)} of {len(rows)} rows of {path} cannot be used: {shown}")
-    return ClipList(Paths(paths), labels, np.array([number for number, _ in rows], np.int64), str(path))
+        else:
+            good.append((name, -1 if label is None else label, number))
+    paths, labels, lines = zip(*good, strict=True) if good else ((), (), ())
+    return ClipList(Paths(paths), np.array(labels, np.int64), np.array(lines, np.int64), str(path)), bad
 
 
 def _find_separator(texts: list[str]) -> str:
