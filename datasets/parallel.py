@@ -1,0 +1,64 @@
+"""Work on many videos in processes, with a bar; a decoder that takes its process down costs one video."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TypeVar
+
+from tqdm import tqdm
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class WorkerDied(ValueError):
+    """The process that worked on an item ended without an answer."""
+
+
+def for_each(function: Callable[[Item], Result], items: Sequence[Item], workers: int,
+             title: str) -> Iterator[tuple[int, Result | WorkerDied]]:
+    """Yield (position, function(item)) as they come; WorkerDied in place of the result where a process died.
+
+    `function` must be picklable and must not raise. With 0 workers everything runs in this process.
+    """
+    with tqdm(total=len(items), desc=title, unit="video", mininterval=.5) as bar:
+        for position, result in _results(function, items, workers):
+            bar.update()
+            yield position, result
+
+
+def default_workers() -> int:
+    """As many as this process may use cores."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _results(function, items, workers):
+    if workers == 0:
+        yield from ((position, function(item)) for position, item in enumerate(items))
+        return
+    suspects = []
+    with _pool(workers) as pool:
+        tasks = {pool.submit(function, item): position for position, item in enumerate(items)}
+        for task in as_completed(tasks):
+            try:
+                result = task.result()
+            except BrokenProcessPool:   # says nothing about which item it was: those not done are tried one by one
+                suspects.append(tasks[task])
+            else:
+                yield tasks[task], result
+    pool = None
+    for position in suspects:
+        pool = pool or _pool(1)
+        try:
+            result = pool.submit(function, items[position]).result()
+        except BrokenProcessPool:
+            pool, result = None, WorkerDied("the decoder crashed")
+        yield position, result
+    if pool:
+        pool.shutdown()
+
+
+def _pool(workers: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"))   # forked decoders hang now and then
