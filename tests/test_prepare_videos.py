@@ -1,0 +1,123 @@
+"""Re-encoding: the same frames in smaller pictures, resumable, honest about what fails, and faster to read."""
+
+import json
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from tats.datasets.decode import open_video
+from tats.datasets.lists import read_list
+from tats.datasets.prepare_videos import Encoding, Job, encode, main, plan, read_time, scaled_size
+
+
+def write_video(path, frames=20, height=48, width=64, gop=250):
+    """A video whose frame i is a left-to-right ramp of brightness i * 8 .. i * 8 + 40."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ramp = np.linspace(0, 40, width).astype(np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
+        stream.options = {"g": str(gop), "sc_threshold": "0"}
+        for number in range(frames):
+            picture = np.broadcast_to((number * 8 % 200 + ramp)[None, :, None], (height, width, 3)).astype(np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+def write_list(path, *rows):
+    path.write_text("".join(f"{video} {label}\n" for video, label in rows))
+    return path
+
+
+def prepare(listed, *arguments):
+    fixed = (listed, "--root", listed.parent / "in", "--num_workers", "0", "--measure", "0")
+    return main([str(argument) for argument in (*fixed, *arguments)])
+
+
+def frames_of(path):
+    with open_video(path) as video:
+        return video.read(np.arange(video.num_frames))
+
+
+def test_frames_keep_their_numbers_and_pictures_get_small(tmp_path):
+    source = write_video(tmp_path / "in" / "a.mkv")
+    listed = write_list(tmp_path / "train.csv", (source, 3))
+    assert prepare(listed, "--out", tmp_path / "out", "--short_side", 24) == 0
+    rows = read_list(tmp_path / "out/train.csv")
+    assert rows.labels.tolist() == [3] and rows.paths[0] == str(tmp_path / "out/videos/a.mp4")
+    frames = frames_of(rows.paths[0])
+    assert frames.shape == (20, 24, 32, 3)
+    assert np.abs(frames.mean((1, 2, 3)) - frames_of(source).mean((1, 2, 3))).max() < 3   # 8 from frame to frame
+    with av.open(rows.paths[0]) as container:
+        keys = [packet.is_keyframe for packet in container.demux(video=0) if packet.size]
+        assert container.streams.video[0].average_rate == 12 and not container.streams.audio
+    assert sum(keys) >= 3   # frames 0, 8 and 16
+
+
+def test_runs_again_only_where_something_is_missing_or_new(tmp_path):
+    first, second = (write_video(tmp_path / "in" / name) for name in ("a.mp4", "b.mp4"))
+    listed = write_list(tmp_path / "l.csv", (first, 0), (second, 1))
+    prepare(listed, "--out", tmp_path / "out")
+    targets = [tmp_path / "out/videos" / name for name in ("a.mp4", "b.mp4")]
+    made = [target.stat().st_ino for target in targets]
+    prepare(listed, "--out", tmp_path / "out")
+    assert [target.stat().st_ino for target in targets] == made
+    targets[1].unlink()
+    os.utime(first, ns=(2**62, 2**62))   # a newer source
+    prepare(listed, "--out", tmp_path / "out")
+    assert targets[1].exists() and targets[0].stat().st_ino != made[0]
+
+
+def test_failures_are_left_out_and_named(tmp_path):
+    good = write_video(tmp_path / "in/good.mp4")
+    bad = tmp_path / "in/bad.mp4"
+    bad.write_bytes(good.read_bytes()[:900])
+    listed = write_list(tmp_path / "l.csv", (good, 0), (bad, 1), (tmp_path / "in/none.mp4", 1))
+    assert prepare(listed, "--out", tmp_path / "out") == 1
+    report = json.loads((tmp_path / "out/l.report.json").read_text())
+    assert report["videos"] == 1 and set(report["failed"]) == {str(bad), str(tmp_path / "in/none.mp4")}
+    assert list(read_list(tmp_path / "out/l.csv").paths) == [str(tmp_path / "out/videos/good.mp4")]
+    assert sorted(os.listdir(tmp_path / "out/videos")) == ["good.mp4"]   # no half-written file
+
+
+def test_other_encodings_need_another_folder(tmp_path):
+    listed = write_list(tmp_path / "l.csv", (write_video(tmp_path / "in/a.mp4"), 0))
+    prepare(listed, "--out", tmp_path / "out")
+    with pytest.raises(ValueError, match="choose another --out"):
+        prepare(listed, "--out", tmp_path / "out", "--gop", 4)
+
+
+def test_targets_do_not_collide(tmp_path):
+    jobs = plan(["/d/x/a.avi", "/d/x/a.mp4", "/d/y/a.avi", "/d/x/a.avi"], tmp_path, "/d")
+    assert [str(Path(job.target).relative_to(tmp_path)) for job in jobs] == [
+        "x/a.mp4", "x/a.mp4.mp4", "y/a.mp4", "x/a.mp4"]
+    assert plan(["/d/x/a.avi"], tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
+    with pytest.raises(ValueError, match="/e/a.avi does not lie below --root /d"):
+        plan(["/e/a.avi"], tmp_path, "/d")
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [
+    (240, 320, (240, 320)), (720, 1280, (256, 456)), (1280, 720, (456, 256)), (481, 641, (256, 342)), (15, 9, (16, 8))])
+def test_sizes(height, width, size):
+    assert scaled_size(height, width, 256) == size
+
+
+def test_unwritable_target_is_a_failure_not_a_crash(tmp_path):
+    source = write_video(tmp_path / "a.mp4")
+    (tmp_path / "file").touch()
+    assert "cannot be written" in encode(Job(str(source), str(tmp_path / "file/a.mp4")), Encoding())
+
+
+
+
+@pytest.mark.slow
+def test_clips_are_read_faster(tmp_path):
+    source = write_video(tmp_path / "in/a.mp4", frames=150, height=480, width=640)
+    listed = write_list(tmp_path / "l.csv", (source, 0))
+    prepare(listed, "--out", tmp_path / "out", "--short_side", 256)
+    target = str(tmp_path / "out/videos/a.mp4")
+    before, after = (min(read_time([str(path)] * 3) for _ in range(3)) for path in (source, target))
+    assert before > 1.5 * after
