@@ -2,8 +2,8 @@
 
     python -m tats.datasets.prepare_videos lists/ucf101/train.csv --root UCF101 --out UCF101_small
 
-writes OUT/videos/..., the list with the new paths as OUT/train.csv, and OUT/train.report.json. Several lists may share an
-OUT. Run again, it goes on where it stopped. Frame i of the new video is frame i of the old one; sound is dropped.
+writes OUT/videos/..., the list with the new paths as OUT/train.csv, and OUT/train.report.json. Lists may share an OUT.
+Run again, it goes on where it stopped. Frame i of the new video is frame i of the old one; sound is dropped.
 """
 
 import argparse
@@ -34,7 +34,8 @@ _DEFAULT_RATE = 25          # for folders of pictures, which have none
 _CLIP_FRAMES, _CLIP_STRIDE = 16, 4
 
 # Three of four frames are such that no other refers to them: the reader skips those that it does not want. No entropy
-# coding and no filter that cost time to undo. A clip of a 340x256 video: 16 ms of CPU, 28 ms with key frames alone, 34 ms as it came.
+# coding and no filter that cost time to undo. A clip of a 340x256 video: 16 ms of CPU, 28 ms with key frames alone,
+# 34 ms as it came.
 _FAST_TO_READ = {"bf": "3", "b-pyramid": "none", "b_strategy": "0", "sc_threshold": "0", "tune": "fastdecode"}
 
 
