@@ -70,6 +70,14 @@ def grid_of(mae: nn.Module) -> TokenGrid:
     return TokenGrid(*mae.encoder.grid)
 
 
+def clip_size(mae: nn.Module) -> int:
+    """Side in pixels of the square clips that a pre-training model takes."""
+    height, width = mae.encoder.img_size
+    if height != width:
+        raise ValueError(f"the loader makes square clips, the model takes {height} x {width}")
+    return height
+
+
 def build_masking(config: MaskConfig, grid: TokenGrid):
     """The registry's row and its loader half, both checked against the grid.
 
@@ -99,8 +107,11 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> nn.Module | No
     return row.sampler(grid_of(mae), mae.encoder.patch_embed.proj.out_channels, **options)
 
 
-def rebuild(checkpoint: dict) -> tuple[nn.Module, nn.Module | None, str]:
+def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, nn.Module | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
+
+    Args:
+        sampler_weights: False leaves the sampler as it was before the first step.
 
     Raises:
         ValueError: it was not written by run_mae_pretraining.
@@ -111,7 +122,8 @@ def rebuild(checkpoint: dict) -> tuple[nn.Module, nn.Module | None, str]:
     mae.load_state_dict(checkpoint["model"])
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
     if sampler is not None:
-        sampler.load_state_dict(checkpoint["sampler"])
+        if sampler_weights:
+            sampler.load_state_dict(checkpoint["sampler"])
         sampler.eval()
     return mae.eval(), sampler, checkpoint["mask_type"]
 

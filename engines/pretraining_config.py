@@ -44,9 +44,11 @@ class DataConfig:
     data_path: str = flag("", "list file: a video path a line, an optional label behind it")
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4")
-    pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), or none",
-                             choices=("multiscale", "rrc", "none"))
+    pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), the centre, or all",
+                             choices=("multiscale", "rrc", "center", "resize"))
     video_backend: str = flag("auto", "video decoder", choices=("auto", "decord", "pyav", "torchcodec"))
+    max_bad_fraction: float = flag(0.01, "unreadable videos are replaced and noted in bad_videos.txt; a larger share of "
+                                   "the list stops the run. 0: the first one does")
     num_workers: int = flag(10, "loader processes a rank")
     pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU")
 

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..datasets.catalog import find_dataset
-from ..datasets.clips import PretrainClips
+from ..datasets.catalog import data_set
+from ..datasets.bad_videos import BadVideos
+from ..datasets.clips import ClipShape, PretrainClips
 from ..datasets.lists import read_list
 from ..datasets.program import run_program
 from ..datasets.samplers import EpochSampler
@@ -37,6 +38,7 @@ from .pretraining import (
     build_learners,
     build_masking,
     build_sampler,
+    clip_size,
     grid_of,
     model_config,
     sampler_config,
@@ -210,11 +212,14 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module, per
     """
     data, model = settings.data, settings.model
     clips = read_list(data.data_path, need_label=False)
-    known = find_dataset(data.data_set) if data.data_set else None
-    stride = data.sampling_rate or (known.sampling_rate if known else 4)
-    size = mae.encoder.img_size
-    transform = pretrain_transform(data.pretrain_aug, size, flip=known.flip if known else True)
-    dataset = PretrainClips(clips, model.num_frames, stride, transform, per_clip, backend=data.video_backend)
+    known = data_set(data.data_set) if data.data_set else None
+    stride = data.sampling_rate or (known.stride if known else 4)
+    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
+    bad = None
+    if settings.run.output_dir:
+        Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
+        bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
+    dataset = PretrainClips(clips, ClipShape(model.num_frames, stride), transform, per_clip, data.video_backend, bad)
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,

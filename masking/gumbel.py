@@ -13,8 +13,8 @@ class Draw(NamedTuple):
     """One draw of N_v visible tokens a clip.
 
     mask: bool (B, N), True = masked (I_m).
-    threshold: float32 (B,), kappa, the (N_v+1)-th largest perturbed log-probability: token i was masked
-        because its own value did not exceed it.
+    threshold: float32 (B,), kappa, the N_v-th largest perturbed log-probability: a token was masked because its own
+        value did not exceed it.
     """
 
     mask: Tensor
@@ -56,13 +56,16 @@ def gumbel_top_k(log_probabilities: Tensor, num_visible: int, keys: Tensor | Non
     logits = log_probabilities.detach().float()
     noise = uniform_noise(tuple(logits.shape), keys, logits.device, stream)
     perturbed = logits - torch.log(-torch.log(noise))
-    top = perturbed.topk(num_visible + 1, dim=-1)
-    mask = torch.ones_like(logits, dtype=torch.bool).scatter_(1, top.indices[:, :num_visible], False)
-    return Draw(mask, top.values[:, num_visible])
+    top = perturbed.topk(num_visible, dim=-1)
+    mask = torch.ones_like(logits, dtype=torch.bool).scatter_(1, top.indices, False)
+    return Draw(mask, top.values[:, -1])
 
 
 def masked_probability(log_probabilities: Tensor, threshold: Tensor, floor: float = 0.1) -> Tensor:
-    """P(token i is masked | kappa) = exp(-exp(log pi_i - kappa)), not below `floor` (bounds the weights 1/P).
+    """P(masked token i is masked | the other tokens' noise) = exp(-exp(log pi_i - kappa)), not below `floor`.
+
+    For a masked token the N_v-th largest value overall is the N_v-th largest of the others, so sum over I_m of f_i / P
+    estimates sum_i f_i without bias. (The (N_v+1)-th value, which serves for visible tokens, overestimates it.)
 
     Args:
         log_probabilities: (B, M) of the tokens in question; threshold: (B,), from the same draw.

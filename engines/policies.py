@@ -1,0 +1,44 @@
+"""What a trained policy says about clips: probabilities and masks, for figures and measurements."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..masking import gumbel_top_k
+from .batches import ClipBatch
+from .reconstruction import Reconstruction, patch_size_of, tokenize
+
+
+class Seen(NamedTuple):
+    """A model's view of some clips: probabilities (B, N), mask bool (B, N), prediction (B, M, C), errors (B, M)."""
+
+    probabilities: Tensor
+    mask: Tensor
+    prediction: Tensor
+    errors: Tensor
+
+
+@torch.no_grad()
+def probabilities_of(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch) -> Tensor:
+    """pi of the sampler, float32 (B, N); uniform without one."""
+    if sampler is None:
+        return torch.full(batch.mask.shape, 1 / batch.mask.shape[1], device=batch.mask.device)
+    return sampler(tokenize(mae, batch.videos, positions=not sampler.own_positions))[0]
+
+
+@torch.no_grad()
+def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruction: Reconstruction,
+         visible: int | None = None) -> Seen:
+    """Draw a mask, reconstruct, measure; without a sampler the loader's mask is used.
+
+    Args:
+        visible: another number of visible tokens than the sampler was trained with.
+    """
+    probabilities = probabilities_of(mae, sampler, batch)
+    mask = batch.mask
+    if sampler is not None:
+        mask = gumbel_top_k(probabilities.log(), visible or sampler.num_visible, batch.keys).mask
+    prediction = mae(batch.videos, mask)
+    errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
+    return Seen(probabilities, mask, prediction, errors)

@@ -1,0 +1,60 @@
+"""Models by name: our own table with VideoMAE's names. Nothing is registered with timm, whose names stay its own."""
+
+from torch import nn
+
+from .mae import PretrainVisionTransformer
+from .vit import VisionTransformer
+
+# (embedding dimension, blocks, heads), and the same of the decoder.
+_SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "huge": (1280, 32, 16)}
+_DECODERS = {"small": (192, 4, 3), "base": (384, 4, 6), "large": (512, 4, 8), "huge": (640, 4, 8)}
+
+# A model for CPUs and tests: 16 x 24 x 24 pixels, 288 tokens. Its positions and its first attention weights are such
+# that it learns something within a hundred steps; the named sizes keep VideoMAE's.
+_TINY = {"img_size": 24, "patch_size": 4, "pos_embed": "sincos3d", "pos_base": 2.0, "tied_qk_init": 2.0,
+         "qkv_bias": True}
+
+
+def _pretraining(size: str) -> dict:
+    (dim, depth, heads), (decoder_dim, decoder_depth, decoder_heads) = _SIZES[size], _DECODERS[size]
+    return {"img_size": 224, "patch_size": 16, "encoder_embed_dim": dim, "encoder_depth": depth,
+            "encoder_num_heads": heads, "decoder_embed_dim": decoder_dim, "decoder_depth": decoder_depth,
+            "decoder_num_heads": decoder_heads, "qkv_bias": True}
+
+
+def _classifier(size: str) -> dict:
+    dim, depth, heads = _SIZES[size]
+    return {"img_size": 224, "patch_size": 16, "embed_dim": dim, "depth": depth, "num_heads": heads, "qkv_bias": True}
+
+
+_TABLE: dict[str, tuple[type[nn.Module], dict]] = {
+    **{f"pretrain_videomae_{size}_patch16_224": (PretrainVisionTransformer, _pretraining(size)) for size in _SIZES},
+    **{f"vit_{size}_patch16_224": (VisionTransformer, _classifier(size)) for size in _SIZES},
+    "pretrain_tats_tiny": (PretrainVisionTransformer, {
+        **_TINY, "encoder_embed_dim": 96, "encoder_depth": 2, "encoder_num_heads": 4, "decoder_embed_dim": 96,
+        "decoder_depth": 1, "decoder_num_heads": 4, "zero_head": True}),
+    "vit_tats_tiny": (VisionTransformer, {**_TINY, "embed_dim": 96, "depth": 2, "num_heads": 4}),
+}
+
+_FROM_TIMM = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # its create_model adds these
+
+
+def model_names() -> list[str]:
+    """The names that `create_model` knows."""
+    return sorted(_TABLE)
+
+
+def create_model(name: str, **kwargs) -> nn.Module:
+    """Build a model of the table; keywords override its defaults (frames, input size, depth, classes, ...).
+
+    Raises:
+        ValueError: an unknown name, or a keyword that the model does not take.
+    """
+    if name not in _TABLE:
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(model_names())}")
+    build, defaults = _TABLE[name]
+    kwargs = {key: value for key, value in kwargs.items() if key not in _FROM_TIMM}
+    try:
+        return build(**{**defaults, **kwargs})
+    except TypeError as error:
+        raise ValueError(f"model {name}: {error}") from error

@@ -1,0 +1,110 @@
+"""Trajectory attention (Motionformer, arXiv 2106.05392; Eqs. 1-2 of the TATS paper), exact and cheap.
+
+B: clips, N = F * P: tokens of F frames with P places each, D: width, h: heads, d = D / h.
+"""
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from .landmarks import landmark_attention, select_landmarks
+
+
+class TrajectoryAttention(nn.Module):
+    """Where does each token's content go in every frame (Eq. 1), and which frames matter to it (Eq. 2)?
+
+    Eq. 1 is one softmax a frame, so the frames are a batch dimension of scaled_dot_product_attention and no N x N
+    matrix is kept. Eq. 2 needs q~ . (W_k y~) and sum a (W_v y~); both projections are moved out of the sum over
+    frames, (W_k^T q~) . y~ and W_v (sum a y~), so that no (B, N, F, 2D) tensor exists. The key bias adds the same to
+    all frames and falls out of the softmax. The same numbers as the plain form, to rounding.
+
+    Args:
+        dim, num_heads, qkv_bias: as in any attention.
+        approx: "orthoformer" sends Eq. 1 through `num_landmarks` landmarks.
+        project_values: False takes y~ itself for v~ in Eq. 2, Motionformer's historical behaviour.
+
+    Raises:
+        ValueError: a width that the heads do not divide, or an unknown approx.
+    """
+
+    def __init__(self, dim: int, num_heads: int, qkv_bias: bool = False, approx: str = "none",
+                 num_landmarks: int = 128, project_values: bool = True):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"{num_heads} attention heads do not divide the width {dim}")
+        if approx not in ("none", "orthoformer"):
+            raise ValueError(f"approx must be 'none' or 'orthoformer', got {approx!r}")
+        self.num_heads, self.approx, self.num_landmarks = num_heads, approx, num_landmarks
+        self.project_values = project_values
+        self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.proj_q = nn.Linear(dim, dim, bias=qkv_bias)
+        self.proj_kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, num_frames: int) -> Tensor:
+        """(B, N, D) -> (B, N, D); tokens in the order (frame, place), no class token.
+
+        Raises:
+            ValueError: N is no multiple of num_frames.
+        """
+        queries, keys, values = self._project(tokens, num_frames)
+        if self.approx == "orthoformer":
+            weights = landmark_attention(queries[:, :, None], keys, self._landmarks(queries)[:, :, None])
+            trajectories = weights @ values                                           # (B, h, F, N, d), Eq. 1
+        else:
+            over_frames = queries[:, :, None].expand(-1, -1, num_frames, -1, -1)
+            trajectories = F.scaled_dot_product_attention(over_frames, keys, values)
+        trajectories = rearrange(trajectories, "b h f n d -> b n f (h d)")            # y~_stt'
+        return self.proj(self._pool_over_time(trajectories))
+
+    def _project(self, tokens: Tensor, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+        """q (B, h, N, d), and k, v (B, h, F, P, d)."""
+        if tokens.shape[1] % num_frames:
+            raise ValueError(f"{tokens.shape[1]} tokens cannot be {num_frames} frames")
+        queries, keys, values = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3,
+                                          h=self.num_heads)
+        split = "b h (f p) d -> b h f p d"
+        return queries, rearrange(keys, split, f=num_frames), rearrange(values, split, f=num_frames)
+
+    def _landmarks(self, queries: Tensor) -> Tensor:
+        """(B, h, L, d): the queries of the most orthogonal tokens of each head."""
+        flat = queries.flatten(0, 1)
+        indices = select_landmarks(flat, self.num_landmarks)
+        return flat.gather(1, indices[..., None].expand(-1, -1, flat.shape[-1])).view(*queries.shape[:2], -1,
+                                                                                     flat.shape[-1])
+
+    def _pool_over_time(self, trajectories: Tensor) -> Tensor:
+        """Eq. 2: y~ (B, N, F, D) -> y (B, N, D)."""
+        batch, num_tokens, num_frames, dim = trajectories.shape
+        heads, width = self.num_heads, dim // self.num_heads
+        # The reference query comes from the trajectory token in the token's own frame, y~_stt.
+        own = rearrange(trajectories, "b (t p) f c -> b p c t f", t=num_frames).diagonal(dim1=-2, dim2=-1)
+        queries = rearrange(self.proj_q(rearrange(own, "b p c t -> b (t p) c")), "b n (h d) -> b n h d", h=heads)
+        key_weight, value_weight = self.proj_kv.weight.view(2, heads, width, dim)
+        absorbed = torch.einsum("bnhd,hdc->bnhc", queries * width**-0.5, key_weight.to(queries.dtype))   # W_k^T q~
+        weights = (absorbed @ trajectories.transpose(-1, -2)).softmax(dim=-1)         # (B, N, h, F)
+        if not self.project_values:
+            per_head = rearrange(trajectories, "b n f (h d) -> b n h f d", h=heads)
+            return (weights[..., None, :] @ per_head).flatten(2)
+        pooled = weights.to(trajectories.dtype) @ trajectories                        # sum_t' a y~, (B, N, h, D)
+        mixed = torch.einsum("bnhc,hdc->bnhd", pooled, value_weight.to(pooled.dtype)).reshape(batch, num_tokens, dim)
+        return mixed if self.proj_kv.bias is None else mixed + self.proj_kv.bias[dim:]
+
+    @torch.no_grad()
+    def trajectory_maps(self, tokens: Tensor, num_frames: int, query_index: Tensor) -> Tensor:
+        """Eq. 1's weights of chosen query tokens, for figures (Fig. 3).
+
+        Args:
+            query_index: int64 (Q,), tokens whose trajectories are wanted.
+
+        Returns:
+            (B, h, Q, F, P): where in every frame each of them is, a distribution over the places of each frame.
+        """
+        queries, keys, _ = self._project(tokens, num_frames)
+        chosen = queries[:, :, query_index][:, :, None]                               # (B, h, 1, Q, d)
+        if self.approx == "orthoformer":
+            weights = landmark_attention(chosen, keys, self._landmarks(queries)[:, :, None])
+        else:
+            weights = (chosen @ keys.transpose(-1, -2) * chosen.shape[-1] ** -0.5).softmax(dim=-1)
+        return weights.transpose(2, 3)

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# From nothing to a learned mask in minutes on a CPU: install, write a set of small .mp4 files with known motion,
+# pre-train a tiny model on it with random masks and with TATS, print what the policy looks at, draw a picture.
+#   run_scripts/demo.sh [--mask_type tats|adamae|...] [--long] [--seed N] [--out DIR]
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+mask_type=tats seed=0 epochs=36 out=$root/output/demo
+while [ $# -gt 0 ]; do
+    case $1 in
+        --mask_type) mask_type=$2; shift 2 ;;
+        --seed) seed=$2; shift 2 ;;
+        --out) out=$2; shift 2 ;;
+        --long) epochs=72; shift ;;
+        *) echo "demo.sh: unknown option $1 (known: --mask_type NAME, --long, --seed N, --out DIR)" >&2; exit 2 ;;
+    esac
+done
+
+"$root/run_scripts/setup_env.sh"
+python=${VENV:-$root/.venv}/bin/python
+data=$out/data
+mkdir -p "$out"
+[ -f "$data/val.csv" ] || "$python" -m tats.datasets.moving_shapes --out "$data"
+
+pretrain() { # mask type, folder
+    "$python" -m tats.engines.run_mae_pretraining "@$root/run_scripts/settings/demo.args" --data_path "$data/train.csv" \
+        --mask_type "$1" --output_dir "$2" --seed "$seed" --epochs "$epochs"
+}
+for name in random "$mask_type"; do
+    echo "== pre-training with --mask_type $name: $out/$name-seed$seed" >&2
+    pretrain "$name" "$out/$name-seed$seed"
+done
+last=checkpoint-$((epochs - 1)).pth
+"$python" -m tats.engines.measure_masks --data "$data" --out "$out/masks-seed$seed.json" \
+    --checkpoint "$out/random-seed$seed/$last" "$out/$mask_type-seed$seed/$last"
+"$python" -m tats.engines.run_mask_visualization --checkpoint "$out/$mask_type-seed$seed/$last" \
+    --data_path "$data/val.csv" --rows 0 1 2 --out "$out/pictures-seed$seed"
+echo "pictures: $out/pictures-seed$seed" >&2
