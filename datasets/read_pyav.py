@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 
 from .decode import empty_clip
 from .video_error import VideoError
@@ -170,6 +171,7 @@ class _Taken:
         self.path, self.clip, self.error = path, None, ""
         self.slots = {number: slot for slot, number in enumerate(wanted)}
         self.left = set(wanted)
+        self.to_rgb = VideoReformatter()   # kept: a new one a frame costs more than a small frame's decoding
 
     def take(self, number: int | None, frame: av.VideoFrame) -> None:
         """Keep the frame if it is wanted."""
@@ -178,7 +180,7 @@ class _Taken:
         if frame.is_corrupt:
             self.error = "the decoder marks it as damaged"
             return
-        picture = frame.to_ndarray(format="rgb24")
+        picture = self.to_rgb.reformat(frame, format="rgb24").to_ndarray()
         if frame.rotation % 360:
             picture = np.rot90(picture, (frame.rotation // 90) % 4)
         if self.clip is None:
