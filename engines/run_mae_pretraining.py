@@ -190,6 +190,8 @@ class Pretraining:
             record = {f"train_{name}": value for name, value in means.items()}
             record |= {"train_lr": self.mae.optimizer.param_groups[0]["lr"], "epoch": self.epoch,
                        "step": self.mae.steps, "seconds": round(time.time() - start, 2)}
+            if self.where.device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
+                record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
             if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == optim.epochs:
                 self.save()
             log.epoch(record)
