@@ -56,13 +56,10 @@ class Settings:
 
 def model_config(config: ModelConfig) -> dict:
     """What `create_model` needs to build this model again; stored in the checkpoint."""
-    kwargs = {"num_frames": config.num_frames, "tubelet_size": config.tubelet_size, "pos_embed": config.pos_embed,
+    kwargs = {"num_frames": config.num_frames, "tubelet_size": config.tubelet_size,
               "drop_path_rate": config.drop_path, "use_checkpoint": config.use_checkpoint}
-    if config.input_size is not None:
-        kwargs["img_size"] = config.input_size
-    if config.decoder_depth is not None:
-        kwargs["decoder_depth"] = config.decoder_depth
-    return {"name": config.model, "kwargs": kwargs}
+    own = {"img_size": config.input_size, "decoder_depth": config.decoder_depth, "pos_embed": config.pos_embed}
+    return {"name": config.model, "kwargs": kwargs | {name: value for name, value in own.items() if value is not None}}
 
 
 def grid_of(mae: nn.Module) -> TokenGrid:

@@ -21,8 +21,8 @@ class ModelConfig:
     num_frames: int = flag(16, "frames of a clip")
     input_size: int | None = flag(None, "height and width of a clip in pixels; None: the model's own (224)")
     tubelet_size: int = flag(2, "frames of a token")
-    pos_embed: str = flag("sincos1d", "fixed positions: VideoMAE's over the flattened index, or 3-D as the paper says",
-                          choices=("sincos1d", "sincos3d"))
+    pos_embed: str | None = flag(None, "fixed positions: sincos1d, VideoMAE's over the flattened index, or sincos3d as "
+                                 "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"))
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time")
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)")
     trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code")
