@@ -73,7 +73,7 @@ tag() { echo "r0${1#0.}"; }   # 0.95 -> r095
 find_lists() {
     local name=$1 list
     shift
-    data=$DATA_ROOT/$name
+    data=${DATA_ROOT:-}/$name
     if on SMOKE; then
         data=$OUTPUT_ROOT/moving_shapes
         if ! on DRY_RUN && [ ! -f "$data/test.csv" ]; then
@@ -82,7 +82,7 @@ find_lists() {
         return
     fi
     if on DRY_RUN; then return; fi
-    [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv"
+    [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv (tats.datasets.build_lists makes it)"
     for list; do
         [ -f "$data/$list.csv" ] || die "no list $data/$list.csv: set DATA_ROOT, or make it with" \
             "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data"

@@ -1,0 +1,218 @@
+"""What the scripts do around a program: launchers, columns, missing things, tables that go on, SLURM."""
+
+import os
+
+import pytest
+from dry_runs import SCRIPTS, dry_run, run_script
+
+ROW = "pretrain_ucf101_r095.sh"
+
+# Stands in for the interpreter: notes what it is asked, makes the files a run leaves, fails for one row and method.
+FAKE_PYTHON = r"""#!/usr/bin/env bash
+[ "$1" != -c ] || exit 0
+echo "$*" >>"$CALLS"
+while [ $# -gt 0 ]; do
+    if [ "$1" = --output_dir ]; then output=$2; fi
+    shift
+done
+case ${output:-} in
+    "") exit 0 ;;
+    */adamae/pretrain_ucf101_r085) exit 1 ;;
+    *) mkdir -p "$output"; touch "$output/checkpoint-99.pth" "$output/checkpoint-399.pth" ;;
+esac
+"""
+
+
+def make_program(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Variables of a machine on which everything is in place, and nothing runs."""
+    for dataset in ("ucf101", "hmdb51", "k400", "ssv2", "ssv2full"):
+        for name in ("train", "val", "test"):
+            path = tmp_path / "data" / dataset / f"{name}.csv"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("a.mp4 0\n")
+    return {"PYTHON": make_program(tmp_path / "bin/python", FAKE_PYTHON), "CALLS": str(tmp_path / "calls"), "GPUS": "8",
+            "DATA_ROOT": str(tmp_path / "data"), "OUTPUT_ROOT": str(tmp_path / "out")}
+
+
+def calls(world):
+    """The programs that ran: (module, last folder of the output)."""
+    lines = [line.split() for line in open(world["CALLS"])] if os.path.exists(world["CALLS"]) else []
+    return [(next(word[13:] for word in line if word.startswith("tats.engines.")),
+             "/".join(line[line.index("--output_dir") + 1].split("/")[-2:]) if "--output_dir" in line else "")
+            for line in lines]
+
+
+def assert_ends_with_one_line(done, *parts):
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and done.stderr.startswith("error: ")
+    assert all(part in done.stderr for part in parts), done.stderr
+
+
+@pytest.mark.parametrize(("environment", "launcher"), [
+    ({"GPUS": "0"}, "python"),
+    ({"GPUS": "1"}, "python"),
+    ({"GPUS": "4"}, "python -m torch.distributed.run --nnodes=1 --nproc_per_node=4 --standalone"),
+    ({"NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "n0"},
+     "python -m torch.distributed.run --nnodes=2 --nproc_per_node=8 --node_rank=1 --master_addr=n0 "
+     "--master_port=29500"),
+    ({"NNODES": "2", "SRUN": "srun", "MASTER_ADDR": "n0", "MASTER_PORT": "21000", "SLURM_JOB_ID": "7"},
+     "srun python -m torch.distributed.run --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=n0:21000 "
+     "--rdzv_id=7"),
+])
+def test_launchers(environment, launcher):
+    (command,) = dry_run(ROW, **environment)
+    assert " ".join(command.launcher) == launcher
+    assert (command.args.device == "cpu") == (environment.get("GPUS") == "0")
+
+
+@pytest.mark.parametrize(("gpus", "nodes", "steps"), [
+    ("0", "1", 8), ("1", "1", 8), ("2", "1", 4), ("8", "1", 1), ("4", "2", 1), ("8", "2", 1), ("3", "1", 3)])
+def test_fewer_gpus_accumulate_to_the_same_batch(gpus, nodes, steps):
+    (command,) = dry_run(ROW, GPUS=gpus, NNODES=nodes, MASTER_ADDR="n0")
+    assert command.args.update_freq == steps
+
+
+@pytest.mark.parametrize(("environment", "arguments", "mask_type", "column"), [
+    ({}, [], "tats", "tats"),
+    ({"METHOD": "videomae"}, [], "tube", "videomae"),
+    ({"METHOD": "adamae"}, [], "adamae", "adamae"),
+    ({"METHOD": "random"}, [], "random", "random"),
+    ({}, ["--mask_type", "tube"], "tube", "videomae"),
+    ({"METHOD": "adamae"}, ["--mask_type=learnable"], "adamae", "adamae"),
+    ({"TATS_RECIPE": "ours"}, [], "tats", "tats_ours"),
+])
+def test_columns(environment, arguments, mask_type, column):
+    (command,) = dry_run(ROW, *arguments, **environment)
+    assert command.args.mask_type == mask_type
+    assert command.args.output_dir == f"/out/{column}/{ROW[:-3]}"
+    assert ("--tats_recipe" in command.words) == (mask_type == "tats")
+
+
+def test_own_arguments_come_last_and_win():
+    (command,) = dry_run(ROW, "--epochs", "1", "--output_dir", "/elsewhere", "--seed", "5")
+    assert (command.args.epochs, command.args.output_dir, command.args.seed) == (1, "/elsewhere", 5)
+
+
+def test_our_recipe_is_left_to_the_program():
+    (command,) = dry_run(ROW, TATS_RECIPE="ours")
+    assert (command.args.tats_recipe, command.args.sampler_lr, command.args.entropy_coef) == ("ours", None, None)
+
+
+def test_smoke_is_tiny_and_needs_nothing():
+    (command,) = dry_run(ROW, SMOKE="1", DATA_ROOT="")
+    assert (command.args.model, command.args.data_set) == ("pretrain_tats_tiny", "moving-shapes")
+    assert (command.args.epochs, command.args.device, command.args.update_freq) == (2, "cpu", 1)
+    assert command.launcher == ["python"]
+
+
+def test_missing_data_root(world):
+    del world["DATA_ROOT"]
+    assert_ends_with_one_line(run_script(ROW, **world), "set DATA_ROOT", "ucf101/train.csv")
+    assert calls(world) == []
+
+
+def test_missing_list(world):
+    os.unlink(f"{world['DATA_ROOT']}/ssv2full/train.csv")
+    done = run_script("pretrain_ssv2full_r095.sh", **world)
+    assert_ends_with_one_line(done, "ssv2full/train.csv", "DATA_ROOT", "build_lists ssv2 ")
+    assert calls(world) == []
+
+
+def test_missing_checkpoint(world):
+    done = run_script("transfer_k400_to_ucf101_r090.sh", METHOD="adamae", **world)
+    assert_ends_with_one_line(done, "out/adamae/pretrain_k400_r090", "METHOD=adamae", "pretrain_k400_r090.sh",
+                              "CHECKPOINT")
+    done = run_script("finetune_ucf101_r095.sh", CHECKPOINT="/no.pth", **world)
+    assert_ends_with_one_line(done, "CHECKPOINT=/no.pth")
+    assert calls(world) == []
+
+
+def test_unfinished_pretraining_is_no_checkpoint(world):
+    folder = f"{world['OUTPUT_ROOT']}/tats/pretrain_ucf101_r095"
+    os.makedirs(folder)
+    open(f"{folder}/checkpoint-49.pth", "w").close()
+    assert_ends_with_one_line(run_script("finetune_ucf101_r095.sh", **world), "no finished pre-training")
+
+
+def test_missing_package(world, tmp_path):
+    world["PYTHON"] = make_program(tmp_path / "bin/bare", "#!/bin/sh\nexit 1\n")
+    assert_ends_with_one_line(run_script(ROW, **world), "tats is not installed", "setup_env.sh", "PYTHON")
+
+
+@pytest.mark.parametrize("environment", [{"GPUS": "all"}, {"NNODES": "0"}, {"NNODES": "2"}])
+def test_bad_machine(world, environment):
+    assert_ends_with_one_line(run_script(ROW, **{**world, **environment}), *list(environment))
+
+
+def test_finetuning_takes_the_last_checkpoint_of_the_finished_run(world):
+    assert run_script(ROW, **world).returncode == 0
+    assert run_script("finetune_ucf101_r095.sh", **world).returncode == 0
+    line = open(world["CALLS"]).read().splitlines()[-1]
+    assert f"--finetune {world['OUTPUT_ROOT']}/tats/pretrain_ucf101_r095/checkpoint-399.pth" in line
+
+
+def test_a_table_goes_on_after_a_failed_row_and_passes_over_what_is_finished(world):
+    done = run_script("table1.sh", "ucf101_r085", "ucf101_r090", **world)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "error: 1 of 6 rows failed: METHOD=adamae pretrain_ucf101_r085"
+    first = calls(world)
+    pairs = [(method, row) for row in ("ucf101_r085", "ucf101_r090") for method in ("videomae", "adamae", "tats")]
+    expected = []
+    for method, row in pairs:
+        expected.append(("run_mae_pretraining", f"{method}/pretrain_{row}"))
+        if (method, row) != ("adamae", "ucf101_r085"):
+            expected.append(("run_class_finetuning", f"{method}/finetune_{row}"))
+    assert first == [*expected, ("tables", "")]
+    run_script("table1.sh", "ucf101_r085", "ucf101_r090", **world)
+    assert calls(world)[len(first):] == [("run_mae_pretraining", "adamae/pretrain_ucf101_r085"), ("tables", "")]
+    run_script("table1.sh", "ucf101_r090", "--epochs", "7", METHOD="tats", **world)   # other settings: not finished
+    assert calls(world)[len(first) + 2:] == [("run_mae_pretraining", "tats/pretrain_ucf101_r090"),
+                                             ("run_class_finetuning", "tats/finetune_ucf101_r090"), ("tables", "")]
+
+
+def test_table_3_shares_the_usual_case_with_table_1(world):
+    assert run_script("table1.sh", "ucf101_r095", METHOD="tats", **world).returncode == 0
+    before = len(calls(world))
+    assert run_script("table3.sh", "3b", **world).returncode == 0
+    assert [folder for _, folder in calls(world)[before:]] == [
+        f"tats/{kind}_3b_{depth}" for depth in (1, 2, 8) for kind in ("pretrain", "finetune")] + [""]
+
+
+@pytest.mark.parametrize(("table", "rows"), [("table1.sh", 36), ("table2.sh", 45), ("table3.sh", 13), ("table9.sh", 3)])
+def test_tables_list_their_rows(table, rows):
+    done = run_script(table, LIST_ROWS="1")
+    assert len(set(done.stdout.splitlines())) == rows
+    assert_ends_with_one_line(run_script(table, "nothing", LIST_ROWS="1"), "no row like 'nothing'")
+
+
+def test_slurm_submits_a_row_and_a_table(world, tmp_path):
+    world["PATH"] = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    make_program(tmp_path / "bin/sbatch", '#!/bin/sh\nfor word; do echo "$word"; done\n')
+    words = run_script("slurm.sh", ROW, "--seed", "2", NNODES="2", **world).stdout.splitlines()
+    assert {"--nodes=2", "--gpus-per-node=8", "--ntasks-per-node=1", "--requeue", f"--job-name={ROW[:-3]}"} < set(words)
+    assert words[-1].split() == ["exec", "bash", str(SCRIPTS / "slurm.sh"), "--inside", ROW, "--seed", "2"]
+    words = run_script("slurm.sh", "table1.sh", "ucf101", MAX_TASKS="4", **world).stdout.splitlines()
+    assert "--array=0-8%4" in words
+    done = run_script("slurm.sh", "pretrain_ucf101.sh", **world)
+    assert_ends_with_one_line(done, "no script", "pretrain_ucf101.sh")
+
+
+def test_slurm_task_runs_its_row(world, tmp_path):
+    world |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n[1-2]",
+              "SLURM_ARRAY_TASK_ID": "5", "NNODES": "2"}
+    make_program(tmp_path / "bin/scontrol", "#!/bin/sh\nprintf 'n1\\nn2\\n'\n")
+    make_program(tmp_path / "bin/srun", '#!/bin/sh\nexec "$@"\n')
+    done = run_script("slurm.sh", "--inside", "table1.sh", "ucf101", "--seed", "4", **world)
+    assert done.returncode == 0, done.stderr
+    assert calls(world) == [("run_mae_pretraining", "tats/pretrain_ucf101_r090"),
+                            ("run_class_finetuning", "tats/finetune_ucf101_r090"), ("tables", "")]
+    lines = open(world["CALLS"]).read().splitlines()
+    assert all("--rdzv_endpoint=n1:20009" in line and line.endswith("--seed 4") for line in lines[:2])

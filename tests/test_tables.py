@@ -1,0 +1,118 @@
+"""The tables hold the paper's numbers and ours beside them."""
+
+import csv
+import io
+import json
+
+import pytest
+from paper_numbers import TABLE_1, TABLE_2, TABLE_3, TABLE_3C, TABLE_9
+from tats.engines.tables import main, read_entries
+
+METHODS = ("videomae", "adamae", "tats")
+
+
+def put_result(root, run, top1, top5, evaluated=10):
+    (root / run).mkdir(parents=True, exist_ok=True)
+    (root / run / "result.json").write_text(json.dumps(
+        {"top1": top1, "top5": top5, "num_expected": 10, "num_evaluated": evaluated}))
+
+
+def put_log(root, run, *peaks):
+    (root / run).mkdir(parents=True, exist_ok=True)
+    lines = [{"epoch": epoch, "peak_memory_gb": peak} for epoch, peak in enumerate(peaks)]
+    (root / run / "log.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def table(capsys, root, *arguments):
+    capsys.readouterr()
+    status = main([str(root), *arguments])
+    return status, capsys.readouterr().out
+
+
+def test_the_papers_numbers(tmp_path):
+    found = {(entry.table, entry.run, entry.metric): entry.paper for entry in read_entries(tmp_path)}
+    expected = {}
+
+    def expect(name, run, numbers):
+        for method, pair in zip(METHODS, (numbers[:2], numbers[2:4], numbers[4:]), strict=True):
+            expected[name, f"{method}/{run}", "top1"], expected[name, f"{method}/{run}", "top5"] = pair
+
+    for (dataset, ratio), numbers in TABLE_1.items():
+        expect("1", f"finetune_{dataset}_r0{ratio[2:]}", numbers)
+    for (source, target, ratio), numbers in TABLE_2.items():
+        expect("2", f"transfer_{source}_to_{target}_r0{ratio[2:]}", numbers)
+    expect("9", "finetune_ssv2full_r095", TABLE_9)
+    usual = {"3a": "ta", "3b": "4", "3d": "mse_norm", "3e": "1"}
+    for name, cases in TABLE_3.items():
+        for case, (top1, top5, memory) in cases.items():
+            run = "ucf101_r095" if usual[name] == case else f"{name}_{case}"
+            expected[name, f"tats/finetune_{run}", "top1"] = top1
+            expected[name, f"tats/finetune_{run}", "top5"] = top5
+            if memory:
+                expected[name, f"tats/pretrain_{run}", "memory_gb"] = memory
+    for method, (memory, top1) in TABLE_3C.items():
+        expected["3c", f"{method}/finetune_ucf101_r095", "top1"] = top1
+        expected["3c", f"{method}/pretrain_ucf101_r095", "memory_gb"] = memory
+    assert found == expected
+
+
+def test_text(tmp_path, capsys):
+    put_result(tmp_path, "tats/finetune_ssv2full_r095", 66.0, 88.25)
+    put_result(tmp_path, "adamae/finetune_ssv2full_r095", 60.0, 86.0, evaluated=9)
+    assert table(capsys, tmp_path, "--tables", "9") == (0, """\
+Table 9: the whole of SSv2 (paper | ours | difference)
+               top-1                   top-5
+VideoMAE 0.95  59.38 | not run         84.17 | not run
+AdaMAE 0.95    63.06 | 60.00* | -3.06  85.89 | 86.00* | +0.11
+TATS 0.95      65.82 | 66.00 | +0.18   88.50 | 88.25 | -0.25
+
+* not every video of the test list was evaluated
+""")
+
+
+def test_markdown_and_memory(tmp_path, capsys):
+    put_log(tmp_path, "videomae/pretrain_ucf101_r095", 20.5, 21.04, 20.0)
+    put_result(tmp_path, "videomae/finetune_ucf101_r095", 65.86, 89.0)
+    out = table(capsys, tmp_path, "--tables", "3c", "--format", "markdown")[1].splitlines()
+    assert out[2:5] == ["|  | memory GB | top-1 |", "| --- | --- | --- |",
+                        r"| VideoMAE | 20.94 \| 21.04 \| +0.10 | 65.86 \| 65.86 \| +0.00 |"]
+
+
+def test_csv(tmp_path, capsys):
+    put_result(tmp_path, "adamae/transfer_k400_to_ssv2_r090", 40.0, 60.0)
+    rows = list(csv.DictReader(io.StringIO(table(capsys, tmp_path, "--tables", "2", "--format", "csv")[1])))
+    assert len(rows) == 15 * 6
+    (row,) = [row for row in rows if row["ours"] and row["metric"] == "top1"]
+    assert (row["row"], row["paper"], row["ours"], row["difference"]) == ("Kinetics-400 -> SSv2 0.90", "36.62", "40.00",
+                                                                          "+3.38")
+
+
+def test_our_recipe_fills_the_column_of_tats_alone(tmp_path):
+    put_result(tmp_path, "tats_ours/finetune_ucf101_r095", 90.0, 99.0)
+    put_result(tmp_path, "videomae/finetune_ucf101_r095", 70.0, 90.0)
+    entries = read_entries(tmp_path, ["1"], recipe="ours")
+    assert sorted(entry.ours for entry in entries if entry.ours) == [70.0, 90.0, 90.0, 99.0]
+    assert [entry.ours for entry in read_entries(tmp_path, ["1"]) if entry.ours] == [70.0, 90.0]
+
+
+def test_require_fails_until_every_row_is_there(tmp_path, capsys):
+    for method in METHODS[:2]:
+        put_result(tmp_path, f"{method}/finetune_ssv2full_r095", 1.0, 2.0)
+    assert main([str(tmp_path), "--tables", "9", "--require"]) == 1
+    assert capsys.readouterr().err == ("error: 2 of 6 numbers are missing, of the runs "
+                                       "tats/finetune_ssv2full_r095\n")
+    put_result(tmp_path, "tats/finetune_ssv2full_r095", 1.0, 2.0)
+    assert main([str(tmp_path), "--tables", "9", "--require"]) == 0
+
+
+@pytest.mark.parametrize("text", ["{", "{}", '{"top1": null}', "[]", '{"top1": 1.0, "top5": 2.0}'])
+def test_damaged_results_are_named(tmp_path, text):
+    put_result(tmp_path, "tats/finetune_ssv2full_r095", 1.0, 2.0)
+    (tmp_path / "tats/finetune_ssv2full_r095/result.json").write_text(text)
+    with pytest.raises(ValueError, match=r"tats/finetune_ssv2full_r095/result.json is not a result of"):
+        read_entries(tmp_path, ["9"])
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no folder of runs"):
+        main([str(tmp_path / "none")])
