@@ -1,5 +1,6 @@
 """Networks: tensors in, tensors out."""
 
+from .checkpoints import LoadReport, find_weights, load_encoder, load_pretraining, read_checkpoint
 from .landmarks import select_landmarks
 from .mae import PretrainVisionTransformer
 from .positions import sincos3d_table, sincos_table
@@ -9,6 +10,7 @@ from .trajectory_attention import TrajectoryAttention
 from .vit import VisionTransformer
 
 __all__ = [
-    "PretrainVisionTransformer", "TrajectoryAttention", "VisionTransformer", "create_model", "model_names",
-    "reconstruction_targets", "select_landmarks", "sincos3d_table", "sincos_table",
+    "LoadReport", "PretrainVisionTransformer", "TrajectoryAttention", "VisionTransformer", "create_model",
+    "find_weights", "load_encoder", "load_pretraining", "model_names", "read_checkpoint", "reconstruction_targets",
+    "select_landmarks", "sincos3d_table", "sincos_table",
 ]

@@ -105,8 +105,8 @@ class PretrainVisionTransformer(nn.Module):
         common = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "drop": drop_rate, "attn_drop": attn_drop_rate,
                   "drop_path": drop_path_rate, "norm_layer": norm_layer, "init_values": init_values}
         embed = PatchEmbed(img_size, patch_size, encoder_in_chans, encoder_embed_dim, num_frames, tubelet_size)
-        self.encoder = PretrainEncoder(embed, make_blocks(encoder_embed_dim, encoder_depth, encoder_num_heads, **common),
-                                       norm_layer(encoder_embed_dim),
+        blocks = make_blocks(encoder_embed_dim, encoder_depth, encoder_num_heads, **common)
+        self.encoder = PretrainEncoder(embed, blocks, norm_layer(encoder_embed_dim),
                                        position_table(pos_embed, embed.grid, encoder_embed_dim, pos_base),
                                        use_checkpoint)
         self.decoder = PretrainDecoder(make_blocks(decoder_embed_dim, decoder_depth, decoder_num_heads, **common),

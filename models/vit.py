@@ -58,7 +58,7 @@ class PatchEmbed(nn.Module):
         return self.proj(videos).flatten(2).transpose(1, 2)
 
 
-def make_blocks(dim: int, depth: int, num_heads: int, *, mlp_ratio: float = 4.0, qkv_bias: bool = False,
+def make_blocks(dim: int, depth: int, num_heads: int, *, mlp_ratio: float = 4.0, qkv_bias: bool = False,  # noqa: PLR0913 - VideoMAE's keywords
                 drop: float = 0.0, attn_drop: float = 0.0, drop_path: float = 0.0,
                 norm_layer: Callable = DEFAULT_NORM, init_values: float | None = None) -> nn.ModuleList:
     """`depth` pre-norm blocks, drop path growing linearly from 0 to `drop_path`."""

@@ -1,0 +1,102 @@
+"""Files of weights: read without running what they hold, find the weights inside, take wrappers' prefixes off."""
+
+import json
+import logging
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+# What torch's unpickler says of an object that it will not build; its other messages are about damage.
+_REFUSED = re.compile(r"GLOBAL (?P<name>[\w.]+)|Can only (create new object|build Tensor)|unrecognized function")
+
+# What a damaged file makes torch.load raise, found by flipping and cutting bytes; a full memory is not among them.
+_DAMAGED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ImportError,
+            OverflowError, OSError, NotImplementedError, pickle.PickleError, zipfile.BadZipFile)
+
+
+def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
+    """A `.pth`, `.pt`, `.bin` or `.safetensors` file as a dictionary on the CPU.
+
+    A `.safetensors` file that we exported gives {"model": tensors, "config": ...}, any other one its tensors by name.
+
+    Args:
+        trust: also build pickled objects (argparse.Namespace, numpy scalars, ...). Building them can run any code, so
+            only for files from people you trust.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: it is damaged, holds pickled objects and `trust` is False, or holds no dictionary.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"checkpoint {path} is a folder; give the file in it that holds the weights "
+                         "(of a Hugging Face folder: python -m tats.models.import_hf FOLDER OUT)")
+    if not path.is_file():
+        raise FileNotFoundError(f"checkpoint {path} does not exist")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    if trust:
+        logger.warning("reading %s with its pickled objects, which can run any code", path)
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=not trust)
+    except _DAMAGED as error:
+        if not trust and (found := _REFUSED.search(str(error))):
+            what = found["name"] or "one"
+            raise ValueError(f"checkpoint {path} holds pickled objects ({what}), and loading those can run any code; "
+                             "if you trust its source, say so with --trust_checkpoint") from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"checkpoint {path} cannot be read: damaged or no checkpoint ({reason})") from error
+    if not isinstance(checkpoint, dict):
+        raise ValueError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights")
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    try:
+        from safetensors import SafetensorError, safe_open
+    except ImportError:
+        raise ValueError(f"reading {path} needs safetensors: pip install safetensors") from None
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
+            config = (file.metadata() or {}).get("config")
+    except SafetensorError as error:
+        raise ValueError(f"checkpoint {path} cannot be read: damaged or no safetensors file ({error})") from error
+    return tensors if config is None else {"model": tensors, "config": json.loads(config)}
+
+
+def find_weights(checkpoint: Mapping[str, Any], model_key: str = "model|module") -> dict[str, Tensor]:
+    """The weights in a checkpoint, by name, without the prefixes of DistributedDataParallel and torch.compile.
+
+    Args:
+        model_key: names under which they may stand, the first one present wins; without any the checkpoint itself is
+            taken for the weights.
+
+    Raises:
+        ValueError: no tensors there, or two names that differ in such a prefix only.
+    """
+    found = next((checkpoint[key] for key in model_key.split("|") if isinstance(checkpoint.get(key), Mapping)),
+                 checkpoint)
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise ValueError(f"no weights under {' or '.join(model_key.split('|'))}: the checkpoint holds "
+                         f"{', '.join(map(str, list(checkpoint)[:8])) or 'nothing'}; name the right one (--model_key)")
+    bare = {_without_wrappers(name): value for name, value in tensors.items()}
+    if len(bare) < len(tensors):
+        raise ValueError("the checkpoint holds two sets of weights, with and without the prefix module. or _orig_mod.")
+    return bare
+
+
+def _without_wrappers(name: str) -> str:
+    name = name.replace("_orig_mod.", "")  # torch.compile of a part puts it in the middle
+    while name.startswith("module."):
+        name = name.removeprefix("module.")
+    return name
