@@ -26,6 +26,7 @@ class ModelConfig:
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time")
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)")
     trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code")
+    allow_partial: bool = flag(False, "with --init_from: load the tensors that fit, however few, instead of refusing")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ..datasets.samplers import EpochSampler
 from ..datasets.transforms import pretrain_transform
 from ..masking import find_masking
 from ..models import create_model
+from ..models.checkpoints import compare, load_pretraining
 from . import checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
 from .batches import Normalizer
 from .engine_for_pretraining import PretrainSetup
@@ -231,10 +232,24 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module, per
 
 def initialise(mae: nn.Module, sampler: nn.Module | None, settings: Settings) -> None:
     """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
-    from ..models.checkpoints import load_pretraining
-
-    report = load_pretraining(mae, settings.model.init_from, trust=settings.model.trust_checkpoint)
+    path = settings.model.init_from
+    report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
+                                             allow_partial=settings.model.allow_partial)
     logger.info("%s", report)
+    initialise_sampler(sampler, sampler_state, path)
+
+
+def initialise_sampler(sampler: nn.Module | None, state: dict, source: str) -> bool:
+    """Load a checkpoint's sampler where it is one of this run's kind and grid; says in the log what it did."""
+    if sampler is None or not state:
+        return False
+    report = compare(sampler, state, source)
+    if not report.whole:
+        logger.warning("the sampler starts fresh, that of %s is another one (%s)", source, report.faults())
+        return False
+    sampler.load_state_dict(state)
+    logger.info("the sampler starts from %s too, %d tensors", source, len(report.matched))
+    return True
 
 
 def resolve_data(config: DataConfig) -> DataConfig:

@@ -4,6 +4,7 @@ import json
 import logging
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +20,7 @@ _REFUSED = re.compile(r"GLOBAL (?P<name>[\w.]+)|Can only (create new object|buil
 
 # What a damaged file makes torch.load raise, found by flipping and cutting bytes; a full memory is not among them.
 _DAMAGED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ImportError,
-            OverflowError, OSError, NotImplementedError, pickle.PickleError, zipfile.BadZipFile)
+            OverflowError, OSError, NotImplementedError, pickle.PickleError, struct.error, zipfile.BadZipFile)
 
 
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
