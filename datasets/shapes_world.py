@@ -11,7 +11,8 @@ import numpy as np
 
 DIRECTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right")
 TEXTURES = ("stripes", "checks", "rings", "dots")
-STILL_OBJECTS, MOVING_OBJECTS = 2, 3   # the second at most
+STILL_OBJECTS = 2
+MOVING_OBJECTS = (.65, .30, .05)       # chance of 1, 2, 3: as many tokens move as show still texture, about .17 each
 RADIUS = (.13, .175)
 SPEED = (.03, .06)                     # a frame
 _WAVES = 3
@@ -44,10 +45,11 @@ class Scene(NamedTuple):
 
 def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: float) -> Scene:
     """A random scene; `jitter` is the camera's shake in frame sides."""
-    objects = STILL_OBJECTS + MOVING_OBJECTS
+    most = len(MOVING_OBJECTS)
+    objects = STILL_OBJECTS + most
     angle = np.pi / 4 * direction
-    moving = rng.integers(1, MOVING_OBJECTS + 1)
-    kind = np.array([STILL] * STILL_OBJECTS + [MOVING] * moving + [ABSENT] * (MOVING_OBJECTS - moving))
+    moving = 1 + rng.choice(most, p=MOVING_OBJECTS)
+    kind = np.array([STILL] * STILL_OBJECTS + [MOVING] * moving + [ABSENT] * (most - moving))
     first = rng.random((objects, 3))
     waves = np.stack([rng.uniform(.03, .1, (3, _WAVES)), *rng.uniform(-1, 1, (2, 3, _WAVES)),
                       rng.uniform(0, 2 * np.pi, (3, _WAVES))], axis=-1)
