@@ -34,8 +34,8 @@ _DEFAULT_RATE = 25          # for folders of pictures, which have none
 _CLIP_FRAMES, _CLIP_STRIDE = 16, 4
 
 # Three of four frames are such that no other refers to them: the reader skips those that it does not want. No entropy
-# coding and no filter that cost time to undo. A clip of a 340x256 video: 16 ms of CPU, 28 ms with key frames alone,
-# 34 ms as it came.
+# coding and no filter that cost time to undo. CPU time of `PretrainClips` for a clip at 224, before and after:
+# 1280x720 H.264 193 -> 19 ms, 340x256 H.264 40 -> 16 ms, 320x240 MPEG-4 (UCF101's .avi) 15 -> 16 ms: leave those.
 _FAST_TO_READ = {"bf": "3", "b-pyramid": "none", "b_strategy": "0", "sc_threshold": "0", "tune": "fastdecode"}
 
 
