@@ -7,7 +7,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def select_landmarks(queries: Tensor, count: int, first: int = 0) -> Tensor:
-    """Greedily pick the queries that are most orthogonal to those already picked.
+    """Greedily pick the queries that are most orthogonal to those already picked: whose largest |cosine| is smallest.
 
     The first is fixed. Motionformer draws it at random in every forward: the same weights then give probabilities a
     third apart, and the ratio of two policies is noise.
@@ -16,21 +16,22 @@ def select_landmarks(queries: Tensor, count: int, first: int = 0) -> Tensor:
         queries: (B, N, d). count: L. first: index of the first landmark.
 
     Returns:
-        int64 (B, L), ascending.
+        int64 (B, L), ascending; all N of them where count is larger.
     """
-    directions = F.normalize(queries.detach().float(), dim=-1)
+    directions = F.normalize(queries.float(), dim=-1)
     batch, num_tokens, _ = directions.shape
     rows = torch.arange(batch, device=queries.device)
     picked = torch.full((batch,), first, device=queries.device)
     chosen = [picked]
     # The largest |cosine| to any landmark so far, updated by one column a round: O(N L) and no N x L table.
     likeness = torch.zeros(batch, num_tokens, device=queries.device)
-    for _ in range(min(count, num_tokens) - 1):
-        cosines = torch.einsum("bnd,bd->bn", directions, directions[rows, picked]).abs()
-        likeness = torch.maximum(likeness, cosines)
-        likeness[rows, picked] = torch.inf  # never the same twice
-        picked = likeness.argmin(dim=1)
-        chosen.append(picked)
+    with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 many cosines would tie
+        for _ in range(min(count, num_tokens) - 1):
+            cosines = torch.einsum("bnd,bd->bn", directions, directions[rows, picked]).abs()
+            likeness = torch.maximum(likeness, cosines)
+            likeness[rows, picked] = torch.inf  # never the same twice
+            picked = likeness.argmin(dim=1)
+            chosen.append(picked)
     return torch.stack(chosen, dim=1).sort(dim=1).values
 
 
