@@ -56,6 +56,6 @@ def error_map(errors: Tensor, mask: Tensor) -> Tensor:
 
 
 def token_map(values: Tensor, grid: TokenGrid, patch: PatchSize) -> Tensor:
-    """Values of tokens (B, N) as pictures of one pixel a patch, repeated over the frames of a tubelet: (B, T, H', W')."""
+    """Values of tokens (B, N), one pixel a patch, repeated over the frames of a tubelet: (B, T, H', W')."""
     maps = rearrange(values, "b (t h w) -> b t h w", t=grid.frames, h=grid.height, w=grid.width)
     return maps.repeat_interleave(patch.tubelet_size, dim=1)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, replace
 
 from ..masking import ALIASES, MASKINGS
+from . import common_config
+from .common_config import LoaderConfig, OptimConfig, RunConfig
 from .flags import flag
 
 
@@ -35,23 +37,18 @@ class MaskConfig:
 
     mask_type: str = flag("tube", "masking strategy: a row of tats.masking.MASKINGS")
     mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder")
-    num_visible: int | None = flag(None, "number of visible tokens instead of mask_ratio: one budget for all strategies")
+    num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies")
 
 
 @dataclass(frozen=True)
-class DataConfig:
+class DataConfig(LoaderConfig):
     """Data"""
 
     data_path: str = flag("", "list file: a video path a line, an optional label behind it")
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4")
-    pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), the centre, or all",
+    pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), centre, or all",
                              choices=("multiscale", "rrc", "center", "resize"))
-    video_backend: str = flag("auto", "video decoder", choices=("auto", "decord", "pyav", "torchcodec"))
-    max_bad_fraction: float = flag(0.01, "unreadable videos are replaced and noted in bad_videos.txt; a larger share of "
-                                   "the list stops the run. 0: the first one does")
-    num_workers: int = flag(10, "loader processes a rank")
-    pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU")
 
 
 @dataclass(frozen=True)
@@ -61,28 +58,6 @@ class LossConfig:
     loss: str = flag("mse", "error of a masked token (Table 3d)", choices=("mse", "l1"))
     normlize_target: bool = flag(True, "normalise the target inside each patch (VideoMAE's spelling)",
                                  aliases=("--normalize_target",))
-
-
-@dataclass(frozen=True)
-class OptimConfig:
-    """Optimisation"""
-
-    batch_size: int = flag(64, "clips a step on one GPU")
-    update_freq: int = flag(1, "micro-batches accumulated into a step, in both phases", aliases=("--accum_iter",))
-    epochs: int = flag(800, "epochs")
-    opt: str = flag("adamw", "optimiser of the MAE, any of timm's")
-    opt_eps: float = flag(1e-8, "optimiser epsilon")
-    opt_betas: list[float] | None = flag(None, "optimiser betas; None: 0.9 0.95", nargs="+", type=float)
-    clip_grad: float | None = flag(None, "largest gradient norm, of each network")
-    momentum: float = flag(0.9, "momentum, for SGD")
-    weight_decay: float = flag(0.05, "weight decay")
-    weight_decay_end: float | None = flag(None, "weight decay at the end (cosine); None: constant")
-    lr: float = flag(1.5e-4, "learning rate for 256 clips a step; scaled by batch_size * update_freq * processes / 256")
-    min_lr: float = flag(1e-5, "learning rate at the end, scaled likewise")
-    warmup_epochs: int = flag(40, "epochs of linear warm-up from 0")
-    warmup_steps: int = flag(-1, "steps of warm-up instead, if not negative")
-    amp: str = flag("auto", "compute dtype: bf16 on GPUs that have it, fp32 on the CPU",
-                    choices=("auto", "fp32", "bf16", "fp16"))
 
 
 @dataclass(frozen=True)
@@ -124,41 +99,13 @@ class SamplerConfig:
                                "faster, more memory")
 
 
-@dataclass(frozen=True)
-class RunConfig:
-    """Run"""
-
-    output_dir: str = flag("", "where checkpoints, log.txt and settings.json go")
-    log_dir: str | None = flag(None, "where TensorBoard events go; None: output_dir")
-    save_ckpt_freq: int = flag(50, "epochs between checkpoints; the last epoch is always saved")
-    resume: str = flag("", "continue from this checkpoint")
-    auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir")
-    start_epoch: int = flag(0, "first epoch, from 0")
-    seed: int = flag(0, "seed")
-    device: str = flag("auto", "auto, cuda or cpu")
-    dist_url: str = flag("env://", "where the processes meet")
-    local_rank: int = flag(-1, "set by launchers; read from the environment", aliases=("--local-rank",))
-    print_freq: int = flag(20, "steps between two lines of progress")
-
-
 PRETRAINING = (ModelConfig, MaskConfig, DataConfig, LossConfig, OptimConfig, SamplerConfig, RunConfig)
 
 # Accepted because VideoMAE's scripts pass them; each is named in a warning when given.
-DEAD_FLAGS = {
-    "warmup_lr": "the warm-up starts from 0, in VideoMAE too, which reads this flag nowhere",
+DEAD_FLAGS = common_config.DEAD_FLAGS | {
     "color_jitter": "pre-training uses no colour jitter, in VideoMAE neither",
     "train_interpolation": "pre-training resizes bilinearly, in VideoMAE too",
-    "imagenet_default_mean_and_std": "ImageNet's mean and std are always used",
-    "world_size": "the launcher's environment decides",
-    "dist_on_itp": "the launcher's environment decides",
 }
-
-
-def add_dead_flags(parser) -> None:
-    """Accept, and later warn about, the flags that do nothing."""
-    group = parser.add_argument_group("Accepted and without effect")
-    for name, why in DEAD_FLAGS.items():
-        group.add_argument(f"--{name}", nargs="?", default=None, const="true", help=why)
 
 
 def resolve_recipe(config: SamplerConfig) -> SamplerConfig:

@@ -7,7 +7,7 @@
 import logging
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from ..datasets.catalog import data_set
 from ..datasets.bad_videos import BadVideos
+from ..datasets.catalog import data_set
 from ..datasets.clips import ClipShape, PretrainClips
 from ..datasets.lists import read_list
 from ..datasets.program import run_program
@@ -27,10 +27,10 @@ from ..models import create_model
 from ..models.checkpoints import compare, load_pretraining
 from . import checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
 from .batches import Normalizer
+from .common_config import add_dead_flags
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from .flags import FlagParser, add_flags, given_flags
-from .learner import Learner
 from .logs import Progress, RunLog, set_up_logging, write_settings
 from .meters import Meters
 from .ppo import EntropyCoefficient, PPOSettings
@@ -44,7 +44,7 @@ from .pretraining import (
     model_config,
     sampler_config,
 )
-from .pretraining_config import DEAD_FLAGS, PRETRAINING, DataConfig, add_dead_flags, mask_types
+from .pretraining_config import DEAD_FLAGS, PRETRAINING, DataConfig, mask_types
 from .reconstruction import Reconstruction, patch_size_of
 
 logger = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def get_parser() -> FlagParser:
     parser = FlagParser("run_mae_pretraining", description=__doc__.splitlines()[0])
     for config in PRETRAINING:
         add_flags(parser, config)
-    add_dead_flags(parser)
+    add_dead_flags(parser, DEAD_FLAGS)
     for action in parser._actions:
         if action.dest == "mask_type":
             action.choices = mask_types()
@@ -139,7 +139,8 @@ class Pretraining:
             "model": self.mae.module.state_dict(), "config": self.model_config,
             "mask_type": self.settings.mask.mask_type, "sampler_config": self.sampler_config,
             "sampler": self.sampler.module.state_dict() if self.sampler else None,
-            "optimizer": self.mae.state_dict(), "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
+            "optimizer": self.mae.state_dict(),
+            "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
             "entropy_coef": float(self.entropy.value), "epoch": self.epoch, "step": self.mae.steps,
             "rng": self.where.gather_objects(runtime.rng_state()),
             "settings": {name: dict(group) for name, group in asdict(self.settings).items()},
@@ -207,7 +208,8 @@ def _summary(means: dict[str, float], seconds: float) -> str:
     return f"{numbers}, {seconds:.1f} s, {means['data_share']:.0%} of it waiting for data"
 
 
-def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module, per_clip) -> tuple[DataLoader, EpochSampler]:
+def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
+                 per_clip: Callable[[], torch.Tensor]) -> tuple[DataLoader, EpochSampler]:
     """The training loader and the sampler that orders its clips.
 
     Raises:

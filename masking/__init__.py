@@ -2,8 +2,8 @@
 
 from .adamae import AdaMAESampler
 from .fixed import FrameMasking, RandomMasking, TubeMasking
-from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability
 from .grid import TokenGrid, num_visible
+from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability
 from .registry import ALIASES, MASKINGS, Masking, find_masking, num_visible_of, register_masking
 from .tats import TATS
 

@@ -58,7 +58,7 @@ class TATS(nn.Module):
 
     own_positions = False  # expects the fixed positions to be added to its tokens
 
-    def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,
+    def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,  # noqa: PLR0913 - one keyword a row of Tables 3-4
                  attention: str = "trajectory", *, mask_ratio: float = 0.95, visible: int | None = None,
                  approx: str = "none", num_landmarks: int = 128, head_init: str = "zeros", softmax_temp: float = 1.0):
         super().__init__()

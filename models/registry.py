@@ -31,8 +31,8 @@ _TABLE: dict[str, tuple[type[nn.Module], dict]] = {
     **{f"pretrain_videomae_{size}_patch16_224": (PretrainVisionTransformer, _pretraining(size)) for size in _SIZES},
     **{f"vit_{size}_patch16_224": (VisionTransformer, _classifier(size)) for size in _SIZES},
     "pretrain_tats_tiny": (PretrainVisionTransformer, {
-        **_TINY, "encoder_embed_dim": 96, "encoder_depth": 2, "encoder_num_heads": 4, "decoder_embed_dim": 96,
-        "decoder_depth": 1, "decoder_num_heads": 4, "zero_head": True}),
+        **_TINY, "encoder_embed_dim": 96, "encoder_depth": 2, "encoder_num_heads": 4, "decoder_embed_dim": 64,
+        "decoder_depth": 1, "decoder_num_heads": 2, "zero_head": True}),
     "vit_tats_tiny": (VisionTransformer, {**_TINY, "embed_dim": 96, "depth": 2, "num_heads": 4}),
 }
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from tats.masking import gumbel_top_k, masked_indices, masked_probability
 from tats.masking.gumbel import uniform_noise
 

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from tats.masking import MASKINGS, Masking, RandomMasking, TokenGrid, find_masking, num_visible, register_masking
 
 GRIDS = [TokenGrid(8, 14, 14), TokenGrid(4, 14, 14), TokenGrid(8, 10, 20), TokenGrid(2, 4, 4)]

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from tats.engines.engine_for_pretraining import reinforce_loss
 from tats.engines.reconstruction import tokenize
 from tats.masking import AdaMAESampler, TokenGrid
 from tats.models import PretrainVisionTransformer, VisionTransformer, create_model, reconstruction_targets
+from torch import nn
 
 DATA = Path(__file__).parent / "data"
 MEAN, STD = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
@@ -52,7 +51,8 @@ def test_pretraining_outputs_targets_loss_and_gradients():
     expected = {key.removeprefix("grad_norm/"): value for key, value in values.items() if key.startswith("grad_norm/")}
     assert set(norms) == set(expected)
     for name, norm in norms.items():
-        torch.testing.assert_close(norm, expected[name].float(), rtol=1e-4, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(norm, expected[name].float(), rtol=1e-4, atol=1e-9,
+                                   msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_classifier_outputs():

@@ -1,0 +1,71 @@
+"""The flags that pre-training and fine-tuning share, declared once; each program's own defaults are in its file."""
+
+from dataclasses import dataclass
+
+from .flags import flag
+
+
+@dataclass(frozen=True)
+class LoaderConfig:
+    """Loading"""
+
+    video_backend: str = flag("auto", "video decoder", choices=("auto", "decord", "pyav", "torchcodec"))
+    max_bad_fraction: float = flag(0.01, "unreadable videos are replaced in training and noted in bad_videos.txt; a "
+                                   "larger share of the list stops the run. 0: the first one does")
+    num_workers: int = flag(10, "loader processes a rank")
+    pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Optimisation"""
+
+    batch_size: int = flag(64, "clips a step on one GPU")
+    update_freq: int = flag(1, "micro-batches accumulated into a step, in both phases", aliases=("--accum_iter",))
+    epochs: int = flag(800, "epochs")
+    opt: str = flag("adamw", "optimiser of the MAE, any of timm's")
+    opt_eps: float = flag(1e-8, "optimiser epsilon")
+    opt_betas: list[float] | None = flag(None, "optimiser betas; None: 0.9 0.95", nargs="+", type=float)
+    clip_grad: float | None = flag(None, "largest gradient norm, of each network")
+    momentum: float = flag(0.9, "momentum, for SGD")
+    weight_decay: float = flag(0.05, "weight decay")
+    weight_decay_end: float | None = flag(None, "weight decay at the end (cosine); None: constant")
+    lr: float = flag(1.5e-4, "learning rate for 256 clips a step; scaled by batch_size * update_freq * processes / 256")
+    min_lr: float = flag(1e-5, "learning rate at the end, scaled likewise")
+    warmup_epochs: int = flag(40, "epochs of linear warm-up from 0")
+    warmup_steps: int = flag(-1, "steps of warm-up instead, if not negative")
+    amp: str = flag("auto", "compute dtype: bf16 on GPUs that have it, fp32 on the CPU",
+                    choices=("auto", "fp32", "bf16", "fp16"))
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Run"""
+
+    output_dir: str = flag("", "where checkpoints, log.txt and settings.json go")
+    log_dir: str | None = flag(None, "where TensorBoard events go; None: output_dir")
+    save_ckpt_freq: int = flag(50, "epochs between checkpoints; the last epoch is always saved")
+    resume: str = flag("", "continue from this checkpoint")
+    auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir")
+    start_epoch: int = flag(0, "first epoch, from 0")
+    seed: int = flag(0, "seed")
+    device: str = flag("auto", "auto, cuda or cpu")
+    dist_url: str = flag("env://", "where the processes meet")
+    local_rank: int = flag(-1, "set by launchers; read from the environment", aliases=("--local-rank",))
+    print_freq: int = flag(20, "steps between two lines of progress")
+
+
+# Accepted because VideoMAE's scripts pass them, in both programs; each is named in a warning when given.
+DEAD_FLAGS = {
+    "warmup_lr": "the warm-up starts from 0, in VideoMAE too, which reads this flag nowhere",
+    "imagenet_default_mean_and_std": "ImageNet's mean and std are always used",
+    "world_size": "the launcher's environment decides",
+    "dist_on_itp": "the launcher's environment decides",
+}
+
+
+def add_dead_flags(parser, dead: dict[str, str]) -> None:
+    """Accept, and later warn about, the flags that do nothing."""
+    group = parser.add_argument_group("Accepted and without effect")
+    for name, why in dead.items():
+        group.add_argument(f"--{name}", nargs="?", default=None, const="true", help=why)

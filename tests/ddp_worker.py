@@ -1,0 +1,32 @@
+"""Run under torchrun or alone: ten steps of Algorithm 1 on one global batch stream, per-step numbers to a JSON file."""
+
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch  # noqa: E402
+from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler  # noqa: E402
+from tats.engines import runtime  # noqa: E402
+from tats.engines.engine_for_pretraining_ppo import train_one_epoch  # noqa: E402
+from tats.engines.meters import Meters  # noqa: E402
+
+torch.set_num_threads(1)
+where = runtime.start("cpu")
+mae = learner(tiny_mae(seed=where.rank), runtime=where)  # DDP must bring the ranks' different starts together
+tats = learner(tiny_sampler(seed=10 + where.rank), runtime=where)
+training = ppo_training(mae.module, mae_only_epochs=1, reuse_forward=len(sys.argv) < 3)
+records = []
+for epoch in (0, 1):
+    for batch in loader(5, 8, seed=epoch):
+        mine = [part[where.rank::where.world_size] for part in batch]
+        log = Meters()
+        train_one_epoch(epoch, [mine], mae, tats, EpisodeBuffer(), training, log)
+        records.append(log.means(where))
+weights = torch.cat([value.flatten() for value in mae.module.state_dict().values()])
+theta = torch.cat([value.flatten() for value in tats.module.state_dict().values()])
+digests = where.gather_objects([weights.double().sum().item(), theta.double().sum().item()])
+if where.is_main:
+    Path(sys.argv[1]).write_text(json.dumps({"records": records, "digests": digests, "weights": weights.tolist()}))
+runtime.stop(where)

@@ -1,0 +1,167 @@
+"""Algorithm 1, phase by phase."""
+
+import pytest
+import torch
+from pretraining_setup import (
+    EpisodeBuffer,
+    changed,
+    learner,
+    loader,
+    ppo_training,
+    snapshot,
+    tiny_mae,
+    tiny_sampler,
+)
+from tats.engines import engine_for_pretraining_ppo as engine
+from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_one_epoch
+from tats.engines.meters import Meters
+from tats.engines.ppo import PPOSettings
+
+
+def both(update_freq=1, **options):
+    mae, tats = learner(tiny_mae()), learner(tiny_sampler())
+    return mae, tats, ppo_training(mae.module, update_freq, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"reuse_forward": False}, {"ratio": "resampled"}, {"ppo_epochs": 2}], ids=str)
+def test_phase_one_moves_phi_only_and_phase_two_theta_only(options):
+    mae, tats, training = both(**options)
+    batch = training.setup.normalizer.prepare(loader(1, 4)[0], training.setup.device)
+    buffer = EpisodeBuffer()
+    phi, theta = snapshot(mae.module), snapshot(tats.module)
+    buffer.update(phase_one(mae, tats, batch, False, training, Meters()))
+    assert changed(mae.module, phi) and not changed(tats.module, theta)
+    phi = snapshot(mae.module)
+    phase_two(tats, buffer, training, Meters())
+    assert changed(tats.module, theta) and not changed(mae.module, phi)
+    assert len(buffer) == 0
+
+
+def test_until_m_o_the_policy_does_not_move():
+    mae, tats, training = both(mae_only_epochs=2)
+    theta = snapshot(tats.module)
+    for epoch in (0, 1):
+        train_one_epoch(epoch, loader(3, 4), mae, tats, EpisodeBuffer(), training, Meters())
+    assert not changed(tats.module, theta) and mae.steps == 6
+    train_one_epoch(2, loader(3, 4), mae, tats, EpisodeBuffer(), training, Meters())
+    assert changed(tats.module, theta) and tats.steps == 3
+
+
+TABLE_5 = [(0, 1), (1, 1), (5, 1), (10, 1), (25, 1), (100, 1), (50, 5), (50, 10), (50, 25)]
+
+
+@pytest.mark.parametrize(("m_o", "k"), TABLE_5)
+def test_buffer_length_after_every_step(m_o, k, monkeypatch):
+    """After step s of an adaptive epoch M_b holds s mod k episodes, and nothing before epoch m_o."""
+    seen = []
+    real = engine.train_mae
+
+    def spy(mae, batch, mask, more, setup, log):
+        seen.append(len(buffer))  # before this step's episode: what the step before left
+        return real(mae, batch, mask, more, setup, log)
+
+    monkeypatch.setattr(engine, "train_mae", spy)
+    mae, tats, training = both(mae_only_epochs=m_o, update_every=k)
+    batches = loader(27, 2)
+    buffer = EpisodeBuffer()
+    if m_o:
+        train_one_epoch(m_o - 1, batches, mae, tats, buffer, training, Meters())
+        assert seen == [0] * 27 and tats.steps == 0
+        seen.clear()
+    train_one_epoch(m_o, batches, mae, tats, buffer, training, Meters())
+    assert seen == [step % k for step in range(27)]
+    assert len(buffer) == 0  # flushed at the epoch's end, by one more phase 2 where episodes were left
+    assert tats.steps == 27  # one step for each episode
+
+
+def test_recorded_ratio_is_one_before_the_first_update():
+    """Phase 2's own forward of an unmoved theta gives phase 1's probabilities; the clip has nothing to do."""
+    mae, tats, training = both(reuse_forward=False)
+    log = Meters()
+    train_one_epoch(0, loader(1, 4), mae, tats, EpisodeBuffer(), training, log)
+    means = log.means()
+    assert abs(means["ratio"] - 1) < 1e-6 and abs(means["ratio_max"] - 1) < 1e-6
+    assert means["clip_fraction"] == 0 and abs(means["approx_kl"]) < 1e-6
+
+
+def test_ratio_leaves_one_with_several_passes_and_with_fresh_draws():
+    for options in ({"ppo_epochs": 3, "update_every": 2}, {"ratio": "resampled"}):
+        mae, tats, training = both(**options)
+        log = Meters()
+        train_one_epoch(0, loader(2, 4), mae, tats, EpisodeBuffer(), training, log)
+        assert abs(log.means()["ratio_max"] - 1) > 1e-3
+
+
+def test_kept_forward_equals_a_second_one():
+    results = []
+    for reuse in (True, False):
+        mae, tats, training = both(reuse_forward=reuse)
+        assert training.reuses is reuse
+        for epoch in range(2):
+            train_one_epoch(epoch, loader(3, 4), mae, tats, EpisodeBuffer(), training, Meters())
+        results.append((mae.module.state_dict(), tats.module.state_dict()))
+    for first, second in zip(*results, strict=True):
+        for name in first:
+            torch.testing.assert_close(first[name], second[name], msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_accumulation_2x4_equals_1x8():
+    runs = []
+    for batch_size, update_freq in ((8, 1), (4, 2)):
+        mae, tats, training = both(update_freq)
+        batches = loader(6 * 8 // batch_size, batch_size)
+        losses = []
+        for start in range(0, len(batches), update_freq):
+            log = Meters()
+            train_one_epoch(0, batches[start:start + update_freq], mae, tats, EpisodeBuffer(), training, log)
+            losses.append(log.means()["loss"])
+        assert mae.steps == tats.steps == 6
+        tokens = torch.randn(4, 36, 24, generator=torch.Generator().manual_seed(5))
+        runs.append((losses, snapshot(mae.module), tats.module(tokens, log=True)[0].detach()))
+    (losses, phi, log_pi), (losses_2, phi_2, log_pi_2) = runs
+    torch.testing.assert_close(torch.tensor(losses), torch.tensor(losses_2), atol=1e-5, rtol=0)
+    for name in phi:
+        torch.testing.assert_close(phi[name], phi_2[name], atol=2e-4, rtol=1e-3, msg=lambda m, n=name: f"{n}: {m}")
+    # theta by what it says: key biases fall out of every softmax, and AdamW turns their rounding noise into steps.
+    torch.testing.assert_close(log_pi, log_pi_2, atol=1e-3, rtol=1e-3)
+
+
+def test_sampling_gradient_does_not_reach_the_mae():
+    mae, tats, training = both()
+    batch = training.setup.normalizer.prepare(loader(1, 4)[0], training.setup.device)
+    buffer = EpisodeBuffer()
+    buffer.update(phase_one(mae, tats, batch, False, training, Meters()))
+    phase_two(tats, buffer, training, Meters())
+    assert all(parameter.grad is None for parameter in mae.module.parameters())
+
+
+@pytest.mark.parametrize("ppo", [
+    PPOSettings(weighting="uniform", adv_norm="none"), PPOSettings(reward="clip", adv_norm="batch"),
+    PPOSettings(adv_norm="batch"), PPOSettings(weighting="uniform"),
+], ids=str)
+def test_every_reading_trains(ppo):
+    mae, tats, training = both(ppo=ppo, entropy=1e-4)
+    theta = snapshot(tats.module)
+    log = Meters()
+    train_one_epoch(0, loader(3, 4), mae, tats, EpisodeBuffer(), training, log)
+    assert changed(tats.module, theta)
+    assert all(value == value for value in log.means().values())
+
+
+def test_planted_hard_token_is_found():
+    """One place whose pixels no one can predict, all else constant: the policy must come to look there."""
+    torch.manual_seed(0)
+    videos, masks, keys = (torch.cat(part) for part in zip(*loader(40, 8), strict=True))
+    noise = videos[:, :, 2:4, 4:8, 4:8].clone()  # token (1, 1, 1) of the grid (4, 3, 3): index 13
+    videos[:] = torch.linspace(0, 255, 12).to(torch.uint8)
+    videos[:, :, 2:4, 4:8, 4:8] = noise
+    batches = list(zip(videos.split(8), masks.split(8), keys.split(8), strict=True))
+    mae, tats = learner(tiny_mae(), lr=3e-3), learner(tiny_sampler(head_init="zeros"), lr=3e-3)
+    training = ppo_training(mae.module, mae_only_epochs=1)
+    for epoch in range(3):
+        train_one_epoch(epoch, batches, mae, tats, EpisodeBuffer(), training, Meters())
+    from tats.engines.reconstruction import tokenize
+
+    normalized = training.setup.normalizer.prepare(batches[0], training.setup.device).videos
+    probabilities, _ = tats.module(tokenize(mae.module, normalized))
+    assert probabilities.mean(0).argmax() == 13 and probabilities[:, 13].mean() > 2 / 36

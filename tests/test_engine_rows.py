@@ -1,0 +1,116 @@
+"""Every row of the registry trains, on every grid; the plain engine's own promises."""
+
+import pytest
+import torch
+from pretraining_setup import (
+    EpisodeBuffer,
+    changed,
+    learner,
+    loader,
+    ppo_training,
+    setup,
+    snapshot,
+    tiny_mae,
+    tiny_sampler,
+)
+from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
+from tats.engines.engine_for_pretraining import PretrainSetup
+from tats.engines.meters import Meters
+from tats.engines.reconstruction import Reconstruction, explained_share
+from tats.masking import MASKINGS, TokenGrid
+
+GRIDS = [(8, 14, 14), (4, 14, 14), (8, 10, 20), (2, 4, 4)]
+
+
+def train(name, mae, sampler, batches):
+    row = MASKINGS[name]
+    log = Meters()
+    if row.learner == "ppo":
+        training = ppo_training(mae.module)
+        engine_for_pretraining_ppo.train_one_epoch(0, batches, mae, sampler, EpisodeBuffer(), training, log)
+    else:
+        engine_for_pretraining.train_one_epoch(0, batches, mae, sampler, setup(mae.module), log)
+    return log.means()
+
+
+@pytest.mark.parametrize("grid", GRIDS, ids=str)
+@pytest.mark.parametrize("name", MASKINGS)
+def test_every_row_trains_a_step_on_every_grid(name, grid):
+    mae = learner(tiny_mae(grid))
+    sampler = learner(tiny_sampler(name, grid)) if MASKINGS[name].sampler else None
+    batches = loader(1, 2, grid=grid)
+    per_clip = MASKINGS[name].per_clip(TokenGrid(*grid), 0.75)
+    batches = [(videos, torch.stack([per_clip(), per_clip()]), keys) for videos, _, keys in batches]
+    phi = snapshot(mae.module)
+    theta = snapshot(sampler.module) if sampler else None
+    means = train(name, mae, sampler, batches)
+    assert changed(mae.module, phi) and means["loss"] == means["loss"]
+    if sampler:
+        assert changed(sampler.module, theta)
+
+
+def test_a_sampler_without_parameters_is_used_and_not_trained():
+    """A user's own strategy that only looks: the tokens of largest norm are seen."""
+
+    class Loudest(torch.nn.Module):
+        own_positions = True
+        num_visible = 9
+
+        def forward(self, tokens, log=False):
+            log_pi = tokens.norm(dim=-1).log_softmax(-1)
+            return (log_pi if log else log_pi.exp()), None
+
+        def draw(self, log_pi, keys=None, stream=0):
+            from tats.masking import Draw
+
+            top = log_pi.topk(9, dim=1)
+            return Draw(torch.ones_like(log_pi, dtype=torch.bool).scatter(1, top.indices, False), top.values[:, -1])
+
+    from tats.engines.learner import Learner
+
+    mae = learner(tiny_mae())
+    log = Meters()
+    engine_for_pretraining.train_one_epoch(0, loader(2, 4), mae, Learner(Loudest()), setup(mae.module), log)
+    assert mae.steps == 2 and "sampling_loss" not in log.means()
+
+
+def test_float_videos_are_taken_as_normalised():
+    """VideoMAE's own loader yields normalised float clips: the same training as from uint8."""
+    results = []
+    for as_float in (False, True):
+        mae = learner(tiny_mae())
+        common = setup(mae.module)
+        batches = [(common.normalizer.normalize(videos / 255) if as_float else videos, masks)
+                   for videos, masks, _ in loader(2, 4)]
+        log = Meters()
+        engine_for_pretraining.train_one_epoch(0, batches, mae, None, common, log)
+        results.append(log.means()["loss"])
+    torch.testing.assert_close(*map(torch.tensor, results), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("mse", (0.25 + 4) / 2), ("l1", (0.5 + 2) / 2)])
+def test_token_errors_by_hand(loss, expected):
+    errors = Reconstruction(loss).errors(torch.tensor([[[1.0, 1.0]]]), torch.tensor([[[1.5, -1.0]]]))
+    torch.testing.assert_close(errors, torch.tensor([[expected]]))
+
+
+def test_explained_share():
+    target = torch.tensor([[[1.0, -1.0]], [[3.0, 5.0]]])
+    torch.testing.assert_close(explained_share(target, target), torch.tensor(1.0))
+    means = torch.tensor([[[0.0, 0.0]], [[4.0, 4.0]]])
+    torch.testing.assert_close(explained_share(means, target), torch.tensor(0.0))
+
+
+def test_gradient_clipping_bounds_the_norm():
+    mae = learner(tiny_mae(), clip_grad=1e-3)
+    log = Meters()
+    engine_for_pretraining.train_one_epoch(0, loader(1, 4), mae, None, setup(mae.module), log)
+    assert log.means()["grad_norm"] > 1e-3  # as measured before clipping
+
+
+def test_leftover_micro_batches_are_not_a_step():
+    mae = learner(tiny_mae())
+    common = setup(mae.module, update_freq=2)
+    assert isinstance(common, PretrainSetup)
+    engine_for_pretraining.train_one_epoch(0, loader(5, 2), mae, None, common, Meters())
+    assert mae.steps == 2

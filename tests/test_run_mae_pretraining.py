@@ -1,0 +1,202 @@
+"""The program: from a list file to checkpoints, and every way in which its input can be wrong."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tats.datasets.program import run_program
+from tats.engines import checkpointing
+from tats.engines.run_mae_pretraining import get_parser, main
+from tats.masking import MASKINGS
+
+TINY = ["--model", "pretrain_tats_tiny", "--batch_size", "4", "--num_workers", "0", "--mask_ratio", "0.75", "--device",
+        "cpu", "--sampling_rate", "1", "--warmup_epochs", "0", "--lr", "0.05", "--mae_only_epochs", "1"]
+
+
+def flags(shapes, out, *more):
+    return [*TINY, "--data_path", str(shapes / "train.csv"), "--output_dir", str(out), *more]
+
+
+@pytest.mark.parametrize("name", MASKINGS)
+def test_every_row_runs_from_list_to_checkpoint(name, shapes, tmp_path):
+    main(flags(shapes, tmp_path, "--mask_type", name, "--epochs", "2", "--save_ckpt_freq", "1"))
+    lines = [json.loads(line) for line in (tmp_path / "log.txt").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [0, 1] and all(line["train_loss"] > 0 for line in lines)
+    if name == "tats":
+        assert "train_entropy_share" not in lines[0] and lines[1]["train_entropy_share"] > 0.9
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert settings["settings"]["mask"]["mask_type"] == name and settings["versions"]["torch"] == torch.__version__
+    state = torch.load(tmp_path / "checkpoint-1.pth", weights_only=True)
+    assert state["epoch"] == 1 and state["step"] == 12
+    assert (state["sampler"] is None) == (MASKINGS[name].sampler is None)
+    assert list(tmp_path.glob("events.out.tfevents.*"))
+
+
+def assert_equal_states(first, second, path="state"):
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second), path
+    elif isinstance(first, dict):
+        assert first.keys() == second.keys(), path
+        for key in first:
+            assert_equal_states(first[key], second[key], f"{path}.{key}")
+    elif isinstance(first, list | tuple):
+        for index, pair in enumerate(zip(first, second, strict=True)):
+            assert_equal_states(*pair, f"{path}[{index}]")
+    else:
+        assert first == second, path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["tats", "adamae"])
+def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(name, shapes, tmp_path):
+    """kill -9 after the first checkpoint; the resumed run ends in the very same state (AdaMAE's dropout included)."""
+    def command(out):
+        arguments = flags(shapes, out, "--mask_type", name, "--epochs", "4", "--save_ckpt_freq", "1")
+        return [sys.executable, "-m", "tats.engines.run_mae_pretraining", *arguments]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    subprocess.run(command(whole), check=True, env=environment, capture_output=True)
+    process = subprocess.Popen(command(broken), env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (broken / "checkpoint-1.pth").exists() and time.time() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    for later in checkpointing.numbered_checkpoints(broken):
+        if later[0] > 1:
+            later[1].unlink()
+    done = subprocess.run(command(broken), check=True, env=environment, capture_output=True, text=True)
+    assert "resumed from" in done.stderr
+    states = [torch.load(out / "checkpoint-3.pth", weights_only=True) for out in (whole, broken)]
+    for state in states:
+        state.pop("settings")
+    assert_equal_states(*states)
+
+
+def failing(capsys, *arguments):
+    """The one line on stderr of a run that must end with exit code 2."""
+    with pytest.raises(SystemExit) as stopped:
+        run_program(lambda: main([str(word) for word in arguments]))
+    assert stopped.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
+    out = ["--output_dir", str(tmp_path / "out")]
+    empty = tmp_path / "empty.csv"
+    empty.write_text("\n")
+    broken = tmp_path / "broken.csv"
+    broken.write_text("a.mp4 0\n\x00 1\n")
+    good = ["--data_path", shapes / "train.csv"]
+    assert "--data_path" in failing(capsys, *TINY, *out)
+    assert "nowhere.csv" in failing(capsys, *TINY, *out, "--data_path", tmp_path / "nowhere.csv")
+    assert "empty.csv" in failing(capsys, *TINY, *out, "--data_path", empty)
+    assert "broken.csv" in failing(capsys, *TINY, *out, "--data_path", broken)
+    assert "mask_ratio" in failing(capsys, *TINY, *out, *good, "--mask_ratio", "1.0")
+    assert "mask_ratio" in failing(capsys, *TINY, *out, *good, "--mask_ratio", "0")
+    assert "tubelet" in failing(capsys, *TINY, *out, *good, "--num_frames", "15")
+    assert "patch" in failing(capsys, *TINY, *out, *good, "--input_size", "25")
+    line = failing(capsys, *TINY, *out, *good, "--mask_type", "cube")
+    assert "cube" in line and "tats" in line
+    assert "pretrain_tats_tiny" in failing(capsys, *out, *good, "--model", "resnet50")
+    assert "nearest is 72" in failing(capsys, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    assert "batch_size" in failing(capsys, *TINY, *out, *good, "--batch_size", "64")
+    assert "epochs" in failing(capsys, *TINY, *out, *good, "--epochs", "0")
+    assert "--reward clip" in failing(capsys, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
+    assert "true or false" in failing(capsys, *TINY, *out, *good, "--normlize_target", "maybe")
+    assert "unrecognized" in failing(capsys, *TINY, *out, *good, "--no_such_flag")
+    assert "missing.pth" in failing(capsys, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")
+
+
+def test_checkpoint_of_another_grid_is_refused(shapes, tmp_path, capsys):
+    main(flags(shapes, tmp_path, "--epochs", "1"))
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        run_program(lambda: main(flags(shapes, tmp_path, "--epochs", "2", "--num_frames", "8")))
+    assert stopped.value.code == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "num_frames" in last and "checkpoint-0.pth" in last
+
+
+def test_damaged_newest_checkpoint_falls_back(shapes, tmp_path, caplog):
+    main(flags(shapes, tmp_path, "--epochs", "2", "--save_ckpt_freq", "1"))
+    newest = tmp_path / "checkpoint-1.pth"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    caplog.set_level("INFO")
+    main(flags(shapes, tmp_path, "--epochs", "2", "--save_ckpt_freq", "1"))
+    assert "falling back" in caplog.text and "checkpoint-0.pth, after epoch 0" in caplog.text
+    assert torch.load(newest, weights_only=True)["epoch"] == 1
+
+
+def test_dead_flags_warn_by_name(shapes, tmp_path, caplog):
+    main(flags(shapes, tmp_path, "--epochs", "1", "--warmup_lr", "1e-6", "--color_jitter=0.4", "--local-rank", "0"))
+    assert "--warmup_lr has no effect" in caplog.text and "--color_jitter has no effect" in caplog.text
+    assert "local" not in caplog.text
+
+
+@pytest.mark.parametrize("backend", ["pyav", "decord"])
+def test_real_clips(backend, given, tmp_path, capsys):
+    """An epoch over real videos; the broken ones are named with their cause, in one file, and the run goes on."""
+    if backend == "decord":
+        pytest.importorskip("decord")
+    clips = sorted(path for path in (given / "clips").iterdir() if path.suffix in (".mp4", ".mkv", ".avi", ".mov"))
+    rows = tmp_path / "list.csv"
+    rows.write_text("".join(f"{path}\n" for path in clips) * 2 + f"{tmp_path / 'gone.mp4'}\n")
+    main([*TINY, "--data_path", str(rows), "--output_dir", str(tmp_path), "--mask_type", "tats", "--epochs", "2",
+          "--sampling_rate", "4", "--video_backend", backend, "--max_bad_fraction", "0.5", "--num_workers", "1"])
+    bad = (tmp_path / "bad_videos.txt").read_text()
+    assert f"{tmp_path / 'gone.mp4'}: " in bad
+    assert all(": " in line and len(line.split(": ", 1)[1]) > 5 for line in bad.splitlines())
+    assert "demo.mp4" not in bad and len(set(bad.splitlines())) == len(bad.splitlines())
+    assert len(json.loads((tmp_path / "log.txt").read_text().splitlines()[-1])) > 5
+    with pytest.raises(SystemExit) as stopped:
+        run_program(lambda: main([*TINY, "--data_path", str(rows), "--output_dir", str(tmp_path / "strict"),
+                                  "--video_backend", backend, "--max_bad_fraction", "0"]))
+    assert stopped.value.code == 2
+    assert "max_bad_fraction" in capsys.readouterr().err
+
+
+def test_paper_recipe_is_the_printed_form():
+    from tats.engines.pretraining import Settings
+
+    def sampler(*more):
+        return Settings.from_args(get_parser().parse_args(list(more))).sampler
+
+    paper, ours = sampler("--tats_recipe", "paper"), sampler()
+    assert (paper.ppo_ratio, paper.ppo_weighting, paper.adv_norm, paper.sampler_lr, paper.entropy_coef,
+            paper.reward) == ("resampled", "uniform", "none", 1.5e-6, 1e-4, "token")
+    assert (ours.ppo_ratio, ours.ppo_weighting, ours.adv_norm) == ("recorded", "policy", "clip")
+    assert ours.entropy_coef == pytest.approx(6e-5)
+    mixed = sampler("--tats_recipe", "paper", "--ppo_ratio", "recorded", "--sampler_lr", "1e-3")
+    assert (mixed.ppo_ratio, mixed.ppo_weighting, mixed.sampler_lr) == ("recorded", "uniform", 1e-3)
+
+
+def test_settings_files_and_both_spellings_of_booleans(tmp_path):
+    settings = tmp_path / "a.args"
+    settings.write_text("# Table 4\n--epochs 7   # few\n--opt_betas 0.8 0.9\n\n--normlize_target false\n")
+    args = get_parser().parse_args([f"@{settings}", "--no_auto_resume", "--use_checkpoint", "--epochs", "9"])
+    assert (args.epochs, args.opt_betas, args.normlize_target) == (9, [0.8, 0.9], False)
+    assert (args.auto_resume, args.use_checkpoint, args.pin_mem) == (False, True, True)
+
+
+def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint-0.pth"
+    checkpointing.save_atomically({"epoch": 0}, path)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpointing.os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpointing.save_atomically({"epoch": 1}, path)
+    assert checkpointing.load(path) == {"epoch": 0}
+    assert [entry.name for entry in Path(tmp_path).iterdir()] == [path.name]
