@@ -32,8 +32,14 @@ def token_order(bool_masked_pos: Tensor) -> TokenOrder:
 
     Sorting by the mask instead of indexing with it: the result's shape is then known after one small count, and the
     gathers that follow need no wait for the device.
+
+    Raises:
+        ValueError: the counts differ.
     """
-    num_masked = int(bool_masked_pos[0].sum())
+    counts = set(bool_masked_pos.sum(dim=1).tolist())
+    if len(counts) > 1:
+        raise ValueError(f"every clip of a batch needs the same number of masked tokens, got {sorted(counts)}")
+    num_masked = counts.pop()
     order = bool_masked_pos.to(torch.uint8).sort(dim=1, stable=True).indices
     num_visible = bool_masked_pos.shape[1] - num_masked
     return TokenOrder(order[:, :num_visible], order[:, num_visible:])
@@ -72,7 +78,7 @@ class PretrainDecoder(nn.Module):
     def forward(self, tokens: Tensor, num_masked: int) -> Tensor:
         """(B, N, D), the masked tokens last -> (B, M, pixels of a token)."""
         tokens = run_blocks(self.blocks, tokens, self.use_checkpoint)
-        return self.head(self.norm(tokens[:, -num_masked:]))
+        return self.head(self.norm(tokens[:, tokens.shape[1] - num_masked:]))
 
 
 class PretrainVisionTransformer(nn.Module):
@@ -142,7 +148,7 @@ class PretrainVisionTransformer(nn.Module):
             (B, M, C * tubelet * patch^2), masked tokens in ascending order.
 
         Raises:
-            ValueError: a mask of another grid.
+            ValueError: a mask of another grid, or with unequal counts.
         """
         num_tokens = self.encoder.patch_embed.num_patches
         if bool_masked_pos.shape != (len(videos), num_tokens):
