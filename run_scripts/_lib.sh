@@ -71,7 +71,8 @@ tag() { echo "r0${1#0.}"; }   # 0.95 -> r095
 
 # Sets $data to the folder of lists of data set $1, and checks that it has the lists $2...
 find_lists() {
-    local name=$1 list
+    local name=$1 list subset=
+    case $1 in k400 | ssv2) subset=" --fraction val" ;; esac   # Sec. 4: as many videos as for validation, about 15 %
     shift
     data=${DATA_ROOT:-}/$name
     if on SMOKE; then
@@ -85,7 +86,7 @@ find_lists() {
     [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv (tats.datasets.build_lists makes it)"
     for list; do
         [ -f "$data/$list.csv" ] || die "no list $data/$list.csv: set DATA_ROOT, or make it with" \
-            "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data"
+            "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data$subset"
     done
 }
 
@@ -131,8 +132,9 @@ run() {
         echo "finished before: $output" >&2
         return
     fi
+    rm -f "$output/finished"
     "${command[@]}" -m "$@"
-    [ "$NODE_RANK" != 0 ] || echo "$note" >"$output/finished"
+    if [ "$NODE_RANK" = 0 ] && [ -d "$output" ]; then echo "$note" >"$output/finished"; fi
 }
 
 # Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.

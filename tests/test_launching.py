@@ -123,6 +123,8 @@ def test_missing_list(world):
     os.unlink(f"{world['DATA_ROOT']}/ssv2full/train.csv")
     done = run_script("pretrain_ssv2full_r095.sh", **world)
     assert_ends_with_one_line(done, "ssv2full/train.csv", "DATA_ROOT", "build_lists ssv2 ")
+    os.unlink(f"{world['DATA_ROOT']}/ssv2/train.csv")
+    assert_ends_with_one_line(run_script("pretrain_ssv2_r095.sh", **world), "build_lists ssv2 ", "--fraction val")
     assert calls(world) == []
 
 
@@ -150,6 +152,20 @@ def test_missing_package(world, tmp_path):
 @pytest.mark.parametrize("environment", [{"GPUS": "all"}, {"NNODES": "0"}, {"NNODES": "2"}])
 def test_bad_machine(world, environment):
     assert_ends_with_one_line(run_script(ROW, **{**world, **environment}), *list(environment))
+
+
+@pytest.mark.parametrize(("visible", "launcher"), [("", 1), ("-1", 1), ("3", 1), ("0,2", 6)])
+def test_visible_gpus_are_counted(visible, launcher):
+    (command,) = dry_run(ROW, GPUS="", CUDA_VISIBLE_DEVICES=visible)
+    assert len(command.launcher) == launcher and (command.args.device == "cpu") == (visible in ("", "-1"))
+
+
+def test_a_failed_run_is_not_finished_any_more(world):
+    folder = f"{world['OUTPUT_ROOT']}/adamae/pretrain_ucf101_r085"   # the one that fails here
+    os.makedirs(folder)
+    open(f"{folder}/finished", "w").close()
+    assert run_script("pretrain_ucf101_r085.sh", METHOD="adamae", **world).returncode == 1
+    assert not os.path.exists(f"{folder}/finished")
 
 
 def test_finetuning_takes_the_last_checkpoint_of_the_finished_run(world):

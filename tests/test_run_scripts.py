@@ -79,7 +79,7 @@ def test_finetuning(name):
     (command,) = dry_run(name)
     assert command.module == "run_class_finetuning"
     assert_is_table_7(command.args, FINETUNING[name][0])
-    assert command.args.enable_deepspeed and command.args.dist_eval
+    assert (command.args.enable_deepspeed, command.args.zero_stage, command.args.update_freq) == (True, 1, 1)
     assert command.args.finetune == f"/out/tats/{name[:-3].replace('finetune', 'pretrain')}/checkpoint-399.pth"
     assert command.args.output_dir == f"/out/tats/{name[:-3]}"
 

@@ -1,0 +1,37 @@
+"""How programs end."""
+
+import pytest
+from tats.datasets.program import run_program
+
+
+def ending(error, capsys):
+    def main():
+        raise error
+    with pytest.raises(SystemExit) as end:
+        run_program(main)
+    return end.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("error", "line"), [
+    (ValueError("two\nlines"), "error: two lines\n"),
+    (FileNotFoundError("no list a.csv"), "error: no list a.csv\n"),
+    (PermissionError(13, "Permission denied", "/out"), "error: Permission denied: /out\n"),
+])
+def test_bad_input_is_one_line_and_2(error, line, capsys):
+    assert ending(error, capsys) == (2, line)
+
+
+def test_interrupt_is_130(capsys):
+    assert ending(KeyboardInterrupt(), capsys) == (130, "")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("shape"), KeyError("a")])
+def test_defects_keep_their_traceback(error):
+    def main():
+        raise error
+    with pytest.raises(type(error)):
+        run_program(main)
+
+
+def test_a_program_that_ends_well_returns():
+    assert run_program(lambda: 1) is None
