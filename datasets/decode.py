@@ -17,7 +17,7 @@ __all__ = ["BACKENDS", "OpenVideo", "VideoError", "open_video", "resolve_backend
 # "auto" takes the first that is installed and loads. PyAV stands first because of what it does on real files: it reads
 # the same bytes as decord, a fifth to a third faster (it need not decode frames that no other frame refers to), names
 # damaged and over-reported frames where decord repeats neighbours or never returns, and is still maintained.
-# torchcodec needs FFmpeg's libraries on the machine.
+# torchcodec gives the same bytes too, but no .avi, and it needs FFmpeg's libraries on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
 MAX_CLIP_BYTES = 4 << 30   # a count or a size out of a hostile header must not take the machine's memory
 logger = logging.getLogger(__name__)

@@ -19,6 +19,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from .program import run_program
 from .shapes_world import DIRECTIONS, TEXTURES, Scene, coverage, draw_scene, render
 
 SPLITS = ("train", "val", "test")
@@ -171,12 +172,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     args = parser.parse_args()
-    try:
-        write_moving_shapes(ShapesConfig(args.out, (args.train, args.val, args.test), args.frames,
-                                         args.render_size or 2 * args.size, args.jitter, args.seed), args.workers)
-    except ValueError as error:
-        parser.error(str(error))
+    write_moving_shapes(ShapesConfig(args.out, (args.train, args.val, args.test), args.frames,
+                                     args.render_size or 2 * args.size, args.jitter, args.seed), args.workers)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

@@ -116,6 +116,8 @@ class PyAVReader:
             if any(index in taken.left for index in group.values()):
                 # Not every key frame is a clean start (open groups, gradual refresh): once more from the beginning.
                 self._decode_from(self._times[0], group, taken)
+                if any(index in taken.left for index in group.values()):
+                    return
 
     def _by_keyframe(self, times: list[int]) -> list[tuple[int, list[int]]]:
         """Wanted times in groups with the key frame from which each is decoded."""

@@ -1,5 +1,7 @@
 """Reading with torchcodec."""
 
+import re
+
 import numpy as np
 
 from .decode import empty_clip
@@ -10,6 +12,8 @@ class TorchcodecReader:
     """A file opened with torchcodec. One thread; its exact index of frames, not the container's word."""
 
     def __init__(self, path: str):
+        if path.lower().endswith(".avi"):   # seen with 0.17: other frames than PyAV's and decord's, which agree
+            raise VideoError(path, "torchcodec takes the frames of .avi in a wrong order: use another video backend")
         from torchcodec.decoders import VideoDecoder
         self.path = path
         try:
@@ -39,4 +43,5 @@ class TorchcodecReader:
 
 
 def _cause(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    """torchcodec's message without the place in its source."""
+    return re.sub(r"^\w+, \S+\.cpp:\d+, ", "", str(error).strip().split("\n")[0])
