@@ -1,5 +1,6 @@
 """How every program here ends: bad input is one line and exit code 2, never a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable
 
@@ -7,17 +8,19 @@ from collections.abc import Callable
 def run_program(main: Callable[[], object]) -> None:
     """Call `main`; end the process with 2 and one line on stderr for bad input, with 130 after Ctrl-C.
 
-    Bad input is what the programs raise as ValueError, and what the operating system says about a path. Everything else
-    is a defect and keeps its traceback.
+    Bad input is what the programs raise as ValueError, and what the operating system says about a path or a full disk.
+    Everything else is a defect and keeps its traceback.
     """
     try:
         main()
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        if error.filename is None and not isinstance(error, FileNotFoundError):
+        if error.filename is not None:
+            _end(f"{error.strerror}: {error.filename}")
+        if not isinstance(error, FileNotFoundError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        _end(str(error) if error.filename is None else f"{error.strerror}: {error.filename}")
+        _end(error.strerror or str(error))
     except ValueError as error:
         _end(str(error))
 

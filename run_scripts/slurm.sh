@@ -20,7 +20,7 @@ inside() { # SCRIPT ARGUMENTS...: in the job, on its first node
         export METHODS=$method
         set -- "$row" "$@"
     fi
-    trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
+    trap 'scontrol requeue "$SLURM_JOB_ID"; wait' USR1
     "$scripts/$script" "$@" &
     wait $!
 }

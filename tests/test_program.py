@@ -15,6 +15,7 @@ def ending(error, capsys):
 @pytest.mark.parametrize(("error", "line"), [
     (ValueError("two\nlines"), "error: two lines\n"),
     (FileNotFoundError("no list a.csv"), "error: no list a.csv\n"),
+    (OSError(28, "No space left on device"), "error: No space left on device\n"),
     (PermissionError(13, "Permission denied", "/out"), "error: Permission denied: /out\n"),
 ])
 def test_bad_input_is_one_line_and_2(error, line, capsys):
@@ -25,7 +26,7 @@ def test_interrupt_is_130(capsys):
     assert ending(KeyboardInterrupt(), capsys) == (130, "")
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("shape"), KeyError("a")])
+@pytest.mark.parametrize("error", [OSError(9, "Bad file descriptor"), RuntimeError("shape"), KeyError("a")])
 def test_defects_keep_their_traceback(error):
     def main():
         raise error
