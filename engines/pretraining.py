@@ -8,6 +8,7 @@ from torch import nn
 
 from ..masking import Masking, TokenGrid, find_masking
 from ..models import create_model
+from ..models.checkpoints import compare, load_pretraining
 from .flags import from_args
 from .learner import Learner
 from .optim import make_optimizer, parameter_groups
@@ -48,6 +49,9 @@ class Settings:
         settings = cls(from_args(ModelConfig, args), from_args(MaskConfig, args), from_args(DataConfig, args),
                        from_args(LossConfig, args), from_args(OptimConfig, args),
                        resolve_recipe(from_args(SamplerConfig, args)), from_args(RunConfig, args))
+        if not settings.data.data_path:
+            raise ValueError("--data_path is missing: give a list file with a video path a line "
+                             "(python -m tats.datasets.build_lists makes one, tats.datasets.moving_shapes a toy set)")
         for name in ("batch_size", "update_freq", "epochs"):
             if getattr(settings.optim, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(settings.optim, name)}")
@@ -154,3 +158,25 @@ def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings
         rate = settings.sampler.sampler_lr
         return phi, learner(sampler, lambda step: rate, ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
+
+
+def initialise(mae: nn.Module, sampler: nn.Module | None, settings: Settings) -> None:
+    """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
+    path = settings.model.init_from
+    report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
+                                             allow_partial=settings.model.allow_partial)
+    logger.info("%s", report)
+    initialise_sampler(sampler, sampler_state, path)
+
+
+def initialise_sampler(sampler: nn.Module | None, state: dict, source: str) -> bool:
+    """Load a checkpoint's sampler where it is one of this run's kind and grid; says in the log what it did."""
+    if sampler is None or not state:
+        return False
+    report = compare(sampler, state, source)
+    if not report.whole:
+        logger.warning("the sampler starts fresh, that of %s is another one (%s)", source, report.faults())
+        return False
+    sampler.load_state_dict(state)
+    logger.info("the sampler starts from %s too, %d tensors", source, len(report.matched))
+    return True

@@ -2,15 +2,9 @@
 
 from dataclasses import dataclass, replace
 
-from ..masking import ALIASES, MASKINGS
 from . import common_config
 from .common_config import LoaderConfig, OptimConfig, RunConfig
 from .flags import flag
-
-
-def mask_types() -> list[str]:
-    """What `--mask_type` offers: the registry's rows, those registered by a user too."""
-    return sorted(MASKINGS) + sorted(ALIASES)
 
 
 @dataclass(frozen=True)
@@ -35,7 +29,7 @@ class ModelConfig:
 class MaskConfig:
     """Masking"""
 
-    mask_type: str = flag("tube", "masking strategy: a row of tats.masking.MASKINGS")
+    mask_type: str = flag("tube", "random, tube, frame, adamae, tats, or a row added by register_masking")
     mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder")
     num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies")
 

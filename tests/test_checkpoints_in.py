@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tats.engines.run_mae_pretraining import initialise_sampler
+from tats.engines.pretraining import initialise_sampler
 from tats.masking import AdaMAESampler, TokenGrid
 from tats.models import PretrainVisionTransformer, VisionTransformer
 from tats.models.checkpoints import (

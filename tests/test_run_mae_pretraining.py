@@ -169,7 +169,7 @@ def test_paper_recipe_is_the_printed_form():
     from tats.engines.pretraining import Settings
 
     def sampler(*more):
-        return Settings.from_args(get_parser().parse_args(list(more))).sampler
+        return Settings.from_args(get_parser().parse_args(["--data_path", "x", *more])).sampler
 
     paper, ours = sampler("--tats_recipe", "paper"), sampler()
     assert (paper.ppo_ratio, paper.ppo_weighting, paper.adv_norm, paper.sampler_lr, paper.entropy_coef,

@@ -1,0 +1,210 @@
+"""One pre-training run: built once, trained an epoch at a time, saved and resumed."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ..datasets.bad_videos import BadVideos
+from ..datasets.catalog import data_set
+from ..datasets.clips import ClipShape, PretrainClips
+from ..datasets.lists import read_list
+from ..datasets.samplers import EpochSampler
+from ..datasets.transforms import pretrain_transform
+from ..models import create_model
+from . import checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
+from .batches import Normalizer
+from .engine_for_pretraining import PretrainSetup
+from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
+from .logs import Progress, RunLog
+from .meters import Meters
+from .ppo import EntropyCoefficient, PPOSettings
+from .pretraining import (
+    Settings,
+    build_learners,
+    build_masking,
+    build_sampler,
+    clip_size,
+    grid_of,
+    initialise,
+    model_config,
+    sampler_config,
+)
+from .reconstruction import Reconstruction, patch_size_of
+
+logger = logging.getLogger(__name__)
+
+FLAT_ERROR_MAP = 0.1  # explained share under which the MAE's errors say nothing yet about which tokens are hard
+
+
+class Pretraining:
+    """One run: everything that is built once, an epoch at a time, saved and resumed."""
+
+    def __init__(self, settings: Settings, where: runtime.Runtime):
+        self.settings, self.where = settings, where
+        runtime.seed_everything(settings.run.seed)
+        self.model_config = model_config(settings.model)
+        mae = create_model(self.model_config["name"], **self.model_config["kwargs"])
+        row, per_clip = build_masking(settings.mask, grid_of(mae))
+        self.sampler_config = sampler_config(settings.mask, settings.sampler)
+        sampler = build_sampler(row, mae, self.sampler_config)
+        self.loader, self.clip_order = build_loader(settings, where, mae, per_clip)
+        steps = len(self.loader) // settings.optim.update_freq
+        if steps == 0:
+            raise ValueError(f"the list holds too few clips for one step of {settings.optim.batch_size} x "
+                             f"{settings.optim.update_freq} x {where.world_size}; lower --batch_size")
+        if settings.model.init_from:
+            initialise(mae, sampler, settings)
+        precision = runtime.choose_precision(settings.optim.amp, where.device)
+        mae.to(where.device)
+        if sampler is not None:
+            sampler.to(where.device)
+        self.mae, self.sampler = build_learners(mae, sampler, settings, steps, where, precision)
+        self.setup = PretrainSetup(where.device, Normalizer(where.device),
+                                   Reconstruction(settings.loss.loss, settings.loss.normlize_target),
+                                   patch_size_of(mae), settings.optim.update_freq)
+        self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
+                                          floor=0.1 * settings.sampler.policy_coef)
+        self.learner_kind = row.learner
+        self.buffer = EpisodeBuffer()
+        self.meters = Meters()
+        self.epoch = settings.run.start_epoch
+
+    def ppo_training(self) -> PPOTraining:
+        """Algorithm 1's schedule and losses, from the flags."""
+        config = self.settings.sampler
+        ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
+                          config.reward, config.ppo_weighting, config.adv_norm)
+        return PPOTraining(self.setup, ppo, self.entropy, config.mae_only_epochs, config.update_every,
+                           config.ppo_epochs, config.ppo_ratio, config.reuse_forward)
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the data with the engine that the masking's row asks for; the means of what it reports."""
+        self.meters.reset()
+        self.clip_order.set_epoch(self.epoch)
+        self.mae.module.train()
+        loader = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
+                          self.where.is_main)
+        if self.learner_kind == "ppo":
+            self.sampler.module.train()
+            engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
+                                                       self.ppo_training(), self.meters)
+        else:
+            engine_for_pretraining.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.setup, self.meters)
+        means = self.meters.means(self.where)
+        self.check(means)
+        return means | {"data_share": round(loader.data_share, 4)}
+
+    def check(self, means: dict[str, float]) -> None:
+        """Refuse to go on with numbers that are not finite; say so when the policy is about to learn from nothing."""
+        broken = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
+        if broken:
+            raise ValueError(f"epoch {self.epoch}: {', '.join(broken)} not finite; the last checkpoint is from "
+                                     "before. Lower --lr, set --clip_grad 1, or use --amp bf16 or fp32")
+        last_random = self.epoch + 1 == self.settings.sampler.mae_only_epochs
+        if self.learner_kind == "ppo" and last_random and means["explained"] < FLAT_ERROR_MAP:
+            logger.warning("the MAE explains %.0f %% of its targets' variance: its error map is still flat and gives "
+                           "the policy nothing to learn from; raise --mae_only_epochs", 100 * means["explained"])
+
+    def state(self) -> dict:
+        """Everything that the rest of the run depends on: tensors and plain values only."""
+        return {
+            "model": self.mae.module.state_dict(), "config": self.model_config,
+            "mask_type": self.settings.mask.mask_type, "sampler_config": self.sampler_config,
+            "sampler": self.sampler.module.state_dict() if self.sampler else None,
+            "optimizer": self.mae.state_dict(),
+            "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
+            "entropy_coef": float(self.entropy.value), "epoch": self.epoch, "step": self.mae.steps,
+            "rng": self.where.gather_objects(runtime.rng_state()),
+            "settings": {name: dict(group) for name, group in asdict(self.settings).items()},
+        }
+
+    def load_state(self, state: dict, source: Path) -> None:
+        """Continue where `state` was saved.
+
+        Raises:
+            ValueError: it belongs to another model, grid or masking.
+        """
+        for name, own in (("config", self.model_config), ("mask_type", self.settings.mask.mask_type),
+                          ("sampler_config", self.sampler_config)):
+            if state.get(name) != own:
+                raise ValueError(f"cannot resume from {source}: it was written with {name} {state.get(name)}, this run "
+                                 f"has {own}; use another --output_dir, or --no_auto_resume")
+        self.mae.module.load_state_dict(state["model"])
+        self.mae.load_state_dict(state["optimizer"])
+        if self.sampler is not None:
+            self.sampler.module.load_state_dict(state["sampler"])
+            self.sampler.load_state_dict(state["sampler_optimizer"])
+        self.entropy.value = torch.tensor(state["entropy_coef"])
+        self.epoch = state["epoch"] + 1
+        if len(state["rng"]) == self.where.world_size:
+            runtime.set_rng_state(state["rng"][self.where.rank])
+        logger.info("resumed from %s, after epoch %d", source, state["epoch"])
+
+    def resume(self) -> None:
+        """--resume FILE, else with --auto_resume the newest whole checkpoint of the output folder, else nothing."""
+        run = self.settings.run
+        if run.resume:
+            self.load_state(checkpointing.load(run.resume), Path(run.resume))
+        elif run.auto_resume and run.output_dir and (found := checkpointing.newest_whole(run.output_dir)):
+            self.load_state(found[1], found[0])
+
+    def save(self) -> None:
+        """Write checkpoint-N.pth, N the epoch just finished; only rank 0 writes, every rank must call."""
+        state = self.state()
+        if self.where.is_main and self.settings.run.output_dir:
+            checkpointing.save_atomically(state, Path(self.settings.run.output_dir) / f"checkpoint-{self.epoch}.pth")
+
+    def run(self) -> None:
+        """All epochs, with a line of log.txt after each."""
+        run, optim = self.settings.run, self.settings.optim
+        log = RunLog(run.output_dir, run.log_dir) if self.where.is_main else RunLog(None)
+        while self.epoch < optim.epochs:
+            start = time.time()
+            means = self.train_epoch()
+            record = {f"train_{name}": value for name, value in means.items()}
+            record |= {"train_lr": self.mae.optimizer.param_groups[0]["lr"], "epoch": self.epoch,
+                       "step": self.mae.steps, "seconds": round(time.time() - start, 2)}
+            if self.where.device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
+                record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
+            if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == optim.epochs:
+                self.save()
+            log.epoch(record)
+            logger.info("epoch %d/%d %s", self.epoch, optim.epochs, _summary(means, record["seconds"]))
+            self.epoch += 1
+        log.close()
+
+
+def _summary(means: dict[str, float], seconds: float) -> str:
+    shown = ("loss", "reward", "sampling_loss", "entropy_share", "clip_fraction")
+    numbers = ", ".join(f"{name} {means[name]:.4f}" for name in shown if name in means)
+    return f"{numbers}, {seconds:.1f} s, {means['data_share']:.0%} of it waiting for data"
+
+
+def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
+                 per_clip: Callable[[], torch.Tensor]) -> tuple[DataLoader, EpochSampler]:
+    """The training loader and the sampler that orders its clips.
+
+    Raises:
+        FileNotFoundError, ValueError: the list is missing, empty or unreadable.
+    """
+    data, model = settings.data, settings.model
+    clips = read_list(data.data_path, need_label=False)
+    known = data_set(data.data_set) if data.data_set else None
+    stride = data.sampling_rate or (known.stride if known else 4)
+    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
+    bad = None
+    if settings.run.output_dir:
+        Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
+        bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
+    dataset = PretrainClips(clips, ClipShape(model.num_frames, stride), transform, per_clip, data.video_backend, bad)
+    order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
+    loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,
+                        pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
+                        persistent_workers=data.num_workers > 0)
+    return loader, order
