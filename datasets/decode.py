@@ -14,10 +14,12 @@ from .video_error import VideoError
 
 __all__ = ["BACKENDS", "OpenVideo", "VideoError", "open_video", "resolve_backend"]
 
-# "auto" takes the first that is installed and loads. PyAV stands first because of what it does on real files: it reads
-# the same bytes as decord, a fifth to a third faster (it need not decode frames that no other frame refers to), names
-# damaged and over-reported frames where decord repeats neighbours or never returns, and is still maintained.
-# torchcodec gives the same bytes too, but no .avi, and it needs FFmpeg's libraries on the machine.
+# "auto" takes the first that is installed and loads. PyAV stands first because of what its reader does on real files:
+# - right: in ordinary files all three give the same bytes, but after a seek decord and torchcodec return other frames
+#   than asked in some (tests/test_decode.py has them), and decord's .avi are unstable;
+# - plain: damaged, cut off and over-reported frames are named, where the others repeat neighbours or never return;
+# - fast: a fifth to a third faster than decord, since frames that no other refers to are passed over undecoded;
+# - kept up, and it brings FFmpeg along, which torchcodec wants to find on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
 MAX_CLIP_BYTES = 4 << 30   # a count or a size out of a hostile header must not take the machine's memory
 logger = logging.getLogger(__name__)

@@ -1,4 +1,8 @@
-"""Reading with torchcodec."""
+"""Reading with torchcodec.
+
+Known of it (0.17): after a seek it returns other frames than asked in H.264 with gradual refresh, and a file
+that was cut off passes for a shorter one.
+"""
 
 import re
 
