@@ -1,0 +1,95 @@
+"""What the figures show is what the model did."""
+
+import numpy as np
+import pytest
+import torch
+from pretraining_setup import CPU, tiny_mae
+
+from tats.datasets.program import run_program
+from tats.engines.batches import Normalizer
+from tats.engines.pictures import error_map, reconstructed_frames, token_map
+from tats.engines.reconstruction import PatchSize
+from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.run_mask_visualization import main as draw
+from tats.engines.run_mask_visualization import mask_row
+from tats.engines.sheet import Row, draw_sheet
+from tats.masking import RandomMasking, TokenGrid
+from tats.models import reconstruction_targets
+
+GRID, PATCH = TokenGrid(4, 3, 3), PatchSize(4, 2)
+
+
+def a_clip():
+    torch.manual_seed(0)
+    pixels = torch.rand(2, 3, 8, 12, 12)
+    return pixels, torch.stack([RandomMasking(GRID, 0.75)() for _ in range(2)])
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_a_perfect_prediction_is_the_frame(normalized):
+    pixels, mask = a_clip()
+    target = reconstruction_targets(pixels, mask, *PATCH, normalized)
+    torch.testing.assert_close(reconstructed_frames(pixels, mask, target, PATCH, normalized), pixels, atol=1e-5, rtol=0)
+
+
+def test_only_masked_tokens_are_replaced_and_without_leak_truth_is_not_used():
+    pixels, mask = a_clip()
+    nothing = torch.zeros(2, int(mask[0].sum()), 3 * 32)
+    shown = reconstructed_frames(pixels, mask, nothing, PATCH, leak=False)
+    hidden = token_map(mask.float(), GRID, PATCH).repeat_interleave(4, 2).repeat_interleave(4, 3)[:, None].bool()
+    torch.testing.assert_close(shown.masked_fill(hidden, 0), pixels.masked_fill(hidden, 0))
+    scrambled = torch.where(hidden, torch.rand_like(pixels), pixels)
+    torch.testing.assert_close(reconstructed_frames(scrambled, mask, nothing, PATCH, leak=False), shown)
+    for clip in range(2):  # a prediction of 0 is the mean of the visible pixels, everywhere the same
+        inside = shown[clip, 0][hidden[clip, 0]]
+        seen = pixels[clip, 0][~hidden[clip, 0]]
+        torch.testing.assert_close(inside, seen.mean().expand_as(inside))
+
+
+def test_the_mask_drawn_is_the_mask_used():
+    pixels, mask = a_clip()
+    mae = tiny_mae()
+    images = torch.from_numpy(mask_row("mask", pixels[:1], mask[:1], mae).images)
+    for token in range(GRID.num_tokens):
+        t, rest = divmod(token, 9)
+        h, w = divmod(rest, 3)
+        block = (slice(2 * t, 2 * t + 2), slice(4 * h, 4 * h + 4), slice(4 * w, 4 * w + 4))
+        truth = pixels[0].permute(1, 2, 3, 0)[block]
+        expected = torch.full_like(truth, 0.12) if mask[0, token] else truth
+        torch.testing.assert_close(images[block], expected)
+
+
+def test_error_map_places_errors():
+    mask = torch.tensor([[True, False, True, False]])
+    assert error_map(torch.tensor([[0.5, 2.0]]), mask).tolist() == [[0.5, 0.0, 2.0, 0.0]]
+
+
+def test_normalizer_round_trip():
+    pixels, mask = a_clip()
+    normalizer = Normalizer(CPU)
+    torch.testing.assert_close(normalizer.denormalize(normalizer.normalize(pixels)), pixels)
+    batch = normalizer.prepare(((pixels * 255).to(torch.uint8), mask.float()), CPU)
+    assert batch.keys is None and batch.mask.dtype == torch.bool
+    torch.testing.assert_close(batch.pixels, (pixels * 255).to(torch.uint8) / 255)
+
+
+def test_sheet_is_a_png(tmp_path):
+    rows = [Row("frames", np.random.rand(8, 12, 12, 3)), Row("error", np.random.rand(8, 3, 3), bar=True)]
+    draw_sheet(rows, "a caption", tmp_path / "sheet.png")
+    assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
+    pretrain(["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(tmp_path),
+              "--batch_size", "8", "--num_workers", "0", "--mask_type", "tats", "--mae_only_epochs", "0", "--epochs",
+              "1", "--sampling_rate", "1", "--device", "cpu"])
+    checkpoint = str(tmp_path / "checkpoint-0.pth")
+    draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"), "--rows", "0", "2", "--mask_ratio", "0.75",
+          "0.9", "--compare", "random", "tube", checkpoint, "--no_leak", "--out", str(tmp_path / "sheets")])
+    assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [
+        f"{clip}-tats-r{ratio}.png" for clip in ("000000", "000002") for ratio in ("0.75", "0.9")]
+    for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube")):
+        with pytest.raises(SystemExit) as stopped:
+            run_program(lambda more=wrong: draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"),
+                                                 "--out", str(tmp_path / "x"), *more]))
+        assert stopped.value.code == 2 and word in capsys.readouterr().err.splitlines()[-1]
