@@ -44,6 +44,12 @@ def model_names() -> list[str]:
     return sorted(_TABLE)
 
 
+def sized_like(kind: type[nn.Module], dim: int, depth: int, num_heads: int) -> str:
+    """The name of a model of this class and size; where there is none that of ViT-B, whose sizes keywords override."""
+    size = next((size for size, sizes in _SIZES.items() if sizes == (dim, depth, num_heads)), "base")
+    return f"{'pretrain_videomae' if kind is PretrainVisionTransformer else 'vit'}_{size}_patch16_224"
+
+
 def create_model(name: str, **kwargs) -> nn.Module:
     """Build a model of the table; keywords override its defaults (frames, input size, depth, classes, ...).
 

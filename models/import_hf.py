@@ -1,0 +1,69 @@
+"""Turn a Hugging Face VideoMAE folder into a checkpoint for this project and for VideoMAE's own programs.
+
+    python -m tats.models.import_hf hf_folder weights.pth
+
+The folder is one that `save_pretrained` or a download wrote: config.json beside model.safetensors or
+pytorch_model.bin, in one piece or in shards. Nothing is downloaded, and transformers is not needed.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .checkpoint_files import read_checkpoint
+from .huggingface import from_hf
+
+_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+def import_folder(folder: str | Path) -> dict[str, Any]:
+    """{"model": weights under VideoMAE's names, "config": {"name", "kwargs"} for `create_model`}.
+
+    Raises:
+        FileNotFoundError: no configuration or no weights there.
+        ValueError: another kind of model, damaged files, or a tensor with a name that nobody knows.
+    """
+    folder = Path(folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} is no Hugging Face folder: it has no config.json")
+    try:
+        hf_config = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not JSON ({error})") from error
+    config, weights = from_hf(hf_config, _weights(folder))
+    return {"model": weights, "config": config}
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    for name in _FILES:
+        if (folder / name).is_file():
+            return read_checkpoint(folder / name)
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            return {key: value for shard in shards for key, value in read_checkpoint(folder / shard).items()}
+    raise FileNotFoundError(f"{folder} holds no weights: neither {' nor '.join(_FILES)}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point; bad input ends with one line and exit code 2."""
+    parser = argparse.ArgumentParser("import_hf", description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="Hugging Face folder")
+    parser.add_argument("out", type=Path, help="checkpoint to write (.pth)")
+    args = parser.parse_args(argv)
+    try:
+        checkpoint = import_folder(args.folder)
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(checkpoint, args.out)
+    except (OSError, ValueError) as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
