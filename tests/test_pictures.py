@@ -84,7 +84,8 @@ def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
               "1", "--sampling_rate", "1", "--device", "cpu"])
     checkpoint = str(tmp_path / "checkpoint-0.pth")
     draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"), "--rows", "0", "2",
-          "--mask_ratio", "0.75", "0.9", "--compare", "random", "tube", checkpoint, "--no_leak", "--out", str(tmp_path / "sheets")])
+          "--mask_ratio", "0.75", "0.9", "--compare", "random", "tube", checkpoint, "--no_leak",
+          "--out", str(tmp_path / "sheets")])
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [
         f"{clip}-tats-r{ratio}.png" for clip in ("000000", "000002") for ratio in ("0.75", "0.9")]
     for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube")):
