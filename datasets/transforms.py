@@ -116,17 +116,20 @@ class Resize:
         return as_clip(resize(as_frames(clip), self.size, self.size))
 
 
-def crop_views(clip: np.ndarray | Tensor, size: int, crops: int) -> list[Tensor]:
+def crop_views(clip: np.ndarray | Tensor, size: int, crops: int, short_side: int | None = None) -> list[Tensor]:
     """uint8 (T, H, W, 3) -> `crops` x uint8 (3, T, S, S): short side to S, then squares along the longer side.
 
-    They are spread evenly from one end to the other (VideoMAE's test crops); one crop is the middle one.
+    They are spread evenly from one end to the other (VideoMAE's test crops); one crop is the middle one. With a
+    `short_side` larger than S the squares lie in the middle of the shorter side.
     """
     if crops < 1:
         raise ValueError(f"crops must be at least 1, got {crops}")
-    frames = resize_short_side(as_frames(clip), size)
+    frames = resize_short_side(as_frames(clip), short_side or size)
     slack = max(frames.shape[-2:]) - size
     starts = [slack // 2] if crops == 1 else [view * slack // (crops - 1) for view in range(crops)]
     along = 2 if frames.shape[2] > frames.shape[3] else 3
+    across = 5 - along
+    frames = frames.narrow(across, (frames.shape[across] - size) // 2, size)
     return [as_clip(frames.narrow(along, start, size)) for start in starts]
 
 

@@ -1,6 +1,6 @@
 """From a loader's batch to what the networks take, on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -21,6 +21,18 @@ class ClipBatch(NamedTuple):
     keys: Tensor | None
 
 
+def grouped(loader: Iterable, update_freq: int) -> Iterator[tuple[int, bool, Sequence[Tensor]]]:
+    """(step, more, batch): the optimiser step from 1, and whether more micro-batches of it follow.
+
+    What is left over at the end of the loader and does not fill a step is not trained on.
+    """
+    full = len(loader) // update_freq * update_freq
+    for index, batch in enumerate(loader):
+        if index < full:
+            step, place = divmod(index, update_freq)
+            yield step + 1, place + 1 < update_freq, batch
+
+
 class Normalizer:
     """ImageNet's mean and std on one device, made once and not in every step."""
 
@@ -31,6 +43,10 @@ class Normalizer:
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, T, H, W) -> what VideoMAE's networks see."""
         return (pixels - self.mean) / self.std
+
+    def clips(self, videos: Tensor) -> Tensor:
+        """uint8 (B, 3, T, H, W) on any device -> normalised float32 on this one."""
+        return self.normalize(videos.to(self.mean.device, non_blocking=True).float() / 255)
 
     def denormalize(self, videos: Tensor) -> Tensor:
         """The inverse of `normalize`."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ..masking import masked_indices
-from .batches import ClipBatch, Normalizer
+from .batches import ClipBatch, Normalizer, grouped
 from .learner import Learner
 from .meters import Meters
 from .reconstruction import PatchSize, Reconstruction, explained_share, tokenize
@@ -35,11 +35,8 @@ def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int,
 
     What is left over at the end of the loader and does not fill a step is not trained on.
     """
-    full = len(loader) // setup.update_freq * setup.update_freq
-    for index, batch in enumerate(loader):
-        if index < full:
-            step, place = divmod(index, setup.update_freq)
-            yield step + 1, place + 1 < setup.update_freq, setup.normalizer.prepare(batch, setup.device)
+    for step, more, batch in grouped(loader, setup.update_freq):
+        yield step, more, setup.normalizer.prepare(batch, setup.device)
 
 
 def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: PretrainSetup,

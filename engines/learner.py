@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,15 @@ from torch.nn.parallel import DistributedDataParallel
 from .runtime import Precision, Runtime
 
 Schedule = Callable[[int], float]
+
+
+def apply_schedules(optimizer: torch.optim.Optimizer, step: int, lr: Schedule, weight_decay: Schedule | None) -> None:
+    """Set the groups' `lr`, times their `lr_scale`, and their `weight_decay` where it is not 0."""
+    rate = lr(step)
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group.get("lr_scale", 1.0)
+        if weight_decay is not None and group["weight_decay"] > 0:
+            group["weight_decay"] = weight_decay(step)
 
 
 class Learner:
@@ -74,19 +84,35 @@ class Learner:
         return self.step()
 
     def _apply_schedules(self) -> None:
-        if self.optimizer is None:
-            return
-        lr = self.lr(self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("lr_scale", 1.0)
-            if self.weight_decay is not None and group["weight_decay"] > 0:
-                group["weight_decay"] = self.weight_decay(self.steps)
+        if self.optimizer is not None:
+            apply_schedules(self.optimizer, self.steps, self.lr, self.weight_decay)
 
     def state_dict(self) -> dict:
         """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
         if self.optimizer is None:
             return {}
         return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps}
+
+    def weights(self) -> dict[str, Tensor]:
+        """The network's weights under their plain names; every process must call (the weights may be shared out)."""
+        return self.module.state_dict()
+
+    def save(self, folder: Path) -> dict:
+        """What a checkpoint keeps beside the weights; every process must call. Nothing is written to `folder` here."""
+        del folder
+        return self.state_dict()
+
+    def load(self, weights: dict[str, Tensor], state: dict, folder: Path) -> None:
+        """Continue from what `weights` and `save` gave.
+
+        Raises:
+            ValueError: it was written with DeepSpeed.
+        """
+        if "deepspeed" in state:
+            raise ValueError(f"{folder.name}.pth was trained with DeepSpeed: resume with the same --enable_deepspeed "
+                             "and --zero_stage, or start from its weights with --finetune")
+        self.module.load_state_dict(weights)
+        self.load_state_dict(state)
 
     def load_state_dict(self, state: dict) -> None:
         """Put back what `state_dict` returned."""

@@ -1,0 +1,56 @@
+"""Fine-tune a pre-trained encoder for action recognition, and test it on all views of every video.
+
+    python -m tats.engines.run_class_finetuning --data_path lists/ --data_set UCF101 --finetune checkpoint-399.pth
+    torchrun --nproc_per_node=8 -m tats.engines.run_class_finetuning ... [--enable_deepspeed --zero_stage 1]
+"""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..datasets.program import run_program
+from . import runtime
+from .common_config import add_dead_flags
+from .finetuning import Settings
+from .finetuning_config import DEAD_FLAGS, FINETUNING
+from .finetuning_run import Finetuning
+from .flags import FlagParser, add_flags, given_flags
+from .logs import set_up_logging, write_settings
+
+logger = logging.getLogger(__name__)
+
+
+def get_parser() -> FlagParser:
+    """The program's command line, every flag from `finetuning_config`."""
+    parser = FlagParser("run_class_finetuning", description=__doc__.splitlines()[0])
+    for config in FINETUNING:
+        add_flags(parser, config)
+    add_dead_flags(parser, DEAD_FLAGS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> dict:
+    """Entry point; bad input ends with one line and exit code 2. Returns what is in result.json."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    args = get_parser().parse_args(argv)
+    settings = Settings.from_args(args)
+    where = runtime.start(settings.run.device, settings.run.dist_url)
+    set_up_logging(where.is_main)
+    for name in sorted(given_flags(argv) & set(DEAD_FLAGS)):
+        logger.warning("--%s has no effect: %s", name, DEAD_FLAGS[name])
+    try:
+        finetuning = Finetuning(settings, where)
+        if where.is_main and settings.run.output_dir:
+            write_settings(Path(settings.run.output_dir), asdict(settings))
+        if finetuning.trains:
+            finetuning.resume()
+            finetuning.run()
+        return finetuning.test()
+    finally:
+        runtime.stop(where)
+
+
+if __name__ == "__main__":
+    run_program(main)
