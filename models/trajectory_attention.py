@@ -53,8 +53,11 @@ class TrajectoryAttention(nn.Module):
             weights = landmark_attention(queries[:, :, None], keys, self._landmarks(queries)[:, :, None])
             trajectories = weights @ values                                           # (B, h, F, N, d), Eq. 1
         else:
-            over_frames = queries[:, :, None].expand(-1, -1, num_frames, -1, -1)
-            trajectories = F.scaled_dot_product_attention(over_frames, keys, values)
+            # Frames where the kernels have heads: given more than four dimensions they all fall back to plain
+            # softmax(q k), which keeps the N x N weights.
+            over_frames = queries.flatten(0, 1)[:, None].expand(-1, num_frames, -1, -1)
+            trajectories = F.scaled_dot_product_attention(over_frames, keys.flatten(0, 1), values.flatten(0, 1))
+            trajectories = trajectories.unflatten(0, queries.shape[:2])
         trajectories = rearrange(trajectories, "b h f n d -> b n f (h d)")            # y~_stt'
         return self.proj(self._pool_over_time(trajectories))
 

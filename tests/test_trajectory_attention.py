@@ -116,6 +116,17 @@ def test_gradients_are_those_of_the_plain_form(project_values):
     torch.testing.assert_close(key_bias, torch.zeros_like(key_bias))    # why it may be left out
 
 
+def test_no_table_of_all_pairs_is_kept_for_the_backward_pass():
+    """The fused kernels take four dimensions; with a fifth the (h, N, N) weights come back, several GB at ViT-B."""
+    torch.manual_seed(0)
+    attention, frames, places = TrajectoryAttention(16, 2), 4, 64
+    sizes = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda kept: sizes.append(kept.numel()) or kept, lambda kept: kept):
+        attention(torch.randn(1, frames * places, 16, requires_grad=True), frames)
+    all_pairs = 2 * (frames * places) ** 2
+    assert max(sizes) <= all_pairs / 8, f"kept {max(sizes)} numbers at once, all pairs are {all_pairs}"
+
+
 def test_without_biases():
     torch.manual_seed(1)
     attention = TrajectoryAttention(6, 2).double()
