@@ -70,6 +70,22 @@ def rand_augment(aa: str, size: int, interpolation: str = "bicubic") -> SameForA
     if interpolation != "random":
         options["interpolation"] = str_to_pil_interp(interpolation)
     try:
-        return SameForAllFrames(rand_augment_transform(aa, options))
+        return SameForAllFrames(_keep_a_bit(rand_augment_transform(aa, options)))
     except (AssertionError, ValueError) as error:
         raise ValueError(f"--aa {aa!r} is not a RandAugment setting ({error}); use e.g. rand-m9-mstd0.5-inc1") from None
+
+
+def _keep_a_bit(augment):
+    """At full magnitude timm posterises to 0 bits: a black picture, and an error from Pillow 12 on. Keep one bit."""
+    for op in augment.ops:
+        if op.name.startswith("Posterize"):
+            op.level_fn = _AtLeastOne(op.level_fn)
+    return augment
+
+
+class _AtLeastOne:   # not a closure: workers that are spawned pickle it
+    def __init__(self, level_fn):
+        self.level_fn = level_fn
+
+    def __call__(self, level, hparams):
+        return (max(1, self.level_fn(level, hparams)[0]),)

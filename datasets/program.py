@@ -22,6 +22,8 @@ def run_program(main: Callable[[], object]) -> None:
             raise
         _end(error.strerror or str(error))
     except ValueError as error:
+        if "Traceback (most recent call last)" in str(error):   # how a loader hands on what went wrong in its worker
+            raise
         _end(str(error))
 
 

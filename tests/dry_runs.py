@@ -1,12 +1,11 @@
 """Run row scripts with DRY_RUN=1 and read the commands they print with the programs' own parsers."""
 
+import importlib
 import os
 import shlex
 import subprocess
 from pathlib import Path
 from typing import NamedTuple
-
-import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "run_scripts"
 VARIABLES = ("METHOD METHODS TATS_RECIPE DATA_ROOT OUTPUT_ROOT CHECKPOINT GPUS NNODES NODE_RANK MASTER_ADDR "
@@ -42,6 +41,6 @@ def _read(line):
     words = shlex.split(line)
     place = next(index for index, word in enumerate(words) if word.startswith("tats."))
     module = words[place]
-    parser = pytest.importorskip(module).get_parser()
+    parser = importlib.import_module(module).get_parser()
     return Command(words[:place - 1], module.removeprefix("tats.engines."), words[place + 1:],
                    parser.parse_args(words[place + 1:]))

@@ -26,7 +26,8 @@ def test_interrupt_is_130(capsys):
     assert ending(KeyboardInterrupt(), capsys) == (130, "")
 
 
-@pytest.mark.parametrize("error", [OSError(9, "Bad file descriptor"), RuntimeError("shape"), KeyError("a")])
+@pytest.mark.parametrize("error", [OSError(9, "Bad file descriptor"), RuntimeError("shape"), KeyError("a"),
+                                   ValueError("Caught ValueError.\nTraceback (most recent call last):\n  bug")])
 def test_defects_keep_their_traceback(error):
     def main():
         raise error
