@@ -123,10 +123,13 @@ class PretrainVisionTransformer(nn.Module):
         self.register_buffer("pos_embed", position_table(pos_embed, embed.grid, decoder_embed_dim, pos_base),
                              persistent=False)
         self.apply(init_linear_and_norm)
-        nn.init.trunc_normal_(self.mask_token, std=0.02)
         if tied_qk_init:
+            nn.init.trunc_normal_(self.mask_token, std=0.02)
             tie_queries_and_keys(self.encoder.blocks, tied_qk_init)
             tie_queries_and_keys(self.decoder.blocks, tied_qk_init)
+        else:  # VideoMAE leaves the projection as torch makes it, and cuts the mask token off at one deviation
+            self.encoder_to_decoder.reset_parameters()
+            nn.init.trunc_normal_(self.mask_token, std=0.02, a=-0.02, b=0.02)
         if zero_head:
             nn.init.zeros_(self.decoder.head.weight)
 

@@ -36,7 +36,9 @@ _TABLE: dict[str, tuple[type[nn.Module], dict]] = {
     "vit_tats_tiny": (VisionTransformer, {**_TINY, "embed_dim": 96, "depth": 2, "num_heads": 4}),
 }
 
-_FROM_TIMM = ("pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")  # its create_model adds these
+# Keywords of timm's create_model in VideoMAE's programs that say nothing here while they are off.
+_FROM_TIMM = ("pretrained", "drop_block_rate")
+_ADDED_BY_TIMM = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
 def model_names() -> list[str]:
@@ -59,7 +61,10 @@ def create_model(name: str, **kwargs) -> nn.Module:
     if name not in _TABLE:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(model_names())}")
     build, defaults = _TABLE[name]
-    kwargs = {key: value for key, value in kwargs.items() if key not in _FROM_TIMM}
+    kwargs = {key: value for key, value in kwargs.items()
+              if key not in _ADDED_BY_TIMM and (value or key not in _FROM_TIMM)}
+    if "pretrained" in kwargs:
+        raise ValueError(f"model {name}: no weights come with a name; use load_encoder or load_pretraining")
     try:
         return build(**{**defaults, **kwargs})
     except TypeError as error:

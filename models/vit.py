@@ -65,9 +65,12 @@ def make_blocks(dim: int, depth: int, num_heads: int, *, mlp_ratio: float = 4.0,
     if dim % num_heads:
         raise ValueError(f"{num_heads} attention heads do not divide the width {dim}")
     rates = [drop_path * index / max(1, depth - 1) for index in range(depth)]
-    return nn.ModuleList(Block(dim, num_heads, qkv_bias=qkv_bias, mlp_ratio=mlp_ratio, proj_drop=drop,
-                               attn_drop=attn_drop, drop_path=rate, norm_layer=norm_layer,
-                               init_values=init_values or None) for rate in rates)
+    blocks = nn.ModuleList(Block(dim, num_heads, qkv_bias=qkv_bias, mlp_ratio=mlp_ratio, proj_drop=drop,
+                                 attn_drop=attn_drop, drop_path=rate, norm_layer=norm_layer,
+                                 init_values=init_values or None) for rate in rates)
+    for block in blocks:
+        block.mlp.drop1 = nn.Identity()  # VideoMAE has dropout after the MLP, none inside it
+    return blocks
 
 
 def run_blocks(blocks: nn.ModuleList, tokens: Tensor, use_checkpoint: bool = False) -> Tensor:
@@ -80,10 +83,10 @@ def run_blocks(blocks: nn.ModuleList, tokens: Tensor, use_checkpoint: bool = Fal
     return tokens
 
 
-def init_linear_and_norm(module: nn.Module) -> None:
-    """VideoMAE's initialisation, for `Module.apply`: Xavier-uniform weights, zero biases, unit norms."""
+def init_linear_and_norm(module: nn.Module, init_weight: Callable[[Tensor], Tensor] = nn.init.xavier_uniform_) -> None:
+    """VideoMAE's initialisation, for `Module.apply`: `init_weight` for linear weights, zero biases, unit norms."""
     if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
+        init_weight(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):
@@ -134,9 +137,11 @@ class VisionTransformer(nn.Module):
         self.fc_norm = norm_layer(embed_dim) if use_mean_pooling else None
         self.fc_dropout = nn.Dropout(fc_drop_rate)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes > 0 else nn.Identity()
-        self.apply(init_linear_and_norm)
         if tied_qk_init:
+            self.apply(init_linear_and_norm)
             tie_queries_and_keys(self.blocks, tied_qk_init)
+        else:  # VideoMAE's classifier starts narrower than its masked autoencoder
+            self.apply(partial(init_linear_and_norm, init_weight=partial(nn.init.trunc_normal_, std=0.02)))
         if num_classes > 0:
             nn.init.trunc_normal_(self.head.weight, std=0.02)
             with torch.no_grad():

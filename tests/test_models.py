@@ -203,7 +203,12 @@ def test_models_by_name():
         create_model("vit")
     with pytest.raises(ValueError, match=r"model vit_tats_tiny: .*'colour'"):
         create_model("vit_tats_tiny", colour=1)
-    model = create_model("vit_tats_tiny", num_classes=4, all_frames=8, depth=1, pretrained=False, pretrained_cfg=None)
+    with pytest.raises(ValueError, match="no weights come with a name"):
+        create_model("vit_tats_tiny", pretrained=True)
+    with pytest.raises(ValueError, match=r"model vit_tats_tiny: .*'drop_block_rate'"):
+        create_model("vit_tats_tiny", drop_block_rate=0.1)
+    model = create_model("vit_tats_tiny", num_classes=4, all_frames=8, depth=1, pretrained=False, pretrained_cfg=None,
+                         drop_block_rate=None)
     assert model.grid == (4, 6, 6) and len(model.blocks) == 1 and model.head.out_features == 4
 
 
@@ -219,19 +224,29 @@ def test_sizes_of_the_table(size, dim, depth, heads):
 
 
 def test_initial_values_are_videomaes():
+    """Its two networks start differently: Xavier in the masked autoencoder, a normal of .02 in the classifier."""
     torch.manual_seed(0)
     model = VisionTransformer(img_size=16, patch_size=4, embed_dim=96, depth=2, num_heads=2, qkv_bias=True,
                               all_frames=4, num_classes=400, init_scale=0.001, init_values=0.1)
     assert model.head.weight.std().item() == pytest.approx(0.02 * 0.001, rel=0.05) and not model.head.bias.any()
     block = model.blocks[1]
-    bound = math.sqrt(6 / (96 + 288))           # Xavier uniform of a 96 -> 288 layer
-    assert block.attn.qkv.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    assert block.attn.qkv.weight.std().item() == pytest.approx(0.02, rel=0.05)
+    assert block.attn.qkv.weight.abs().max() > 0.06                  # three deviations: not cut off, not uniform
     assert not block.attn.q_bias.any() and not block.attn.v_bias.any() and block.attn.qkv.bias is None
     assert (block.norm1.weight == 1).all() and (block.gamma_1 == 0.1).all()
-    mae = small_mae(decoder_embed_dim=120, decoder_num_heads=2)
-    assert mae.mask_token.std().item() == pytest.approx(0.02, rel=0.25)
+    mae = small_mae(encoder_embed_dim=96, decoder_embed_dim=1200, decoder_num_heads=2)
+    bound = math.sqrt(6 / (96 + 288))           # Xavier uniform of a 96 -> 288 layer
+    assert mae.encoder.blocks[1].attn.qkv.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    bound = math.sqrt(1 / 96)                   # torch's own for a layer of 96 inputs; Xavier's would be .068
+    assert mae.encoder_to_decoder.weight.abs().max().item() == pytest.approx(bound, rel=0.01)
+    assert mae.mask_token.abs().max() <= 0.02 and mae.mask_token.std().item() == pytest.approx(0.0108, rel=0.1)
     assert not small_mae(zero_head=True).decoder.head.weight.any() and small_mae().decoder.head.weight.any()
     assert "gamma_1" not in dict(small_mae().encoder.blocks[0].named_parameters())
+
+
+def test_dropout_is_after_the_mlp_only():
+    mlp = small_classifier(drop_rate=0.4).blocks[0].mlp
+    assert [module.p for module in mlp.modules() if isinstance(module, torch.nn.Dropout)] == [0.4]
 
 
 def test_tied_queries_and_keys():
