@@ -13,6 +13,8 @@ import torch  # noqa: F401  (loaded before decord: the other order crashes in na
 from .decode import empty_clip
 from .video_error import VideoError
 
+_NARROW = "decord takes the padding of pictures this narrow for pixels: use another video backend"
+
 
 class DecordReader:
     """A file opened with decord. One thread; made in the worker that uses it, never before a fork."""
@@ -54,6 +56,8 @@ class DecordReader:
             frame = self._video.next()
             if number in slots:
                 picture = frame.asnumpy()
+                if picture.shape[2] != 3:
+                    raise VideoError(self.path, _NARROW)
                 clip = empty_clip(self.path, len(wanted), *picture.shape[:2]) if clip is None else clip
                 clip[slots[number]] = picture
         return clip
@@ -62,4 +66,6 @@ class DecordReader:
 def _cause(error: Exception) -> str:
     """decord's message without the places in its source and the list of native frames."""
     text = str(error).strip().split("\n")[0]
+    if "size must exactly match" in text:
+        return _NARROW
     return re.sub(r"^(\[[\d:]+\] |\S+\.cc:\d+: )+", "", text) or type(error).__name__

@@ -224,6 +224,15 @@ def test_damaged_files_end_in_time(h264, tmp_path):
         assert isinstance(answer, int) or str(path) in answer
 
 
+@pytest.mark.skipif("decord" not in BACKENDS, reason="decord is not installed")
+def test_widths_that_decord_misreads_are_named(tmp_path):
+    for name, codec in (("a.mp4", "libx264"), ("a.avi", "mpeg4")):
+        path = write(tmp_path / name, codec=codec, size=(48, 48))
+        assert "use another video backend" in cause_of(path, "decord")
+        with open_video(path, "pyav") as video:
+            assert video.read([0]).shape == (1, 48, 48, 3)
+
+
 def test_frames_of_another_size_are_named(tmp_path):
     for number, size in enumerate([(20, 30), (20, 31)]):
         Image.fromarray(picture(number, *size)).save(tmp_path / f"{number}.png")
