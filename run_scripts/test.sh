@@ -4,5 +4,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 "$root/run_scripts/setup_env.sh" dev,deepspeed
 cd "$root"
-"${VENV:-$root/.venv}/bin/python" -m ruff check .
-exec "${VENV:-$root/.venv}/bin/python" -m pytest "$@"
+python=${VENV:-$root/.venv}/bin/python
+"$python" -m ruff check .
+# One thread a process: the tests are small, and two processes of two threads each would wait for one another.
+export OMP_NUM_THREADS=1
+exec "$python" -m pytest -n "${WORKERS:-2}" --dist loadgroup "$@"
