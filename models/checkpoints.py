@@ -146,7 +146,7 @@ def load_pretraining(mae: nn.Module, checkpoint: str | Path | Mapping[str, Any],
     else:
         source = "the checkpoint"
     weights = find_weights(checkpoint, model_key)
-    sampler = dict(checkpoint["sampler"]) if isinstance(checkpoint.get("sampler"), Mapping) else {}
+    sampler = _sampler_of(checkpoint)
     adamae = tuple("encoder." + name for name in _ADAMAE_SAMPLER)
     for name in [name for name in weights if name.startswith(("sampler.", *adamae))]:
         sampler[name.removeprefix("sampler.").removeprefix("encoder.")] = weights.pop(name)
@@ -161,6 +161,14 @@ def _weights_of(checkpoint: str | Path | Mapping[str, Any], model_key: str, trus
     if isinstance(checkpoint, Mapping):
         return find_weights(checkpoint, model_key), "the checkpoint"
     return find_weights(read_checkpoint(checkpoint, trust), model_key), str(checkpoint)
+
+
+def _sampler_of(checkpoint: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Where our programs keep it, or a fork of VideoMAE, in whose checkpoints it travels with the loss scaler."""
+    in_fork = checkpoint.get("scaler")
+    if isinstance(in_fork, Mapping) and isinstance(in_fork.get("sampling"), Mapping):
+        checkpoint = in_fork["sampling"]
+    return dict(checkpoint["sampler"]) if isinstance(checkpoint.get("sampler"), Mapping) else {}
 
 
 def _drop(weights: dict[str, Tensor], reasons: Mapping[str, str]) -> tuple[dict[str, Tensor], dict[str, str]]:

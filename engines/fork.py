@@ -1,0 +1,227 @@
+"""TATS, and every other masking of the registry, inside a fork of VideoMAE, with its own model, data and checkpoints.
+
+A fork changes ten lines, none of them in its model (the README shows them in place):
+
+    from tats.engines.fork import TokenSampling, add_sampling_flags, loader_mask, mask_types, train_one_epoch
+
+`train_one_epoch` takes what VideoMAE's own one takes. What the fork does not have a place for, the sampler with its
+optimiser, travels in the loss scaler, which the fork already builds, hands to the epoch, saves and resumes.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from ..masking import MASKINGS, TokenGrid, find_masking
+from . import engine_for_pretraining, engine_for_pretraining_ppo
+from .batches import Normalizer
+from .engine_for_pretraining import PretrainSetup
+from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
+from .flags import add_flags, from_args
+from .learner import Learner
+from .logs import Progress, set_up_logging
+from .meters import Meters
+from .optim import make_optimizer, parameter_groups
+from .ppo import EntropyCoefficient, PPOSettings
+from .pretraining import build_masking, sampler_config
+from .pretraining_config import MaskConfig, SamplerConfig, resolve_recipe
+from .reconstruction import Reconstruction, patch_size_of
+from .runtime import Precision, Runtime
+
+__all__ = ["TokenSampling", "add_sampling_flags", "loader_mask", "mask_types", "train_one_epoch"]
+
+logger = logging.getLogger(__name__)
+
+
+def mask_types() -> list[str]:
+    """The choices of `--mask_type`: the names of the registry."""
+    return sorted(MASKINGS)
+
+
+def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
+    """The sampler's flags and `--num_visible`, for a parser that has VideoMAE's `--mask_type` and `--mask_ratio`."""
+    add_flags(parser, SamplerConfig)
+    parser.add_argument("--num_visible", type=int, help="number of visible tokens instead of mask_ratio")
+
+
+def loader_mask(args: argparse.Namespace) -> Callable[[], Tensor]:
+    """What stands where VideoMAE's TubeMaskingGenerator stands: `() -> bool (N,)`, True = masked.
+
+    Args:
+        args: with `mask_type`, `mask_ratio` and `window_size`, the grid (frames, height, width) in tokens.
+
+    Raises:
+        ValueError: an unknown mask_type, or a ratio outside (0, 1).
+    """
+    return build_masking(_mask_config(args), TokenGrid(*args.window_size))[1]
+
+
+def _mask_config(args: argparse.Namespace) -> MaskConfig:
+    return MaskConfig(args.mask_type, args.mask_ratio, args.num_visible)
+
+
+class TokenSampling:
+    """VideoMAE's loss scaler, with the sampler of `args.mask_type` and its optimiser beside it.
+
+    Call it, save it and load it as the scaler that it wraps; `train_one_epoch` finds the sampler in it.
+
+    Args:
+        args: VideoMAE's arguments with those of `add_sampling_flags`, and `window_size`.
+        model: the network on its device, without DistributedDataParallel.
+        scaler: the fork's NativeScalerWithGradNormCount.
+    """
+
+    def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any):
+        self.scaler, self.config = scaler, resolve_recipe(from_args(SamplerConfig, args))
+        self.row = find_masking(args.mask_type)
+        self.device = next(model.parameters()).device
+        distributed = dist.is_available() and dist.is_initialized()
+        self.runtime = Runtime(self.device, dist.get_rank(), dist.get_world_size()) if distributed \
+            else Runtime(self.device)
+        set_up_logging(self.runtime.is_main)
+        # fp16 as VideoMAE has it on GPUs; its CPU has no autocast.
+        cuda = self.device.type == "cuda"
+        self.precision = Precision(self.device.type, torch.float16 if cuda else torch.float32)
+        self.sampler = self._learner(args, model) if self.row.sampler else None
+        self.entropy = EntropyCoefficient(self.config.entropy_coef, self.config.target_entropy,
+                                          floor=0.1 * self.config.policy_coef)
+        self.buffer, self.meters = EpisodeBuffer(), Meters()
+
+    def _learner(self, args: argparse.Namespace, model: nn.Module) -> Learner:
+        net = self.row.sampler(TokenGrid(*args.window_size), model.encoder.patch_embed.proj.out_channels,
+                               **sampler_config(_mask_config(args), self.config)).to(self.device)
+        if self.row.learner is None:
+            return Learner(net, precision=self.precision)
+        optimizer = make_optimizer(parameter_groups(net, args.weight_decay), args.opt, eps=args.opt_eps,
+                                   betas=args.opt_betas or (0.9, 0.95), momentum=args.momentum)
+        rate = self.config.sampler_lr
+        return Learner(net, optimizer, lambda step: rate, clip_grad=args.clip_grad, runtime=self.runtime,
+                       precision=self.precision)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.scaler(*args, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scaler's, and under "sampling" the sampler's weights, optimiser and entropy coefficient."""
+        if self.sampler is None:
+            return self.scaler.state_dict()
+        return {**self.scaler.state_dict(), "sampling": {
+            "sampler": self.sampler.module.state_dict(), "optimizer": self.sampler.state_dict(),
+            "entropy_coef": float(self.entropy.value)}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Put back what `state_dict` returned.
+
+        Raises:
+            ValueError: this run has a sampler and the checkpoint none.
+        """
+        state = dict(state)
+        sampling = state.pop("sampling", None)
+        self.scaler.load_state_dict(state)
+        if self.sampler is None:
+            return
+        if sampling is None:
+            raise ValueError("the checkpoint was written without a sampler: resume with its own --mask_type, or start "
+                             "with another --output_dir")
+        self.sampler.module.load_state_dict(sampling["sampler"])
+        self.sampler.load_state_dict(sampling["optimizer"])
+        self.entropy.value = torch.tensor(sampling["entropy_coef"])
+
+
+class ForkLearner(Learner):
+    """The fork's model as f_phi: its optimiser, its scaler, its tables of learning rate and weight decay."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, sampling: TokenSampling, *,
+                 lr: Callable[[int], float], weight_decay: Callable[[int], float] | None, clip_grad: float | None):
+        bare = model.module if isinstance(model, DistributedDataParallel) else model
+        super().__init__(bare, optimizer, lr, weight_decay=weight_decay, clip_grad=clip_grad,
+                         precision=sampling.precision)
+        self.net, self.native, self.norm = model, sampling.scaler, None
+
+    def start(self, step: int) -> None:
+        """Count on from optimiser step `step` of the run."""
+        self.steps = step
+        self._apply_schedules()
+
+    def backward(self, loss: Tensor) -> None:
+        """VideoMAE's scaler scales, clips and steps in one call, so this is also the step."""
+        self.norm = self.native(loss, self.optimizer, clip_grad=self.clip_grad, parameters=self.module.parameters())
+
+    def step(self) -> Tensor | None:
+        """The rest of the step that `backward` took."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.steps += 1
+        self._apply_schedules()
+        return self.norm
+
+
+def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.optim.Optimizer,  # noqa: PLR0913 - VideoMAE's
+                    device: torch.device, epoch: int, loss_scaler: TokenSampling, max_norm: float | None = None,
+                    patch_size: int = 16, normlize_target: bool = True, log_writer: Any = None,
+                    lr_scheduler: Any = None, start_steps: int | None = None,
+                    lr_schedule_values: Sequence[float] | None = None,
+                    wd_schedule_values: Sequence[float] | None = None) -> dict[str, float]:
+    """One epoch of Algorithm 1, of AdaMAE, or with the loader's masks, in the place of VideoMAE's function.
+
+    Args:
+        model: has `encoder.patch_embed`, `encoder.pos_embed` and `forward(videos, bool_masked_pos)`.
+        data_loader: yields (videos normalised, mask of `loader_mask`).
+        loss_scaler: a `TokenSampling`.
+        max_norm, start_steps, log_writer, lr_schedule_values, wd_schedule_values: as VideoMAE's; patch_size and
+            lr_scheduler are there for the signature.
+
+    Returns:
+        Means of the epoch over all processes, for log.txt.
+
+    Raises:
+        ValueError: a loss that is not finite.
+    """
+    del patch_size, lr_scheduler
+    sampling, first = loss_scaler, start_steps or 0
+
+    def table(values: Sequence[float] | None) -> Callable[[int], float] | None:
+        return None if values is None else lambda step: float(values[min(step, len(values) - 1)])
+
+    constant = optimizer.param_groups[0]["lr"]
+    rate = table(lr_schedule_values) or (lambda step: constant)
+    mae = ForkLearner(model, optimizer, sampling, lr=rate, weight_decay=table(wd_schedule_values), clip_grad=max_norm)
+    mae.start(first)
+    optimizer.zero_grad(set_to_none=True)
+    model.train()
+    if sampling.sampler is not None:
+        sampling.sampler.module.train()
+        if sampling.row.learner == "reinforce":
+            sampling.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
+    meters = sampling.meters
+    meters.reset()
+    setup = PretrainSetup(device, Normalizer(device), Reconstruction(normalize=normlize_target),
+                          patch_size_of(mae.module))
+    loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
+    if sampling.row.learner == "ppo":
+        engine_for_pretraining_ppo.train_one_epoch(epoch, loader, mae, sampling.sampler, sampling.buffer,
+                                                   _ppo_training(sampling, setup), meters)
+    else:
+        engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
+    means = meters.means(sampling.runtime)
+    broken = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
+    if broken:
+        raise ValueError(f"epoch {epoch}: {', '.join(broken)} not finite; lower --lr or set --clip_grad 1")
+    means |= {"lr": max(group["lr"] for group in optimizer.param_groups)}
+    if log_writer is not None:
+        log_writer.update(head="loss", loss=means["loss"])
+        log_writer.update(head="sampling", **{name: value for name, value in means.items() if name != "loss"})
+    return means
+
+
+def _ppo_training(sampling: TokenSampling, setup: PretrainSetup) -> PPOTraining:
+    config = sampling.config
+    ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef, config.reward,
+                      config.ppo_weighting, config.adv_norm)
+    return PPOTraining(setup, ppo, sampling.entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
+                       config.ppo_ratio, config.reuse_forward)

@@ -1,0 +1,151 @@
+"""The plugin in a codebase with its own models/, datasets.py, utils.py: lines changed, phases, checkpoint, resume."""
+
+import json
+import logging
+import runpy
+import subprocess
+import sys
+
+import pytest
+import torch
+from fork_edits import apply_edits, write_mini_fork
+from tats.masking import MASKINGS
+from tats.models import load_pretraining
+
+
+@pytest.fixture
+def fork(tmp_path):
+    folder = write_mini_fork(tmp_path / "fork")
+    apply_edits(folder)
+    return folder
+
+
+OWN_NAMES = ("models", "datasets", "utils", "networks", "masking_generator", "engine_for_pretraining")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run the fork's program in this process, as `python run_mae_pretraining.py` would; its modules leave with it."""
+    def run_fork(fork, out, *options):
+        out.mkdir(exist_ok=True)
+        with monkeypatch.context() as patch:
+            patch.chdir(fork)
+            patch.syspath_prepend(str(fork))
+            patch.setattr(sys, "argv", ["run_mae_pretraining.py", "--output_dir", str(out), *options])
+            for name in OWN_NAMES:
+                patch.delitem(sys.modules, name, raising=False)
+            try:
+                runpy.run_path("run_mae_pretraining.py", run_name="__main__")
+            finally:
+                logging.captureWarnings(False)
+                for name in OWN_NAMES:
+                    sys.modules.pop(name, None)
+    return run_fork
+
+
+def checkpoints(out):
+    return [torch.load(path, weights_only=False) for path in sorted(out.glob("checkpoint-*.pth"))]
+
+
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_at_most_twelve_lines_change_and_none_in_a_model(tmp_path):
+    folder = write_mini_fork(tmp_path)
+    before = {path.name: path.read_text() for path in folder.rglob("*.py")}
+    assert apply_edits(folder) <= 12
+    changed = {path.name for path in folder.rglob("*.py") if path.read_text() != before[path.name]}
+    assert changed == {"run_mae_pretraining.py", "datasets.py"}
+
+
+@pytest.mark.parametrize("name", MASKINGS)
+def test_every_masking_comes_along(fork, run, tmp_path, name):
+    run(fork, tmp_path / "out", "--mask_type", name, "--mae_only_epochs", "1", *(
+        ["--tats_heads", "2"] if name == "tats" else []))
+    records = [json.loads(line) for line in (tmp_path / "out" / "log.txt").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == [0, 1] and all(record["loss"] > 0 for record in records)
+    saved = checkpoints(tmp_path / "out")
+    assert ("sampling" in saved[-1]["scaler"]) == (MASKINGS[name].sampler is not None)
+    assert not same(saved[0]["model"], saved[1]["model"])
+
+
+def test_both_networks_move_in_their_phases_only(fork, run, tmp_path):
+    run(fork, tmp_path / "out", "--mask_type", "tats", "--tats_heads", "2", "--mae_only_epochs", "2", "--epochs", "4",
+        "--sampler_lr", "1e-2", "--policy_head_init", "xavier")
+    saved = checkpoints(tmp_path / "out")
+    samplers = [state["scaler"]["sampling"]["sampler"] for state in saved]
+    assert same(samplers[0], samplers[1])                              # epochs 0 and 1: random masks, theta untouched
+    assert not same(samplers[1], samplers[2]) and not same(samplers[2], samplers[3])
+    assert all(not same(saved[epoch]["model"], saved[epoch + 1]["model"]) for epoch in range(3))
+    records = [json.loads(line) for line in (tmp_path / "out" / "log.txt").read_text().splitlines()]
+    assert "sampling_loss" not in records[1] and "sampling_loss" in records[2]
+
+
+def test_resume_goes_on_where_it_stopped(fork, run, tmp_path):
+    options = ("--mask_type", "tats", "--tats_heads", "2", "--mae_only_epochs", "1", "--sampler_lr", "1e-2")
+    run(fork, tmp_path / "out", *options, "--epochs", "2")
+    first = checkpoints(tmp_path / "out")[1]
+    run(fork, tmp_path / "out", *options, "--epochs", "3")
+    second = checkpoints(tmp_path / "out")[2]
+    sampling = [state["scaler"]["sampling"] for state in (first, second)]
+    assert [state["optimizer"]["steps"] for state in sampling] == [2, 4]      # two steps an epoch, from epoch 1 on
+    assert not same(sampling[0]["sampler"], sampling[1]["sampler"])
+    # The tables are read at the run's own step: after step 6 of 100, as the run's formula has it.
+    assert second["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * (1 - 6 / 100))
+
+
+def test_a_checkpoint_without_a_sampler_is_refused(fork, run, tmp_path):
+    run(fork, tmp_path / "out", "--mask_type", "random", "--epochs", "1")
+    with pytest.raises(ValueError, match="written without a sampler"):
+        run(fork, tmp_path / "out", "--mask_type", "tats", "--tats_heads", "2")
+
+
+def test_a_process_of_its_own_and_the_numbers_of_the_plain_loop(fork, tmp_path):
+    """The adapter against the same steps written out: normalised targets, mean squared error, the fork's AdamW."""
+    code = """
+import torch, datasets, networks, argparse, sys
+torch.manual_seed(0)
+args = argparse.Namespace(mask_type="tube", mask_ratio=.75, window_size=(2, 4, 4))
+model = networks.build()
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=.05)
+mean = torch.tensor([.485, .456, .406]).view(1, 3, 1, 1, 1)
+std = torch.tensor([.229, .224, .225]).view(1, 3, 1, 1, 1)
+for step, (videos, mask) in enumerate(torch.utils.data.DataLoader(datasets.Clips(args), 4)):
+    mask = mask.bool()
+    pixels = (videos * std + mean).unfold(2, 2, 2).unfold(3, 4, 4).unfold(4, 4, 4)   # b c t h w p0 p1 p2
+    patches = pixels.permute(0, 2, 3, 4, 5, 6, 7, 1).reshape(4, 32, 32, 3)
+    patches = (patches - patches.mean(2, keepdim=True)) / (patches.var(2, keepdim=True).sqrt() + 1e-6)
+    for group in optimizer.param_groups:
+        group["lr"] = 1e-2 * (1 - step / 100)
+    optimizer.zero_grad()
+    ((model(videos, mask) - patches.flatten(2)[mask].view(4, -1, 96)) ** 2).mean().backward()
+    optimizer.step()
+torch.save(model.state_dict(), sys.argv[1])
+"""
+    # The stand-in draws its tubes from an unseeded generator: here the same mask everywhere.
+    generator = fork / "masking_generator.py"
+    generator.write_text(generator.read_text().replace("np.random.permutation(self.places)", "np.arange(self.places)"))
+    out = tmp_path / "out"
+    out.mkdir()
+    for command in (["run_mae_pretraining.py", "--mask_type", "tube", "--epochs", "1", "--lr", "1e-2", "--output_dir",
+                     str(out)], ["-c", code, str(tmp_path / "plain.pth")]):
+        subprocess.run([sys.executable, *command], cwd=fork, check=True)
+    saved = checkpoints(out)[0]
+    for name, value in torch.load(tmp_path / "plain.pth").items():
+        torch.testing.assert_close(saved["model"][name], value, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_the_sampler_of_a_forks_checkpoint_is_found(fork, run, tmp_path):
+    run(fork, tmp_path / "out", "--mask_type", "adamae", "--epochs", "1")
+    saved = checkpoints(tmp_path / "out")[0]
+    net = torch.nn.Module()
+    for name, value in saved["model"].items():
+        part = net
+        for piece in name.split(".")[:-1]:
+            if not hasattr(part, piece):
+                part.add_module(piece, torch.nn.Module())
+            part = getattr(part, piece)
+        part.register_parameter(name.split(".")[-1], torch.nn.Parameter(torch.zeros_like(value)))
+    report, sampler = load_pretraining(net, saved)
+    assert report.whole and same(sampler, saved["scaler"]["sampling"]["sampler"]) and "pos_embed_probs" in sampler
