@@ -9,6 +9,10 @@ import torch
 torch.set_num_threads(1)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A folder of moving shapes: 24 train, 8 val and 8 test videos with their lists and truth."""

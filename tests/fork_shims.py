@@ -1,0 +1,42 @@
+"""Start VideoMAE's released program under today's libraries: `python fork_shims.py PROGRAM ARGUMENTS...` in its folder.
+
+What it was written for is torch 1.8, timm 0.4.12 and numpy 1.19. Only names that are gone and defaults that changed are
+put back; nothing of the fork is replaced.
+"""
+
+import runpy
+import sys
+import types
+
+import timm.models
+import timm.optim
+import torch
+
+
+def module(name: str, **names: object) -> None:
+    sys.modules[name] = types.ModuleType(name)
+    vars(sys.modules[name]).update(names)
+
+
+def old_create_model(name: str, pretrained: bool = False, **options: object) -> torch.nn.Module:
+    """timm 0.4: options that are None are not passed on, and no pretrained_cfg is added."""
+    build = timm.models.model_entrypoint(name)
+    return build(pretrained=pretrained, **{key: value for key, value in options.items() if value is not None})
+
+
+module("torch._six", inf=float("inf"))
+module("numpy.lib.function_base", disp=None)
+module("cv2")                                                          # imported, never called for PIL images
+for gone, kind in (("nadam", "Nadam"), ("novograd", "NovoGrad"), ("radam", "RAdam"), ("nvnovograd", "NvNovoGrad"),
+                   ("adafactor", "Adafactor"), ("rmsprop_tf", "RMSpropTF")):
+    if not hasattr(sys.modules.get(f"timm.optim.{gone}"), kind):
+        module(f"timm.optim.{gone}", **{kind: None})
+timm.models.create_model = old_create_model
+new_load = torch.load
+# Its checkpoints hold its pickled arguments.
+torch.load = lambda *args, **kwargs: new_load(*args, **{"weights_only": False, **kwargs})
+
+if __name__ == "__main__":
+    sys.argv = sys.argv[1:]
+    sys.path[0] = ""
+    runpy.run_path(sys.argv[0], run_name="__main__")
