@@ -111,7 +111,7 @@ find_checkpoint() {
 
 # Run `-m $2...` with output folder $1 and leave a note there when it has ended well.
 run() {
-    local output=$1 note command=("$PYTHON") meet=()
+    local output=$1 note command=("$PYTHON") meet=() word before=
     shift
     if [ "$GPUS" = 0 ]; then set -- "$@" --device cpu; fi
     set -- "$@" --output_dir "$output" ${rest[@]+"${rest[@]}"}
@@ -128,13 +128,17 @@ run() {
     fi
     note=$(printf '%q ' "$@")
     if on DRY_RUN; then printf '%q ' "${command[@]}" -m "$@"; echo; return; fi
+    for word; do   # the last --output_dir counts
+        if [ "$before" = --output_dir ]; then output=$word; elif [[ $word = --output_dir=* ]]; then output=${word#*=}; fi
+        before=$word
+    done
     if on SKIP_FINISHED && [ "$(cat "$output/finished" 2>/dev/null)" = "$note" ]; then
         echo "finished before: $output" >&2
         return
     fi
     rm -f "$output/finished"
     "${command[@]}" -m "$@"
-    if [ "$NODE_RANK" = 0 ] && [ -d "$output" ]; then echo "$note" >"$output/finished"; fi
+    if [ "$NODE_RANK" = 0 ]; then echo "$note" >"$output/finished"; fi
 }
 
 # Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.

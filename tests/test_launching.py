@@ -157,6 +157,14 @@ def test_bad_machine(world, environment):
     assert_ends_with_one_line(run_script(ROW, **{**world, **environment}), *list(environment))
 
 
+@pytest.mark.parametrize("words", [["--output_dir", "{}/own"], ["--output_dir={}/own"]])
+def test_the_note_of_a_finished_run_goes_where_the_run_goes(world, words, tmp_path):
+    (tmp_path / "own").mkdir()
+    assert run_script(ROW, *(word.format(tmp_path) for word in words), **world).returncode == 0
+    assert (tmp_path / "own/finished").exists()
+    assert not os.path.exists(f"{world['OUTPUT_ROOT']}/tats/pretrain_ucf101_r095/finished")
+
+
 @pytest.mark.parametrize(("visible", "launcher"), [("", 1), ("-1", 1), ("3", 1), ("0,2", 6)])
 def test_visible_gpus_are_counted(visible, launcher):
     (command,) = dry_run(ROW, GPUS="", CUDA_VISIBLE_DEVICES=visible)
