@@ -1,0 +1,208 @@
+"""The program: train, validate, test, resume; frozen evaluation; and every way in which its input can be wrong."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+import torch
+from tats.datasets.program import run_program
+from tats.engines import extract_features
+from tats.engines.run_class_finetuning import get_parser, main
+from tats.models import create_model
+
+TINY = ["--model", "vit_tats_tiny", "--data_set", "moving-shapes", "--batch_size", "8", "--num_sample", "1",
+        "--num_workers", "0", "--warmup_epochs", "0", "--lr", "0.03", "--device", "cpu", "--epochs", "2"]
+
+
+def flags(shapes, out, *more):
+    return [*TINY, "--data_path", str(shapes), "--output_dir", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def finished(shapes, tmp_path_factory):
+    """A run of two epochs with all that can be kept, and what it returned."""
+    out = tmp_path_factory.mktemp("finetuned")
+    return out, main(flags(shapes, out, "--save_ckpt_freq", "1", "--model_ema", "--model_ema_decay", "0.5"))
+
+
+def test_what_a_run_leaves_behind(finished):
+    out, result = finished
+    assert json.loads((out / "result.json").read_text()) == result
+    lines = [json.loads(line) for line in (out / "log.txt").read_text().splitlines()]
+    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 3), (1, 6)]
+    assert {"train_loss", "val_acc1", "val_acc5", "val_loss", "val_ema_acc1"} <= lines[0].keys()
+    assert {"checkpoint-0.pth", "checkpoint-1.pth", "checkpoint-best.pth", "settings.json"} <= set(os.listdir(out))
+    state = torch.load(out / "checkpoint-1.pth", weights_only=True)
+    net = create_model(state["config"]["name"], **state["config"]["kwargs"])
+    net.load_state_dict(state["model"])
+    assert list(state["model_ema"]) == list(state["model"])
+    assert not torch.equal(state["model_ema"]["head.weight"], state["model"]["head.weight"])
+    assert result["num_expected"] == result["num_evaluated"] == 8 and result["unreadable"] == []
+
+
+def test_eval_alone_repeats_the_test(finished, shapes, tmp_path):
+    out, result = finished
+    more = ("--eval", "--finetune", str(out / "checkpoint-1.pth"))
+    assert main(flags(shapes, tmp_path / "a", *more)) == result
+    assert main(flags(shapes, out, "--eval")) == result   # the newest of the folder
+
+
+@pytest.mark.parametrize("which", ["best", "ema"])
+def test_eval_of_other_weights(which, finished, shapes):
+    """They are what is tested: the same as handing them over as a file of plain weights."""
+    out, _ = finished
+    name, key = {"best": ("checkpoint-best.pth", "model"), "ema": ("checkpoint-1.pth", "model_ema")}[which]
+    result = main(flags(shapes, out, "--eval", "--test_weights", which))
+    torch.save({"model": torch.load(out / name, weights_only=True)[key]}, out / "plain.pt")
+    plain = main([*flags(shapes, "", "--eval"), "--finetune", str(out / "plain.pt")])
+    assert result["test_weights"] == which
+    same = ("top1", "top5", "per_class", "num_evaluated")
+    assert [result[name] for name in same] == [plain[name] for name in same]
+
+
+def test_trained_then_tested_weights_are_the_best(shapes, tmp_path):
+    out = tmp_path / "run"
+    during = main(flags(shapes, out, "--test_weights", "best"))
+    assert during == main(flags(shapes, out, "--eval", "--test_weights", "best"))
+
+
+def test_resumed_equals_uninterrupted(finished, shapes, tmp_path, caplog):
+    """From the checkpoint of the first epoch on, bit by bit: crops, RandAugment, erasing, mixing, stochastic depth."""
+    out, _ = finished
+    (tmp_path / "checkpoint-0.pth").write_bytes((out / "checkpoint-0.pth").read_bytes())
+    with caplog.at_level("INFO"):
+        main(flags(shapes, tmp_path, "--save_ckpt_freq", "1", "--model_ema", "--model_ema_decay", "0.5"))
+    assert "resumed from" in caplog.text
+    whole, resumed = (torch.load(folder / "checkpoint-1.pth", weights_only=True) for folder in (out, tmp_path))
+    for part in ("model", "model_ema"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, resumed[part][name]), name
+    assert whole["step"] == resumed["step"] and whole["best"] == resumed["best"]
+
+
+def test_accumulated_steps_are_the_steps_of_the_whole_batch(shapes, tmp_path):
+    """Without anything random: 4 x 2 micro-batches against 8 at once, scaled to the same learning rate."""
+    still = ("--aa", "", "--mixup", "0", "--cutmix", "0", "--reprob", "0", "--drop_path", "0", "--smoothing", "0.1",
+             "--disable_eval_during_finetuning", "--epochs", "1", "--no_auto_resume")
+    main(flags(shapes, tmp_path / "a", *still))
+    main(flags(shapes, tmp_path / "b", *still, "--batch_size", "4", "--update_freq", "2"))
+    first, second = (torch.load(tmp_path / run / "checkpoint-0.pth", weights_only=True) for run in "ab")
+    assert first["step"] == second["step"] == 3
+    for name, value in first["model"].items():
+        torch.testing.assert_close(value, second["model"][name], atol=2e-3, rtol=1e-3)
+
+
+def test_linear_probe_moves_the_head_alone(finished, shapes, tmp_path):
+    out, _ = finished
+    result = main(flags(shapes, tmp_path, "--eval_mode", "linear", "--finetune", str(out / "checkpoint-1.pth")))
+    before, after = (torch.load(folder / "checkpoint-1.pth", weights_only=True)["model"] for folder in (out, tmp_path))
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
+    assert result["eval_mode"] == "linear"
+
+
+def test_nearest_neighbours_of_the_training_videos_are_themselves(finished, shapes, tmp_path):
+    out, _ = finished
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text((shapes / "train.csv").read_text())
+    result = main([*flags(tmp_path, ""), "--eval_mode", "knn", "--knn_k", "1", "--finetune",
+                   str(out / "checkpoint-1.pth")])
+    assert (result["top1"], result["num_expected"]) == (100.0, 24)
+
+
+def test_features_of_a_list(finished, shapes, tmp_path):
+    """Against the network's own forward, with a broken video among them."""
+    out, _ = finished
+    lines = (shapes / "test.csv").read_text().splitlines()[:3]
+    (tmp_path / "list.csv").write_text("\n".join([lines[0], str(tmp_path / "gone.mp4") + " 1", *lines[1:]]))
+    extract_features.main(["--checkpoint", str(out / "checkpoint-1.pth"), "--list", str(tmp_path / "list.csv"),
+                           "--out", str(tmp_path / "f.npz"), "--num_workers", "0", "--data_set", "moving-shapes",
+                           "--device", "cpu"])
+    with np.load(tmp_path / "f.npz") as stored:
+        assert stored["readable"].tolist() == [True, False, True, True]
+        assert stored["features"].shape == (4, 96) and stored["features"].dtype == np.float32
+        assert not stored["features"][1].any() and stored["labels"].shape == (4,)
+        assert stored["paths"][1] == str(tmp_path / "gone.mp4")
+        # fc_norm's weights hardly moved: its outputs are nearly standardised
+        assert np.allclose(stored["features"][[0, 2, 3]].std(axis=1), 1, atol=.2)
+
+
+def test_features_of_a_pretrained_encoder(shapes, tmp_path):
+    mae = create_model("pretrain_tats_tiny", pos_embed="sincos1d")
+    described = {"name": "pretrain_tats_tiny", "kwargs": {"pos_embed": "sincos1d"}}
+    torch.save({"model": mae.state_dict(), "config": described}, tmp_path / "mae.pth")
+    config = extract_features.from_args(extract_features.ExtractConfig, extract_features.get_parser().parse_args(
+        ["--checkpoint", str(tmp_path / "mae.pth")]))
+    net = extract_features.build_encoder(config)
+    assert torch.equal(net.pos_embed, mae.encoder.pos_embed)
+    assert torch.equal(net.blocks[1].mlp.fc1.weight, mae.encoder.blocks[1].mlp.fc1.weight)
+
+
+def fails(capsys, *arguments):
+    """The one line on stderr of a program that ends with 2."""
+    with pytest.raises(SystemExit) as end:
+        run_program(lambda: main(list(arguments)))
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error:", "run_class"))]
+    assert end.value.code == 2 and len(lines) == 1
+    return lines[0]
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (["--nb_classes", "7"], "--nb_classes 7, but moving-shapes has 8 classes"),
+    (["--data_set", "", "--nb_classes", "5"], r"train.csv cannot be used: line 6: .* there are 5 classes"),
+    (["--data_set", ""], "give --data_set NAME, or --nb_classes"),
+    (["--data_set", "UCF102"], "unknown data set 'UCF102'"),
+    (["--data_path", "/nowhere"], "list of videos not found: /nowhere/train.csv"),
+    (["--data_path", ""], "--data_path is missing"),
+    (["--finetune", "/nowhere.pth"], "/nowhere.pth does not exist"),
+    (["--model", "pretrain_tats_tiny"], "pretrain_tats_tiny"),
+    (["--model", "vit_gigantic"], "unknown model"),
+    (["--batch_size", "3"], "odd"),
+    (["--batch_size", "48"], "too few clips"),
+    (["--aa", "autoaugment"], "--aa"),
+    (["--layer_decay", "1.5"], "--layer_decay"),
+    (["--test_num_crop", "0"], "--test_num_crop must be at least 1"),
+    (["--short_side_size", "16"], "--short_side_size 16"),
+    (["--test_weights", "ema"], "--test_weights ema needs --model_ema"),
+    (["--test_weights", "best", "--disable_eval_during_finetuning"], "--test_weights best needs validation"),
+    (["--eval"], "nothing to evaluate"),
+    (["--opt", "nothing"], "--opt nothing"),
+    (["--zero_stage", "4"], "--zero_stage"),
+    (["--enable_deepspeed", "--eval_mode", "linear"], "without --enable_deepspeed"),
+    (["--enable_deepspeed", "--zero_stage", "3", "--model_ema"], "--model_ema needs whole weights"),
+])
+def test_bad_input_is_one_line(arguments, message, shapes, tmp_path, capsys):
+    line = fails(capsys, *flags(shapes, tmp_path / "out", *arguments))
+    assert re.search(message, line), line
+
+
+def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, capsys):
+    out, _ = finished
+    wide = create_model("vit_tats_tiny", embed_dim=48)
+    torch.save({"model": wide.state_dict()}, tmp_path / "wide.pth")
+    line = fails(capsys, *flags(shapes, tmp_path, "--finetune", str(tmp_path / "wide.pth")))
+    assert "another network" in line and "wide.pth" in line and "patch_embed.proj.weight" in line
+    line = fails(capsys, *flags(shapes, out, "--tubelet_size", "4", "--finetune", str(out / "checkpoint-0.pth")))
+    assert "another network" in line
+    line = fails(capsys, *flags(shapes, out, "--drop_path", "0.3"))
+    assert "cannot resume" in line
+
+
+def test_eval_needs_a_head(shapes, tmp_path, capsys):
+    mae = create_model("pretrain_tats_tiny")
+    torch.save({"model": mae.state_dict()}, tmp_path / "mae.pth")
+    line = fails(capsys, *flags(shapes, tmp_path, "--eval", "--finetune", str(tmp_path / "mae.pth")))
+    assert "no fine-tuned classifier of 8 classes" in line
+
+
+def test_videomaes_command_line_is_understood():
+    args = get_parser().parse_args(
+        "--model vit_base_patch16_224 --data_set UCF101 --nb_classes 101 --data_path lists --finetune p.pth "
+        "--log_dir o --output_dir o --batch_size 16 --input_size 224 --short_side_size 224 --save_ckpt_freq 100 "
+        "--num_frames 16 --sampling_rate 4 --num_sample 2 --opt adamw --lr 5e-4 --warmup_lr 1e-8 --min_lr 1e-5 "
+        "--layer_decay 0.7 --opt_betas 0.9 0.999 --weight_decay 0.05 --epochs 100 --drop_path 0.2 --fc_drop_rate 0.5 "
+        "--use_checkpoint --test_num_segment 5 --test_num_crop 3 --dist_eval --enable_deepspeed --local-rank 0 "
+        "--use_cls --no_pin_mem --no_save_ckpt --no_auto_resume --model_key model --crop_pct 0.9 --resplit --num_segments 1".split())
+    assert args.dist_eval == "true" and args.opt_betas == [.9, .999] and args.layer_decay == .7
+    assert not (args.pin_mem or args.save_ckpt or args.auto_resume) and args.use_cls and args.enable_deepspeed
