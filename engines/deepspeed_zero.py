@@ -29,8 +29,9 @@ def deepspeed_config(stage: int, optim: OptimConfig, precision: Precision, world
         "gradient_clipping": optim.clip_grad or 0.0,
         "bf16": {"enabled": precision.dtype == torch.bfloat16},
         "fp16": {"enabled": precision.dtype == torch.float16, "initial_scale_power": 16},
-        # bf16 has 8 bits: what is added up over micro-batches, and over processes, is kept in float32
-        "data_types": {"grad_accum_dtype": "fp32"},
+        # bf16 has 8 bits: what is added up over micro-batches, and over processes, is kept in float32 (stage 0 has no
+        # such choice: there DeepSpeed knows bf16 alone)
+        "data_types": {"grad_accum_dtype": "fp32" if stage else None},
         "communication_data_type": "fp16" if precision.dtype == torch.float16 else "fp32",
         "zero_optimization": {"stage": stage},
         "zero_allow_untested_optimizer": True,
@@ -62,6 +63,9 @@ class ZeroLearner(Learner):
         self.net, *_ = deepspeed.initialize(model=net, optimizer=optimizer, config=config, dist_init_required=False)
         # DeepSpeed shares this very optimiser's groups: what is set here is what it steps with.
         self.optimizer, self.module = optimizer, self.net.module
+        for buffer in self.module.buffers():   # DeepSpeed casts the parameters alone
+            if buffer.is_floating_point():
+                buffer.data = buffer.data.to(precision.dtype)
 
     def __call__(self, *inputs: Tensor, **options) -> Tensor:
         """The network's forward; float inputs are cast to the weights' dtype."""
@@ -93,9 +97,13 @@ class ZeroLearner(Learner):
         bf16 copies; every process must call."""
         from deepspeed.utils import safe_get_full_fp32_param
 
+        wrapper = self.net.optimizer   # stage 0 in bf16 or fp16 keeps its masters in lists beside those of the copies
+        pairs = zip(getattr(wrapper, "fp16_groups", ()), getattr(wrapper, "fp32_groups", ()), strict=True)
+        masters = {id(copy): master for copies, groups in pairs for copy, master in zip(copies, groups, strict=True)} \
+            if self.stage == 0 else {}
         whole = {}
         for name, parameter in self.module.named_parameters():
-            master = safe_get_full_fp32_param(parameter)
+            master = masters.get(id(parameter), safe_get_full_fp32_param(parameter))
             whole[name] = (parameter if master is None else master).detach().float().cpu().clone()
         return whole
 

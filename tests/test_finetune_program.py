@@ -201,8 +201,9 @@ def test_videomaes_command_line_is_understood():
         "--model vit_base_patch16_224 --data_set UCF101 --nb_classes 101 --data_path lists --finetune p.pth "
         "--log_dir o --output_dir o --batch_size 16 --input_size 224 --short_side_size 224 --save_ckpt_freq 100 "
         "--num_frames 16 --sampling_rate 4 --num_sample 2 --opt adamw --lr 5e-4 --warmup_lr 1e-8 --min_lr 1e-5 "
-        "--layer_decay 0.7 --opt_betas 0.9 0.999 --weight_decay 0.05 --epochs 100 --drop_path 0.2 --fc_drop_rate 0.5 "
-        "--use_checkpoint --test_num_segment 5 --test_num_crop 3 --dist_eval --enable_deepspeed --local-rank 0 "
-        "--use_cls --no_pin_mem --no_save_ckpt --no_auto_resume --model_key model --crop_pct 0.9 --resplit --num_segments 1".split())
+        "--layer_decay 0.7 --opt_betas 0.9 0.999 --weight_decay 0.05 --epochs 100 --drop_path 0.2 --fc_drop_rate "
+        "0.5 --use_checkpoint --test_num_segment 5 --test_num_crop 3 --dist_eval --enable_deepspeed --local-rank 0 "
+        "--use_cls --no_pin_mem --no_save_ckpt --no_auto_resume --model_key model --crop_pct 0.9 --resplit "
+        "--num_segments 1".split())
     assert args.dist_eval == "true" and args.opt_betas == [.9, .999] and args.layer_decay == .7
     assert not (args.pin_mem or args.save_ckpt or args.auto_resume) and args.use_cls and args.enable_deepspeed
