@@ -42,14 +42,18 @@ class FinetuneTransform:
         flip: may a clip be mirrored.
         aa: RandAugment in timm's words, e.g. rand-m9-mstd0.5-inc1; "" or "none" for none.
         interpolation: RandAugment's resampling: bilinear, bicubic or random.
+        scale: least and largest share of the frame's area that the crop takes.
 
     Raises:
-        ValueError: `aa` is something else.
+        ValueError: `aa` is something else, or `scale` no shares.
     """
 
-    def __init__(self, size: int, flip: bool, aa: str = "rand-m9-mstd0.5-inc1", interpolation: str = "bicubic"):
+    def __init__(self, size: int, flip: bool, aa: str = "rand-m9-mstd0.5-inc1", interpolation: str = "bicubic",
+                 scale: tuple[float, float] = SCALE):
+        if not 0 < scale[0] <= scale[1] <= 1:
+            raise ValueError(f"--crop_scale takes two shares of the frame's area, the smaller first, got {scale}")
         self.augment = rand_augment(aa, size, interpolation)
-        self.crop = ResizedCrop(size, flip, SCALE)
+        self.crop = ResizedCrop(size, flip, scale)
 
     def __call__(self, clip: np.ndarray) -> Tensor:
         """uint8 (T, H, W, 3) -> uint8 (3, T, S, S)."""

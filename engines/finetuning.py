@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from ..datasets.bad_videos import BadVideos
 from ..datasets.catalog import data_set
-from ..datasets.finetune_transforms import FinetuneTransform
+from ..datasets.finetune_transforms import SCALE, FinetuneTransform
 from ..datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
 from ..datasets.lists import ClipList
 from ..datasets.samplers import EpochSampler
@@ -184,7 +184,9 @@ def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
         ValueError: too few clips for a step.
     """
     data, batch = settings.data, settings.optim.batch_size
-    transform = FinetuneTransform(size, task.flip, settings.augment.aa, settings.augment.train_interpolation)
+    augment = settings.augment
+    transform = FinetuneTransform(size, task.flip, augment.aa, augment.train_interpolation,
+                                  tuple(augment.crop_scale or SCALE))
     bad = None
     if settings.run.output_dir:
         Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)

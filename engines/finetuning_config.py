@@ -55,6 +55,8 @@ class AugmentConfig:
 
     aa: str = flag("rand-m7-n4-mstd0.5-inc1", "RandAugment, one draw for all frames of a clip; '' or none: none")
     train_interpolation: str = flag("bicubic", "RandAugment's resampling", choices=("random", "bilinear", "bicubic"))
+    crop_scale: list[float] | None = flag(None, "shares of a frame's area that the random crop takes; None: 0.08 1, "
+                                          "VideoMAE's. 1 1: whole frames", nargs=2, type=float)
     smoothing: float = flag(0.1, "label smoothing")
     reprob: float = flag(0.25, "probability of random erasing, one box through time")
     remode: str = flag("pixel", "what erasing fills with", choices=("pixel", "rand", "const"))

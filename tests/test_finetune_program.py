@@ -161,6 +161,7 @@ def fails(capsys, *arguments):
     (["--batch_size", "3"], "odd"),
     (["--batch_size", "48"], "too few clips"),
     (["--aa", "autoaugment"], "--aa"),
+    (["--crop_scale", "1", "0.5"], "--crop_scale"),
     (["--layer_decay", "1.5"], "--layer_decay"),
     (["--test_num_crop", "0"], "--test_num_crop must be at least 1"),
     (["--short_side_size", "16"], "--short_side_size 16"),

@@ -71,6 +71,13 @@ def test_flips_only_where_allowed():
     assert rising == {True: {True, False}, False: {True}}
 
 
+def test_whole_frames():
+    clip = still(height=24, width=24)
+    with seeded(5):
+        out = FinetuneTransform(24, flip=False, aa="", scale=(1., 1.))(clip)
+    assert torch.equal(out, torch.from_numpy(clip).permute(3, 0, 1, 2))
+
+
 @pytest.mark.parametrize("aa", ["", "none"])
 def test_no_randaugment(aa):
     assert rand_augment(aa, 24) is None
