@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..masking import masked_indices
 from .batches import ClipBatch, Normalizer, grouped
+from .diagnostics import Diagnostics
 from .learner import Learner
 from .meters import Meters
 from .reconstruction import PatchSize, Reconstruction, explained_share, tokenize
@@ -20,6 +21,7 @@ class PretrainSetup:
     """What every step of a run shares.
 
     update_freq: micro-batches an optimiser step. sampling_coef: weight of AdaMAE's sampling loss (1e-4 as published).
+    diagnostics: told of masks, policies and values, where wanted.
     """
 
     device: torch.device
@@ -28,6 +30,7 @@ class PretrainSetup:
     patch: PatchSize
     update_freq: int = 1
     sampling_coef: float = 1e-4
+    diagnostics: Diagnostics | None = None
 
 
 def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int, bool, ClipBatch]]:
@@ -51,6 +54,8 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
     if mae.steps % EXPLAINED_EVERY == 0:
         log(explained=explained_share(prediction.detach(), target))
     log(loss=loss.detach())
+    if setup.diagnostics is not None:
+        setup.diagnostics.mask(mask)
     if not more:
         log(grad_norm=mae.step())
     return errors.detach()
@@ -80,6 +85,8 @@ def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: b
     with sampler.accumulating(more):
         log_pi, _ = sampler(tokens, log=True)
         mask = sampler.module.draw(log_pi, batch.keys).mask
+        if setup.diagnostics is not None:
+            setup.diagnostics.policy(log_pi.detach(), batch.pixels)
         errors = train_mae(mae, batch, mask, more, setup, log)
         if sampler.optimizer is None:
             return

@@ -98,6 +98,9 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
     draw = tats.module.draw(log_pi, batch.keys)                                       # L10
     errors = train_mae(mae, batch, draw.mask, more, training.setup, log)              # L11
     hidden = masked_indices(draw.mask, errors.shape[1])                               # I_m
+    if training.setup.diagnostics is not None:
+        training.setup.diagnostics.policy(log_pi.detach(), batch.pixels)
+        training.setup.diagnostics.value(value.detach(), errors.mean(dim=-1))
     old_log_prob = log_pi.detach().gather(1, hidden)
     return Episode(tokens, hidden, old_log_prob, errors, value.detach(),              # L12
                    masked_probability(old_log_prob, draw.threshold), batch.keys,

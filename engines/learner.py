@@ -1,6 +1,7 @@
 """A network with everything that trains it."""
 
 import contextlib
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,17 +67,19 @@ class Learner:
         self.scaler.scale(loss).backward()
 
     def step(self) -> Tensor | None:
-        """Clip, step, clear the gradients, advance the schedules. Returns the gradient norm where it was computed."""
-        norm = None
-        if self.clip_grad is not None:
-            self.scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_grad)
+        """Clip, step, clear the gradients, advance the schedules. Returns the gradient norm before clipping.
+
+        Under float16 it returns None: the scaler finds its scale by steps that overflow, whose norm is infinite.
+        """
+        self.scaler.unscale_(self.optimizer)
+        largest = math.inf if self.clip_grad is None else self.clip_grad
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), largest)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         self._apply_schedules()
-        return norm
+        return None if self.scaler.is_enabled() else norm
 
     def optimize(self, loss: Tensor) -> Tensor | None:
         """backward and step in one."""

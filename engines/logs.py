@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -66,6 +67,15 @@ class RunLog:
                 if isinstance(value, int | float) and name != "epoch":
                     self._writer.add_scalar(name, value, record["epoch"])
             self._writer.flush()
+
+    def pictures(self, paths: Iterable[Path], epoch: int) -> None:
+        """PNG files as TensorBoard images, under their names without the epoch."""
+        if self._writer is not None:
+            from PIL import Image
+
+            for path in paths:
+                self._writer.add_image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch,
+                                       dataformats="HWC")
 
     def close(self) -> None:
         """Flush and close the event file."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..masking import gumbel_top_k
+from ..models import TrajectoryAttention
 from .batches import ClipBatch
 from .reconstruction import Reconstruction, patch_size_of, tokenize
 
@@ -42,3 +43,20 @@ def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruc
     prediction = mae(batch.videos, mask)
     errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
     return Seen(probabilities, mask, prediction, errors)
+
+
+@torch.no_grad()
+def trajectories(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, query_index: Tensor) -> Tensor:
+    """Eq. 1's weights of chosen tokens of one clip in the sampler's last block, mean of the heads, (Q, T', H' * W').
+
+    Raises:
+        ValueError: the sampler has no trajectory attention.
+    """
+    blocks = getattr(sampler, "blocks", None)
+    if blocks is None or not isinstance(getattr(blocks[-1], "attn", None), TrajectoryAttention):
+        raise ValueError("this checkpoint's sampler has no trajectory attention to draw: it takes --mask_type tats "
+                         "with --tats_attention trajectory")
+    last = blocks[-1]
+    tokens = blocks[:-1](tokenize(mae, batch.videos[:1], positions=not sampler.own_positions))
+    maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, query_index.to(tokens.device))
+    return maps.mean(dim=1)[0]

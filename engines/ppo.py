@@ -3,6 +3,7 @@
 B: clips, N: tokens, M: masked tokens of a clip. Everything here is float32 and runs outside autocast.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -116,13 +117,15 @@ def sampling_loss(log_pi: Tensor, value: Tensor, hidden: Tensor, episode: Episod
     policy_term = clipped_objective(ratio, advantage, weights, settings.clip_epsilon)
     clip_reward = episode.error.mean(dim=-1)
     value_term = ((value - clip_reward) ** 2).mean()
-    entropy_term = entropy(log_pi).mean()
+    clip_entropy = entropy(log_pi)
+    entropy_term = clip_entropy.mean()
     scale = 1 / settings.policy_coef if settings.policy_coef else 1.0
     loss = -scale * (settings.policy_coef * policy_term - settings.value_coef * value_term
                      + settings.entropy_coef * entropy_term)
     return loss, _diagnostics(log_ratio.detach(), advantage, settings.clip_epsilon) | {
         "policy_objective": policy_term.detach(), "value_loss": value_term.detach(),
-        "entropy_share": entropy_term.detach() / torch.tensor(log_pi.shape[1]).log(),
+        "entropy_share": entropy_term.detach() / math.log(log_pi.shape[1]),
+        "effective_tokens": clip_entropy.detach().exp().mean(),
         "reward": clip_reward.mean(), "reward_std": episode.error.std(dim=-1).mean(),
     }
 
@@ -131,9 +134,9 @@ def _diagnostics(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> d
     """The numbers that tell whether PPO acts: ratio, share of clipped terms, the k3 estimate of KL(pi_old || pi)."""
     ratio = log_ratio.exp()
     return {
-        "ratio": ratio.mean(), "ratio_max": ratio.max(),
+        "ratio": ratio.mean(), "ratio_min": ratio.min(), "ratio_max": ratio.max(),
         "clip_fraction": ((ratio - 1).abs() > clip_epsilon).float().mean(),
-        "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage_std": advantage.std(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage": advantage.mean(), "advantage_std": advantage.std(),
     }
 
 

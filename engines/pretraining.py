@@ -20,6 +20,7 @@ from .pretraining_config import (
     OptimConfig,
     RunConfig,
     SamplerConfig,
+    WatchConfig,
     resolve_recipe,
 )
 from .runtime import Precision, Runtime
@@ -37,6 +38,7 @@ class Settings:
     loss: LossConfig
     optim: OptimConfig
     sampler: SamplerConfig
+    watch: WatchConfig
     run: RunConfig
 
     @classmethod
@@ -48,10 +50,13 @@ class Settings:
         """
         settings = cls(from_args(ModelConfig, args), from_args(MaskConfig, args), from_args(DataConfig, args),
                        from_args(LossConfig, args), from_args(OptimConfig, args),
-                       resolve_recipe(from_args(SamplerConfig, args)), from_args(RunConfig, args))
+                       resolve_recipe(from_args(SamplerConfig, args)), from_args(WatchConfig, args),
+                       from_args(RunConfig, args))
         if not settings.data.data_path:
             raise ValueError("--data_path is missing: give a list file with a video path a line "
                              "(python -m tats.datasets.build_lists makes one, tats.datasets.moving_shapes a toy set)")
+        if settings.watch.vis_freq < 0 or settings.watch.vis_clips < 0:
+            raise ValueError("--vis_freq and --vis_clips count epochs and clips: 0 for none, not below")
         for name in ("batch_size", "update_freq", "epochs"):
             if getattr(settings.optim, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(settings.optim, name)}")

@@ -93,7 +93,18 @@ class SamplerConfig:
                                "faster, more memory")
 
 
-PRETRAINING = (ModelConfig, MaskConfig, DataConfig, LossConfig, OptimConfig, SamplerConfig, RunConfig)
+@dataclass(frozen=True)
+class WatchConfig:
+    """Watching a run"""
+
+    vis_freq: int = flag(0, "epochs between two sheets of the fixed clips, in output_dir/pictures and TensorBoard; "
+                         "0: none")
+    vis_path: str = flag("", "list of the fixed clips, for sheets, train_fixed_error and train_policy_moved; none: the "
+                         "first rows of data_path")
+    vis_clips: int = flag(8, "number of fixed clips; the first four are drawn. 0: none")
+
+
+PRETRAINING = (ModelConfig, MaskConfig, DataConfig, LossConfig, OptimConfig, SamplerConfig, WatchConfig, RunConfig)
 
 # Accepted because VideoMAE's scripts pass them; each is named in a warning when given.
 DEAD_FLAGS = common_config.DEAD_FLAGS | {

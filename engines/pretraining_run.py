@@ -17,10 +17,12 @@ from ..datasets.lists import read_list
 from ..datasets.samplers import EpochSampler
 from ..datasets.transforms import pretrain_transform
 from ..models import create_model
-from . import checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
+from . import alerts, checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
 from .batches import Normalizer
+from .diagnostics import Diagnostics
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
+from .fixed_clips import FixedClips, draw_coverage, read_fixed_clips
 from .logs import Progress, RunLog
 from .meters import Meters
 from .ppo import EntropyCoefficient, PPOSettings
@@ -61,13 +63,17 @@ class Pretraining:
         if settings.model.init_from:
             initialise(mae, sampler, settings)
         precision = runtime.choose_precision(settings.optim.amp, where.device)
+        fixed = read_fixed_clips(settings, mae, stride_of(settings))
         mae.to(where.device)
         if sampler is not None:
             sampler.to(where.device)
         self.mae, self.sampler = build_learners(mae, sampler, settings, steps, where, precision)
+        self.diagnostics = Diagnostics(grid_of(mae), where.device)
         self.setup = PretrainSetup(where.device, Normalizer(where.device),
                                    Reconstruction(settings.loss.loss, settings.loss.normlize_target),
-                                   patch_size_of(mae), settings.optim.update_freq)
+                                   patch_size_of(mae), settings.optim.update_freq, diagnostics=self.diagnostics)
+        self.fixed = FixedClips(fixed, self.setup.normalizer, self.setup.reconstruction) if fixed else None
+        self.num_visible = per_clip.num_visible
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                           floor=0.1 * settings.sampler.policy_coef)
         self.learner_kind = row.learner
@@ -86,6 +92,7 @@ class Pretraining:
     def train_epoch(self) -> dict[str, float]:
         """One pass over the data with the engine that the masking's row asks for; the means of what it reports."""
         self.meters.reset()
+        self.diagnostics.reset()
         self.clip_order.set_epoch(self.epoch)
         self.mae.module.train()
         loader = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
@@ -98,6 +105,10 @@ class Pretraining:
             engine_for_pretraining.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.setup, self.meters)
         means = self.meters.means(self.where)
         self.check(means)
+        numbers, self.coverage = self.diagnostics.read(self.where)
+        means |= numbers
+        if self.fixed is not None:
+            means |= self.fixed.measure(self.mae.module, self.sampler.module if self.sampler else None)
         return means | {"data_share": round(loader.data_share, 4)}
 
     def check(self, means: dict[str, float]) -> None:
@@ -160,6 +171,17 @@ class Pretraining:
         if self.where.is_main and self.settings.run.output_dir:
             checkpointing.save_atomically(state, Path(self.settings.run.output_dir) / f"checkpoint-{self.epoch}.pth")
 
+    def draw(self) -> list[Path]:
+        """Rank 0's pictures of this epoch in output_dir/pictures, where --vis_freq asks for them."""
+        run, every = self.settings.run, self.settings.watch.vis_freq
+        if not (every and run.output_dir and self.where.is_main and (self.epoch + 1) % every == 0):
+            return []
+        folder = Path(run.output_dir) / "pictures"
+        sampler = self.sampler.module if self.sampler else None
+        sheets = [] if self.fixed is None else self.fixed.draw(self.mae.module, sampler, self.num_visible, folder,
+                                                               self.epoch)
+        return [*sheets, draw_coverage(self.coverage, folder, self.epoch)]
+
     def run(self) -> None:
         """All epochs, with a line of log.txt after each."""
         run, optim = self.settings.run, self.settings.optim
@@ -175,6 +197,10 @@ class Pretraining:
             if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == optim.epochs:
                 self.save()
             log.epoch(record)
+            log.pictures(self.draw(), self.epoch)
+            if self.where.is_main:
+                for message in alerts.alerts(record, self.settings.sampler):
+                    logger.warning("epoch %d: %s", self.epoch, message)
             logger.info("epoch %d/%d %s", self.epoch, optim.epochs, _summary(means, record["seconds"]))
             self.epoch += 1
         log.close()
@@ -184,6 +210,12 @@ def _summary(means: dict[str, float], seconds: float) -> str:
     shown = ("loss", "reward", "sampling_loss", "entropy_share", "clip_fraction")
     numbers = ", ".join(f"{name} {means[name]:.4f}" for name in shown if name in means)
     return f"{numbers}, {seconds:.1f} s, {means['data_share']:.0%} of it waiting for data"
+
+
+def stride_of(settings: Settings) -> int:
+    """Frames from one frame of a clip to the next: --sampling_rate, else that of --data_set, else 4."""
+    data = settings.data
+    return data.sampling_rate or (data_set(data.data_set).stride if data.data_set else 4)
 
 
 def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
@@ -196,13 +228,13 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
     data, model = settings.data, settings.model
     clips = read_list(data.data_path, need_label=False)
     known = data_set(data.data_set) if data.data_set else None
-    stride = data.sampling_rate or (known.stride if known else 4)
     transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
     bad = None
     if settings.run.output_dir:
         Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
         bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
-    dataset = PretrainClips(clips, ClipShape(model.num_frames, stride), transform, per_clip, data.video_backend, bad)
+    shape = ClipShape(model.num_frames, stride_of(settings))
+    dataset = PretrainClips(clips, shape, transform, per_clip, data.video_backend, bad)
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,

@@ -1,4 +1,4 @@
-"""Draw what a pre-trained model sees, predicts and hides: the paper's sheets (Figs. 2, 4-15) for any clip.
+"""Draw what a pre-trained model sees, predicts, hides and follows: the paper's figures (2-15) for any clip.
 
     python -m tats.engines.run_mask_visualization --checkpoint out/checkpoint-799.pth --video clip.mp4 --out sheets
 """
@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,13 +19,13 @@ from ..datasets.transforms import pretrain_transform
 from ..masking import find_masking, num_visible
 from . import checkpointing
 from .batches import ClipBatch, Normalizer
+from .figures import frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .flags import FlagParser
 from .logs import set_up_logging
-from .pictures import error_map, reconstructed_frames, token_map
-from .policies import look
+from .policies import look, probabilities_of
 from .pretraining import clip_size, grid_of, rebuild
-from .reconstruction import Reconstruction, patch_size_of
-from .sheet import Row, draw_sheet
+from .reconstruction import Reconstruction
+from .sheet import Row, draw_film, draw_sheet
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +44,12 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--frames", type=int, default=8, help="frames of a sheet")
     parser.add_argument("--no_leak", action="store_true", help="denormalise predictions with the visible pixels' mean "
                         "and deviation, not with the true patch's")
-    parser.add_argument("--out", required=True, type=Path, help="folder for the PNG files")
+    parser.add_argument("--trajectories", nargs="*", metavar="T,H,W", help="also draw where the sampler's trajectory "
+                        "attention follows these tokens (Fig. 3); without any: the three most probable ones")
+    parser.add_argument("--format", nargs="+", default=["png"], choices=("png", "gif", "mp4"),
+                        help="a sheet, moving pictures, or several")
+    parser.add_argument("--data_set", default="", help="name for the captions; none: that of the training")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the files")
     return parser
 
 
@@ -54,34 +58,6 @@ def read_clip(path: str, frames: int, stride: int, size) -> Tensor:
     with open_video(path) as video:
         numbers = center_indices("dense", video.num_frames, frames, stride)
         return pretrain_transform("center", size)(torch.from_numpy(video.read(numbers)))[None]
-
-
-def sheet_rows(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, normalized: bool, visible: int,
-               leak: bool) -> list[Row]:
-    """The rows of the paper's sheet for one clip; the sampling probability is drawn as a multiple of uniform."""
-    patch, grid = patch_size_of(mae), grid_of(mae)
-    seen = look(mae, sampler, batch, Reconstruction(normalize=normalized), visible)
-    frames = _images(batch.pixels)
-    shown = _images(reconstructed_frames(batch.pixels, seen.mask, seen.prediction, patch, normalized, leak))
-    errors = token_map(error_map(seen.errors, seen.mask), grid, patch)[0].numpy()
-    rows = [Row("frames", frames), Row("reconstruction", shown),
-            Row("error", errors, "magma", (0.0, float(np.quantile(errors, 0.99))), bar=True)]
-    if sampler is not None:
-        share = token_map(seen.probabilities * grid.num_tokens, grid, patch)[0].numpy()
-        rows.append(Row("probability\n(1 = uniform)", share, "viridis", (0.0, float(share.max())), bar=True))
-    return [*rows, mask_row("mask", batch.pixels, seen.mask, mae)]
-
-
-def mask_row(title: str, pixels: Tensor, mask: Tensor, mae: nn.Module) -> Row:
-    """The visible tokens as they are, the masked ones dark."""
-    patch = patch_size_of(mae)
-    hidden = token_map(mask.float(), grid_of(mae), patch)
-    hidden = hidden.repeat_interleave(patch.patch_size, 2).repeat_interleave(patch.patch_size, 3)
-    return Row(title, _images(pixels * (1 - hidden[:, None]) + 0.12 * hidden[:, None]))
-
-
-def _images(pixels: Tensor) -> np.ndarray:
-    return pixels[0].permute(1, 2, 3, 0).clamp(0, 1).cpu().numpy()
 
 
 def compared_mask(name: str, ratio: float, batch: ClipBatch, mae: nn.Module) -> tuple[str, Tensor]:
@@ -96,14 +72,39 @@ def compared_mask(name: str, ratio: float, batch: ClipBatch, mae: nn.Module) -> 
     return title, look(other, sampler, batch, Reconstruction(), num_visible(grid_of(mae), ratio)).mask
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Write one PNG a video and ratio."""
-    args = get_parser().parse_args(argv)
-    set_up_logging(True)
-    torch.manual_seed(0)
-    state = checkpointing.load(args.checkpoint)
-    mae, sampler, name = rebuild(state)
-    settings = state["settings"]
+def query_tokens(places: list[str], mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch) -> list[int]:
+    """The tokens of --trajectories; the three most probable ones where none is named.
+
+    Raises:
+        ValueError: there is no sampler, or no such token.
+    """
+    if sampler is None:
+        raise ValueError("--trajectories: this checkpoint has no sampler whose attention could be drawn")
+    if places:
+        return [token_at(place, grid_of(mae)) for place in places]
+    return probabilities_of(mae, sampler, batch)[0].topk(3).indices.tolist()
+
+
+def attention_of(sampler: nn.Module) -> str:
+    """Which of the two attentions the sampler runs, for captions."""
+    return "exact" if sampler.blocks[-1].attn.approx == "none" else sampler.blocks[-1].attn.approx
+
+
+def save_figure(rows: list[Row], caption: str, stem: Path, formats: Sequence[str], frames: int) -> None:
+    """The rows as STEM.png, STEM.gif, STEM.mp4."""
+    if "png" in formats:
+        draw_sheet(rows, caption, stem.with_name(f"{stem.name}.png"), frames)
+    if films := [stem.with_name(f"{stem.name}.{kind}") for kind in formats if kind != "png"]:
+        draw_film(rows, caption, films)
+    logger.info("%s.%s", stem, ", .".join(formats))
+
+
+def video_files(args: argparse.Namespace) -> list[str]:
+    """--video and the --rows of --data_path.
+
+    Raises:
+        ValueError: neither is given, or no such row.
+    """
     videos = list(args.video)
     if args.data_path:
         clips = read_list(args.data_path, need_label=False)
@@ -112,26 +113,45 @@ def main(argv: Sequence[str] | None = None) -> None:
         videos += [clips.paths[row] for row in args.rows]
     if not videos:
         raise ValueError("nothing to draw: give --video FILE... or --data_path LIST")
+    return videos
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write one figure a video and ratio, and one of trajectories a video."""
+    args = get_parser().parse_args(argv)
+    set_up_logging(True)
+    torch.manual_seed(0)
+    state = checkpointing.load(args.checkpoint)
+    mae, sampler, name = rebuild(state)
+    settings = state["settings"]
+    videos = video_files(args)
     normalizer, grid = Normalizer(torch.device("cpu")), grid_of(mae)
     stride = args.sampling_rate or settings["data"]["sampling_rate"] or 4
     normalized = settings["loss"]["normlize_target"]
+    data_set = args.data_set or settings["data"]["data_set"]
     for path in videos:
         clip = read_clip(path, grid.frames * mae.tubelet_size, stride, clip_size(mae))
+        title = f"{data_set}, {Path(path).name}" if data_set else Path(path).name
+        stem = args.out / f"{Path(path).stem}-{name}"
         for ratio in args.mask_ratio or [settings["mask"]["mask_ratio"]]:
             per_clip = find_masking(name).per_clip(grid, ratio)
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible
             rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak)
             for other in args.compare:
-                title, mask = compared_mask(other, ratio, batch, mae)
-                rows.append(mask_row(title, batch.pixels, mask, mae))
-            caption = f"{Path(path).name}: {name}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
+                label, mask = compared_mask(other, ratio, batch, mae)
+                rows.append(mask_row(label, batch.pixels, mask, mae))
+            caption = f"{title}: {name}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
             if normalized:
                 caption += ("\npatch mean and deviation from the visible pixels" if args.no_leak else
                             "\npatch mean and deviation of the reconstruction are the true ones")
-            target = args.out / f"{Path(path).stem}-{name}-r{ratio:g}.png"
-            draw_sheet(rows, caption, target, args.frames)
-            logger.info("%s", target)
+            save_figure(rows, caption, stem.with_name(f"{stem.name}-r{ratio:g}"), args.format, args.frames)
+        if args.trajectories is not None:
+            tokens = query_tokens(args.trajectories, mae, sampler, batch)
+            rows = [frames_row(batch.pixels), *trajectory_rows(mae, sampler, batch, tokens)]
+            caption = (f"{title}: trajectory attention of {name} ({attention_of(sampler)}), mean of heads\n"
+                       "queries (t,h,w) are outlined")
+            save_figure(rows, caption, stem.with_name(f"{stem.name}-trajectories"), args.format, args.frames)
 
 
 if __name__ == "__main__":

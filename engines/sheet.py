@@ -20,35 +20,99 @@ class Row:
     limits: tuple[float, float] | None = None
     bar: bool = False
 
+    @property
+    def scale(self):
+        """Colour map and limits as matplotlib takes them."""
+        from matplotlib.cm import ScalarMappable
+        from matplotlib.colors import Normalize
 
-def draw_sheet(rows: list[Row], caption: str, path: str | Path, frames: int = 8) -> None:
+        low, high = self.limits or (float(self.images.min()), float(self.images.max()))
+        return ScalarMappable(Normalize(low, high), self.colours)
+
+    def draw(self, axes, frame: int) -> None:
+        """One frame, without ticks."""
+        image = self.images[frame]
+        axes.imshow(self.scale.to_rgba(image) if image.ndim == 2 else image, interpolation="nearest")
+        axes.set_xticks([])
+        axes.set_yticks([])
+
+
+def draw_sheet(rows: list[Row], caption: str, path: str | Path, frames: int = 8, unit: str = "frame") -> None:
     """Write a PNG with one line of pictures per row, `frames` of them spread over the clip."""
+    total = len(rows[0].images)
+    chosen = np.linspace(0, total - 1, min(frames, total)).round().astype(int)
+    width, top = 1.9 + 1.15 * max(len(chosen), 5) + 0.6, 0.30 + 0.17 * (1 + caption.count("\n"))
+    height = 1.18 * len(rows) + top + 0.3
+    figure = _figure(width, height)
+    grid = figure.add_gridspec(len(rows), len(chosen) + 1, width_ratios=[1] * len(chosen) + [0.12], left=1.4 / width,
+                               right=1 - 0.6 / width, top=1 - top / height, bottom=0.28 / height, wspace=0.05,
+                               hspace=0.07)
+    for line, row in enumerate(rows):
+        for column, frame in enumerate(chosen):
+            axes = figure.add_subplot(grid[line, column])
+            row.draw(axes, frame)
+            if line == len(rows) - 1:
+                axes.set_xlabel(f"{unit} {frame}", fontsize=7, labelpad=2)
+            if column == 0:
+                axes.set_ylabel(row.title, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
+        if row.bar:
+            bar = figure.colorbar(row.scale, cax=figure.add_subplot(grid[line, len(chosen)]))
+            bar.ax.tick_params(labelsize=6, length=2, pad=1)
+    figure.suptitle(caption, fontsize=9, y=1 - 0.1 / height, va="top")
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path)
+
+
+def draw_film(rows: list[Row], caption: str, paths: list[Path], fps: int = 6) -> None:
+    """Write the rows side by side as moving pictures, one file a path: .gif or .mp4 (H.264)."""
+    columns = min(len(rows), 4)
+    lines = -(-len(rows) // columns)
+    width, top = 2.0 * max(columns, 3) + 0.2, 0.3 + 0.17 * (1 + caption.count("\n"))
+    height = 2.2 * lines + top + 0.1
+    shots = []
+    for frame in range(len(rows[0].images)):
+        figure = _figure(width, height)
+        grid = figure.add_gridspec(lines, columns, left=0.1 / width, right=1 - 0.45 / width,
+                                   top=1 - (top + 0.2) / height, bottom=0.08 / height, wspace=0.22, hspace=0.25)
+        for place, row in enumerate(rows):
+            axes = figure.add_subplot(grid[place // columns, place % columns])
+            row.draw(axes, frame)
+            axes.set_title(row.title, fontsize=8, pad=3)
+            if row.bar:
+                bar = figure.colorbar(row.scale, cax=axes.inset_axes((1.02, 0, 0.05, 1)))
+                bar.ax.tick_params(labelsize=6, length=2, pad=1)
+        figure.suptitle(caption, fontsize=9, y=1 - 0.1 / height, va="top")
+        figure.canvas.draw()
+        shots.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (_write_gif if path.suffix == ".gif" else _write_mp4)(shots, path, fps)
+
+
+def _figure(width: float, height: float):
+    """A figure on a canvas of its own, in inches: no window system and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    total = len(rows[0].images)
-    chosen = np.linspace(0, total - 1, min(frames, total)).round().astype(int)
-    figure = Figure(figsize=(1.9 + 1.15 * len(chosen) + 0.6, 1.18 * len(rows) + 0.7), dpi=120)
+    figure = Figure(figsize=(width, height), dpi=120)
     FigureCanvasAgg(figure)
-    grid = figure.add_gridspec(len(rows), len(chosen) + 1, width_ratios=[1] * len(chosen) + [0.12], left=0.155,
-                               right=0.94, top=1 - 0.42 / figure.get_figheight(),
-                               bottom=0.28 / figure.get_figheight(), wspace=0.05, hspace=0.07)
-    for line, row in enumerate(rows):
-        values = row.images.ndim == 3
-        low, high = row.limits or (float(row.images.min()), float(row.images.max()))
-        for column, frame in enumerate(chosen):
-            axes = figure.add_subplot(grid[line, column])
-            picture = axes.imshow(row.images[frame], interpolation="nearest",
-                                  **({"cmap": row.colours, "vmin": low, "vmax": high} if values else {}))
-            axes.set_xticks([])
-            axes.set_yticks([])
-            if line == len(rows) - 1:
-                axes.set_xlabel(f"frame {frame}", fontsize=7, labelpad=2)
-            if column == 0:
-                axes.set_ylabel(row.title, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
-        if values and row.bar:
-            bar = figure.colorbar(picture, cax=figure.add_subplot(grid[line, len(chosen)]))
-            bar.ax.tick_params(labelsize=6, length=2, pad=1)
-    figure.suptitle(caption, fontsize=9, y=1 - 0.12 / figure.get_figheight())
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    return figure
+
+
+def _write_gif(shots: list[np.ndarray], path: Path, fps: int) -> None:
+    from PIL import Image
+
+    first, *rest = (Image.fromarray(shot) for shot in shots)
+    first.save(path, save_all=True, append_images=rest, duration=round(1000 / fps), loop=0)
+
+
+def _write_mp4(shots: list[np.ndarray], path: Path, fps: int) -> None:
+    import av
+
+    height, width = (side - side % 2 for side in shots[0].shape[:2])   # H.264 with halved colours wants even sides
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=fps, options={"crf": "16"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for shot in shots:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(shot[:height, :width]), "rgb24")))
+        file.mux(stream.encode())
