@@ -1,0 +1,40 @@
+"""Each alert trips on its own planted fault and is silent on the log of a demo run that learned."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tats.engines.alerts import alerts
+from tats.engines.pretraining_config import SamplerConfig, resolve_recipe
+
+DEMO = [json.loads(line) for line in (Path(__file__).parent / "data" / "demo_log.txt").read_text().splitlines()]
+OURS = resolve_recipe(SamplerConfig())
+
+FAULTS = [
+    ({"train_effective_tokens": 40.0}, {}, "entropy collapse"),
+    ({"train_policy_moved": 1e-7}, {}, "stands still"),
+    ({"train_value_explained": -0.4}, {"adv_norm": "none"}, "worse than the mean"),
+    ({"train_clip_fraction": 0.0}, {"ppo_epochs": 3}, "clip is idle"),
+    ({"train_clip_fraction": 0.8}, {}, "clip is saturated"),
+    ({"train_coverage_frame_min": 0.01}, {}, "a frame is seen 0.01"),
+    ({"train_coverage_place_max": 7.0}, {}, "a place is seen"),
+    ({"train_data_share": 0.8}, {}, "80% of the time"),
+    ({"train_reward": float("nan")}, {}, "the reward is nan"),
+]
+
+
+@pytest.mark.parametrize(("fault", "settings", "words"), FAULTS, ids=[words for *_, words in FAULTS])
+def test_one_fault_one_message(fault, settings, words):
+    messages = alerts(DEMO[-1] | fault, replace(OURS, **settings))
+    assert len(messages) == 1 and words in messages[0]
+
+
+@pytest.mark.parametrize("record", DEMO, ids=lambda record: f"epoch {record['epoch']}")
+def test_silent_on_the_demo(record):
+    assert alerts(record, OURS) == []
+
+
+def test_what_cannot_matter_is_not_judged():
+    assert alerts(DEMO[-1] | {"train_value_explained": -9.0, "train_clip_fraction": 0.0}, OURS) == []
+    assert alerts({"train_loss": 1.0, "epoch": 0}, OURS) == []
