@@ -26,7 +26,8 @@ body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:4px 10px;border-bottom:1px solid #ddd;text-align:right}
 th:first-child{text-align:left}.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
-figure{margin:0}figcaption{font-size:.85rem;font-weight:600}svg{width:100%;height:auto}svg text{font-size:11px;fill:#555}
+figure{margin:0}figcaption{font-size:.85rem;font-weight:600}svg{width:100%;height:auto}
+svg text{font-size:11px;fill:#555}
 .key span{white-space:nowrap;margin-right:16px}.key i{display:inline-block;width:18px;height:4px;margin-right:6px;
 vertical-align:middle}img{max-width:100%;height:auto;margin:4px 0}
 """
