@@ -8,6 +8,7 @@ any token grid which tokens move. The world itself is in `shapes_world`.
 """
 
 import argparse
+import contextlib
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -60,12 +61,14 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
         raise ValueError(f"videos need at least 1 frame and an even side of at least 16 pixels, got "
                          f"{config.frames} frames of {config.render_size}")
     out = Path(config.out).resolve()
+    workers = workers or _cores()
     with tqdm(total=sum(config.counts), unit="video", desc=f"writing {out}", disable=not progress) as bar, \
-            ProcessPoolExecutor(workers or _cores()) as pool:
+            ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool:
+        each = partial(pool.map, chunksize=16) if pool else map   # one worker is this process
         for number, (split, count) in enumerate(zip(SPLITS, config.counts, strict=True)):
             (out / split).mkdir(parents=True, exist_ok=True)
             scenes = []
-            for scene in pool.map(partial(_write_one, config, number), range(count), chunksize=16):
+            for scene in each(partial(_write_one, config, number), range(count)):
                 scenes.append(scene)
                 bar.update()
             if scenes:

@@ -39,10 +39,12 @@ COLUMNS = ("AUROC", "AP", "moving AUROC", "enrichment", "texture enrichment", "e
 
 class Measured(NamedTuple):
     """One line of the table. fixed_error: reconstruction error under one random mask a clip, the same for all models
-    (the training error rises as a policy gets better at finding hard tokens; this one does not)."""
+    (the training error rises as a policy gets better at finding hard tokens; this one does not). top1: in percent, of
+    the classifier that was fine-tuned from these weights."""
 
     motion: MotionMetrics
     fixed_error: float
+    top1: float | None = None
 
 
 class Clips(NamedTuple):
@@ -101,9 +103,11 @@ def untrained(checkpoint: dict) -> tuple[nn.Module, nn.Module | None]:
 def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
     """The lines of the table, aligned."""
     width = max(len(name) for name, _ in rows)
-    yield " " * width + "".join(f"{column:>20}" for column in COLUMNS)
+    fine_tuned = any(measured.top1 is not None for _, measured in rows)
+    yield " " * width + "".join(f"{column:>20}" for column in COLUMNS) + ("      fine-tuned top-1" if fine_tuned else "")
     for name, measured in rows:
-        yield f"{name:<{width}}" + "".join(f"{value:>20.3f}" for value in (*measured.motion, measured.fixed_error))
+        line = f"{name:<{width}}" + "".join(f"{value:>20.3f}" for value in (*measured.motion, measured.fixed_error))
+        yield line + (f"{measured.top1:>22.1f}" if measured.top1 is not None else "")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -112,6 +116,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints of run_mae_pretraining")
     parser.add_argument("--data", required=True, type=Path, help="folder written by tats.datasets.moving_shapes")
     parser.add_argument("--split", default="val", help="list to measure on")
+    parser.add_argument("--fine_tuned", nargs="*", type=Path, default=[], help="result.json of a fine-tuning from each "
+                        "checkpoint, in the same order: adds its top-1")
     parser.add_argument("--out", type=Path, help="write the numbers there as JSON, too")
     return parser
 
@@ -121,9 +127,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     set_up_logging(True)
     torch.manual_seed(0)
+    if args.fine_tuned and len(args.fine_tuned) != len(args.checkpoint):
+        raise ValueError(f"--fine_tuned: {len(args.fine_tuned)} results for {len(args.checkpoint)} checkpoints")
+    top1 = [json.loads(path.read_text())["top1"] for path in args.fine_tuned] or [None] * len(args.checkpoint)
     rows: list[tuple[str, Measured]] = []
     clips = None
-    for path in args.checkpoint:
+    for path, accuracy in zip(args.checkpoint, top1, strict=True):
         state = checkpointing.load(path)
         mae, sampler, name = rebuild(state)
         mask = state["settings"]["mask"]
@@ -131,11 +140,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             clips = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae)
         per_clip = RandomMasking(grid_of(mae), mask["mask_ratio"])
         rows.append((f"{name}, before", measure(*untrained(state), clips, per_clip)))
-        rows.append((f"{name}, after {state['step']} steps", measure(mae, sampler, clips, per_clip)))
+        rows.append((f"{name}, after {state['step']} steps", measure(mae, sampler, clips, per_clip)._replace(top1=accuracy)))
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        record = [{"name": name, **measured.motion._asdict(), "fixed_error": measured.fixed_error}
+        record = [{"name": name, **measured.motion._asdict(), "fixed_error": measured.fixed_error,
+                   "top1": measured.top1}
                   for name, measured in rows]
         args.out.write_text(json.dumps(record, indent=1) + "\n")
 

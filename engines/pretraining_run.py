@@ -36,6 +36,7 @@ from .pretraining import (
     initialise,
     model_config,
     sampler_config,
+    stride_of,
 )
 from .reconstruction import Reconstruction, patch_size_of
 
@@ -63,7 +64,7 @@ class Pretraining:
         if settings.model.init_from:
             initialise(mae, sampler, settings)
         precision = runtime.choose_precision(settings.optim.amp, where.device)
-        fixed = read_fixed_clips(settings, mae, stride_of(settings))
+        fixed = read_fixed_clips(settings, mae, stride_of(settings.data.data_set, settings.data.sampling_rate))
         mae.to(where.device)
         if sampler is not None:
             sampler.to(where.device)
@@ -212,12 +213,6 @@ def _summary(means: dict[str, float], seconds: float) -> str:
     return f"{numbers}, {seconds:.1f} s, {means['data_share']:.0%} of it waiting for data"
 
 
-def stride_of(settings: Settings) -> int:
-    """Frames from one frame of a clip to the next: --sampling_rate, else that of --data_set, else 4."""
-    data = settings.data
-    return data.sampling_rate or (data_set(data.data_set).stride if data.data_set else 4)
-
-
 def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
                  per_clip: Callable[[], torch.Tensor]) -> tuple[DataLoader, EpochSampler]:
     """The training loader and the sampler that orders its clips.
@@ -233,7 +228,7 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
     if settings.run.output_dir:
         Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
         bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
-    shape = ClipShape(model.num_frames, stride_of(settings))
+    shape = ClipShape(model.num_frames, stride_of(settings.data.data_set, settings.data.sampling_rate))
     dataset = PretrainClips(clips, shape, transform, per_clip, data.video_backend, bad)
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,

@@ -23,7 +23,7 @@ from .figures import frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .flags import FlagParser
 from .logs import set_up_logging
 from .policies import look, probabilities_of
-from .pretraining import clip_size, grid_of, rebuild
+from .pretraining import clip_size, grid_of, rebuild, stride_of
 from .reconstruction import Reconstruction
 from .sheet import Row, draw_film, draw_sheet
 
@@ -126,7 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     settings = state["settings"]
     videos = video_files(args)
     normalizer, grid = Normalizer(torch.device("cpu")), grid_of(mae)
-    stride = args.sampling_rate or settings["data"]["sampling_rate"] or 4
+    data = settings["data"]
+    stride = args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"])
     normalized = settings["loss"]["normlize_target"]
     data_set = args.data_set or settings["data"]["data_set"]
     for path in videos:

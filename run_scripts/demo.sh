@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # From nothing to a learned mask in minutes on a CPU: install, write a set of small .mp4 files with known motion,
-# pre-train a tiny model on it with random masks and with TATS, print what the policy looks at, draw a picture.
+# pre-train a tiny model on it with random masks and with TATS, fine-tune both a little, print what the policy looks at,
+# draw pictures.
 #   run_scripts/demo.sh [--mask_type tats|adamae|...] [--long] [--seed N] [--out DIR]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -30,8 +31,19 @@ for name in random "$mask_type"; do
     pretrain "$name" "$out/$name-seed$seed"
 done
 last=checkpoint-$((epochs - 1)).pth
+random=$out/random-seed$seed learned=$out/$mask_type-seed$seed
+
+mkdir -p "$out/textures"
+for split in train val test; do cp "$data/${split}_appearance.csv" "$out/textures/$split.csv"; done
+results=()
+for run in "$random" "$learned"; do
+    echo "== fine-tuning $run on four textures" >&2
+    "$python" -m tats.engines.run_class_finetuning "@$root/run_scripts/settings/demo_finetune.args" \
+        --data_path "$out/textures" --finetune "$run/$last" --output_dir "$run/finetune" --seed "$seed"
+    results+=("$run/finetune/result.json")
+done
 "$python" -m tats.engines.measure_masks --data "$data" --out "$out/masks-seed$seed.json" \
-    --checkpoint "$out/random-seed$seed/$last" "$out/$mask_type-seed$seed/$last"
-"$python" -m tats.engines.run_mask_visualization --checkpoint "$out/$mask_type-seed$seed/$last" \
+    --checkpoint "$random/$last" "$learned/$last" --fine_tuned "${results[@]}"
+"$python" -m tats.engines.run_mask_visualization --checkpoint "$learned/$last" --compare random tube \
     --data_path "$data/val.csv" --rows 0 1 2 --out "$out/pictures-seed$seed"
 echo "pictures: $out/pictures-seed$seed" >&2
