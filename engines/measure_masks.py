@@ -104,10 +104,11 @@ def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
     """The lines of the table, aligned."""
     width = max(len(name) for name, _ in rows)
     fine_tuned = any(measured.top1 is not None for _, measured in rows)
-    yield " " * width + "".join(f"{column:>20}" for column in COLUMNS) + ("      fine-tuned top-1" if fine_tuned else "")
+    columns = COLUMNS + (("fine-tuned top-1",) if fine_tuned else ())
+    yield " " * width + "".join(f"{column:>20}" for column in columns)
     for name, measured in rows:
         line = f"{name:<{width}}" + "".join(f"{value:>20.3f}" for value in (*measured.motion, measured.fixed_error))
-        yield line + (f"{measured.top1:>22.1f}" if measured.top1 is not None else "")
+        yield line + (f"{measured.top1:>20.1f}" if measured.top1 is not None else "")
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -140,7 +141,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             clips = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae)
         per_clip = RandomMasking(grid_of(mae), mask["mask_ratio"])
         rows.append((f"{name}, before", measure(*untrained(state), clips, per_clip)))
-        rows.append((f"{name}, after {state['step']} steps", measure(mae, sampler, clips, per_clip)._replace(top1=accuracy)))
+        after = measure(mae, sampler, clips, per_clip)._replace(top1=accuracy)
+        rows.append((f"{name}, after {state['step']} steps", after))
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,26 @@
+"""The table of policies before and after training."""
+
+import json
+
+import pytest
+from tats.datasets.program import run_program
+from tats.engines.measure_masks import main as measure
+from tats.engines.run_mae_pretraining import main as pretrain
+
+
+def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
+    pretrain(["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(tmp_path),
+              "--batch_size", "8", "--num_workers", "0", "--mask_type", "tats", "--mae_only_epochs", "0", "--epochs",
+              "1", "--sampling_rate", "1", "--device", "cpu"])
+    (tmp_path / "result.json").write_text('{"top1": 37.5}')
+    arguments = ["--checkpoint", str(tmp_path / "checkpoint-0.pth"), "--data", str(shapes), "--fine_tuned",
+                 str(tmp_path / "result.json"), "--out", str(tmp_path / "masks.json")]
+    measure(arguments)
+    header, before, after = capsys.readouterr().out.splitlines()
+    assert header.split()[-2:] == ["fine-tuned", "top-1"] and after.split()[-1] == "37.5"
+    assert before.startswith("tats, before") and before.split()[2] == "0.500"  # a zero head is the uniform policy
+    records = json.loads((tmp_path / "masks.json").read_text())
+    assert records[0]["moving_auroc"] == 0.5 and records[1]["top1"] == 37.5
+    with pytest.raises(SystemExit) as stopped:
+        run_program(lambda: measure([*arguments, "--fine_tuned", "a.json", "b.json"]))
+    assert stopped.value.code == 2 and "2 results for 1" in capsys.readouterr().err.splitlines()[-1]
