@@ -15,6 +15,7 @@ from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
 from .learner import Learner
 from .meters import Meters
 from .ppo import EntropyCoefficient, Episode, PPOSettings, sampling_loss
+from .pretraining_config import SamplerConfig
 from .reconstruction import tokenize
 
 
@@ -38,6 +39,14 @@ class PPOTraining:
     ppo_epochs: int = 1
     ratio: str = "recorded"
     reuse_forward: bool = True
+
+    @classmethod
+    def from_flags(cls, config: SamplerConfig, setup: PretrainSetup, entropy: EntropyCoefficient) -> "PPOTraining":
+        """From the flags, with their recipe resolved."""
+        ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
+                          config.reward, config.ppo_weighting, config.adv_norm)
+        return cls(setup, ppo, entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
+                   config.ppo_ratio, config.reuse_forward)
 
     @property
     def reuses(self) -> bool:

@@ -28,7 +28,7 @@ from .learner import Learner
 from .logs import Progress, set_up_logging
 from .meters import Meters
 from .optim import make_optimizer, parameter_groups
-from .ppo import EntropyCoefficient, PPOSettings
+from .ppo import EntropyCoefficient
 from .pretraining import build_masking, sampler_config
 from .pretraining_config import MaskConfig, SamplerConfig, resolve_recipe
 from .reconstruction import Reconstruction, patch_size_of
@@ -204,8 +204,9 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
                           patch_size_of(mae.module))
     loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
     if sampling.row.learner == "ppo":
-        engine_for_pretraining_ppo.train_one_epoch(epoch, loader, mae, sampling.sampler, sampling.buffer,
-                                                   _ppo_training(sampling, setup), meters)
+        training = PPOTraining.from_flags(sampling.config, setup, sampling.entropy)
+        engine_for_pretraining_ppo.train_one_epoch(epoch, loader, mae, sampling.sampler, sampling.buffer, training,
+                                                   meters)
     else:
         engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
     means = meters.means(sampling.runtime)
@@ -217,11 +218,3 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
         log_writer.update(head="loss", loss=means["loss"])
         log_writer.update(head="sampling", **{name: value for name, value in means.items() if name != "loss"})
     return means
-
-
-def _ppo_training(sampling: TokenSampling, setup: PretrainSetup) -> PPOTraining:
-    config = sampling.config
-    ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef, config.reward,
-                      config.ppo_weighting, config.adv_norm)
-    return PPOTraining(setup, ppo, sampling.entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
-                       config.ppo_ratio, config.reuse_forward)

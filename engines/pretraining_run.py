@@ -25,7 +25,7 @@ from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from .fixed_clips import FixedClips, draw_coverage, read_fixed_clips
 from .logs import Progress, RunLog
 from .meters import Meters
-from .ppo import EntropyCoefficient, PPOSettings
+from .ppo import EntropyCoefficient
 from .pretraining import (
     Settings,
     build_learners,
@@ -82,14 +82,6 @@ class Pretraining:
         self.meters = Meters()
         self.epoch = settings.run.start_epoch
 
-    def ppo_training(self) -> PPOTraining:
-        """Algorithm 1's schedule and losses, from the flags."""
-        config = self.settings.sampler
-        ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
-                          config.reward, config.ppo_weighting, config.adv_norm)
-        return PPOTraining(self.setup, ppo, self.entropy, config.mae_only_epochs, config.update_every,
-                           config.ppo_epochs, config.ppo_ratio, config.reuse_forward)
-
     def train_epoch(self) -> dict[str, float]:
         """One pass over the data with the engine that the masking's row asks for; the means of what it reports."""
         self.meters.reset()
@@ -100,8 +92,9 @@ class Pretraining:
                           self.where.is_main)
         if self.learner_kind == "ppo":
             self.sampler.module.train()
+            training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy)
             engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
-                                                       self.ppo_training(), self.meters)
+                                                       training, self.meters)
         else:
             engine_for_pretraining.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.setup, self.meters)
         means = self.meters.means(self.where)
