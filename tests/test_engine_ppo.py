@@ -84,6 +84,23 @@ def test_recorded_ratio_is_one_before_the_first_update():
     assert means["clip_fraction"] == 0 and abs(means["approx_kl"]) < 1e-6
 
 
+def test_recorded_ratio_is_one_after_a_checkpoint_round_trip(tmp_path):
+    """An episode recorded before saving, read by the policy that comes back from the file."""
+    mae, tats, training = both(reuse_forward=False)
+    train_one_epoch(0, loader(3, 4), mae, tats, EpisodeBuffer(), training, Meters())
+    batch = training.setup.normalizer.prepare(loader(1, 4, seed=7)[0], training.setup.device)
+    buffer, log = EpisodeBuffer(), Meters()
+    buffer.update(phase_one(mae, tats, batch, False, training, Meters()))
+    torch.save({"sampler": tats.module.state_dict(), "optimizer": tats.state_dict()}, tmp_path / "theta.pth")
+    state = torch.load(tmp_path / "theta.pth", weights_only=True)
+    again = learner(tiny_sampler(seed=99))
+    again.module.load_state_dict(state["sampler"])
+    again.load_state_dict(state["optimizer"])
+    phase_two(again, buffer, training, log)
+    means = log.means()
+    assert abs(means["ratio"] - 1) < 1e-6 and abs(means["ratio_max"] - 1) < 1e-6
+
+
 def test_ratio_leaves_one_with_several_passes_and_with_fresh_draws():
     for options in ({"ppo_epochs": 3, "update_every": 2}, {"ratio": "resampled"}):
         mae, tats, training = both(**options)
