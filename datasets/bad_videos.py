@@ -2,12 +2,16 @@
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from .seeding import mix
 from .video_error import VideoError
 
 MAX_REPLACEMENTS = 100
+
+Sample = TypeVar("Sample")
 
 
 def replacement_row(key: int, tried: int, length: int) -> int:
@@ -19,6 +23,28 @@ def replacement_row(key: int, tried: int, length: int) -> int:
     if tried > MAX_REPLACEMENTS:
         raise TooManyBadVideos(f"{MAX_REPLACEMENTS} videos in a row cannot be read: check the paths of the list")
     return mix(key, 2, tried) % length
+
+
+def first_readable(read: Callable[[int], Sample], row: int, key: int, length: int,
+                   bad_videos: "BadVideos | None") -> Sample:
+    """`read(row)`, or where that raises VideoError what stands in for it: rows drawn from the key, until one is read.
+
+    Args:
+        bad_videos: where unreadable videos are noted; None: the first one raises.
+
+    Raises:
+        VideoError, TooManyBadVideos: as said.
+    """
+    tried = 0
+    while True:
+        try:
+            return read(row)
+        except VideoError as error:
+            if bad_videos is None:
+                raise
+            bad_videos.add(error)
+            tried += 1
+            row = replacement_row(key, tried, length)
 
 
 class TooManyBadVideos(ValueError):

@@ -42,3 +42,8 @@ def data_set(name: str) -> DataSet:
     if name not in DATA_SETS:
         raise ValueError(f"unknown data set {name!r}: use one of {', '.join(DATA_SETS)}")
     return DATA_SETS[name]
+
+
+def stride_of(name: str, sampling_rate: int | None = None) -> int:
+    """Frames from one sampled frame to the next: `sampling_rate`, else that of the data set `name`, else 4."""
+    return sampling_rate or (data_set(name).stride if name else 4)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .bad_videos import BadVideos, replacement_row
-from .decode import VideoError, open_video, resolve_backend
+from .bad_videos import BadVideos, first_readable
+from .decode import open_video, resolve_backend
 from .lists import ClipList
 from .sampling import pretrain_indices
 from .seeding import mix, seeded
@@ -66,17 +66,12 @@ class PretrainClips(Dataset):
         # The mask has a key of its own: clips are then the same under every masking strategy.
         with seeded(mix(key, 1)):
             mask = self.masking()
-        tried = 0
-        while True:
-            try:
-                with seeded(key):
-                    return PretrainSample(self._read(row), mask, key)
-            except VideoError as error:
-                if self.bad_videos is None:
-                    raise
-                self.bad_videos.add(error)
-                tried += 1
-                row = replacement_row(key, tried, len(self))
+
+        def read(row: int) -> PretrainSample:
+            with seeded(key):
+                return PretrainSample(self._read(row), mask, key)
+
+        return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _read(self, row: int) -> Tensor:
         with open_video(self.clip_list.paths[row], self.backend) as video:

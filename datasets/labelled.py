@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .bad_videos import BadVideos, replacement_row
+from .bad_videos import BadVideos, first_readable
 from .decode import VideoError, open_video, resolve_backend
 from .lists import ClipList
 from .sampling import center_indices, train_indices, view_indices
@@ -106,17 +106,12 @@ class LabelledClips(Dataset):
 
     def __getitem__(self, row_and_key: tuple[int, int]) -> LabelledSample:
         row, key = row_and_key
-        tried = 0
-        while True:
-            try:
-                with seeded(key):
-                    return LabelledSample(self._clips(row, key), int(self.clip_list.labels[row]))
-            except VideoError as error:
-                if self.bad_videos is None:
-                    raise
-                self.bad_videos.add(error)
-                tried += 1
-                row = replacement_row(key, tried, len(self))
+
+        def read(row: int) -> LabelledSample:
+            with seeded(key):
+                return LabelledSample(self._clips(row, key), int(self.clip_list.labels[row]))
+
+        return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _clips(self, row: int, key: int) -> Tensor:
         with open_video(self.clip_list.paths[row], self.backend) as video:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import torch
 
+from ..models.checkpoint_files import read_checkpoint as load
+
 logger = logging.getLogger(__name__)
 
 _NUMBERED = re.compile(r"checkpoint-(\d+)\.pth$")
@@ -37,24 +39,6 @@ def numbered_checkpoints(output_dir: str | Path) -> list[tuple[int, Path]]:
     found = [(int(match.group(1)), path) for path in Path(output_dir).glob("checkpoint-*.pth")
              if (match := _NUMBERED.search(path.name))]
     return sorted(found, reverse=True)
-
-
-def load(path: str | Path) -> dict:
-    """One of our checkpoints, on the CPU.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: it is damaged, or holds more than tensors and plain values.
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"checkpoint {path} does not exist")
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises a dozen kinds for a damaged archive
-        raise ValueError(f"checkpoint {path} cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(state, dict):
-        raise ValueError(f"checkpoint {path} holds a {type(state).__name__}, not a checkpoint of this program")
-    return state
 
 
 def newest_whole(output_dir: str | Path) -> tuple[Path, dict] | None:

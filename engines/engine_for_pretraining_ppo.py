@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..masking import masked_indices, masked_probability
 from .batches import ClipBatch
@@ -136,12 +135,3 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
                 log(sampler_grad_norm=tats.step())
                 training.entropy.update(terms["entropy_share"])
     buffer.reset()                                                                    # L22
-
-
-def policy_mask(mae: Learner, tats: Learner, batch: ClipBatch) -> tuple[Tensor, Tensor]:
-    """(log pi (B, N), mask (B, N)) of the present policy, without gradient; for figures and measurements."""
-    with torch.no_grad():
-        with mae.precision.autocast():
-            tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)
-        log_pi, _ = tats(tokens, log=True)
-    return log_pi, tats.module.draw(log_pi, batch.keys).mask

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
-from ..datasets.catalog import data_set
+from ..datasets.catalog import data_set, stride_of
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists import read_list
 from ..datasets.program import run_program
@@ -105,7 +105,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
         sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
-                            config.sampling_rate or (known.stride if known else 4))
+                            stride_of(config.data_set, config.sampling_rate))
         views = Views(config.segments, config.crops, square_size(net))
         loader = DataLoader(TestViews(clips, sampling, views, config.video_backend),
                             max(1, config.batch_size // views.count), num_workers=config.num_workers,

@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..datasets.bad_videos import BadVideos
-from ..datasets.catalog import data_set
+from ..datasets.catalog import data_set, stride_of
 from ..datasets.finetune_transforms import SCALE, FinetuneTransform
 from ..datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
 from ..datasets.lists import ClipList
@@ -105,7 +105,7 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
     if classes < 2:
         raise ValueError(f"--nb_classes must be at least 2, got {classes}")
     sampling = Sampling(known.style if known else "dense", num_frames,
-                        data.sampling_rate or (known.stride if known else 4))
+                        stride_of(data.data_set, data.sampling_rate))
     defaults = (known.test_segments, known.test_crops) if known else (5, 3)
     given = (data.test_num_segment, data.test_num_crop)
     for name, value in zip(("test_num_segment", "test_num_crop"), given, strict=True):

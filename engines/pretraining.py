@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from ..datasets.catalog import data_set
 from ..masking import Masking, TokenGrid, find_masking
 from ..models import create_model
 from ..models.checkpoints import compare, load_pretraining
@@ -83,11 +82,6 @@ def clip_size(mae: nn.Module) -> int:
     if height != width:
         raise ValueError(f"the loader makes square clips, the model takes {height} x {width}")
     return height
-
-
-def stride_of(name: str, sampling_rate: int | None) -> int:
-    """Frames from one sampled frame to the next: --sampling_rate, else that of --data_set, else 4."""
-    return sampling_rate or (data_set(name).stride if name else 4)
 
 
 def build_masking(config: MaskConfig, grid: TokenGrid):

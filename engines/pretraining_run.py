@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..datasets.bad_videos import BadVideos
-from ..datasets.catalog import data_set
+from ..datasets.catalog import data_set, stride_of
 from ..datasets.clips import ClipShape, PretrainClips
 from ..datasets.lists import read_list
 from ..datasets.samplers import EpochSampler
@@ -36,7 +36,6 @@ from .pretraining import (
     initialise,
     model_config,
     sampler_config,
-    stride_of,
 )
 from .reconstruction import Reconstruction, patch_size_of
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..datasets.catalog import stride_of
 from ..datasets.decode import open_video
 from ..datasets.lists import read_list
 from ..datasets.program import run_program
@@ -23,7 +24,7 @@ from .figures import frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .flags import FlagParser
 from .logs import set_up_logging
 from .policies import look, probabilities_of
-from .pretraining import clip_size, grid_of, rebuild, stride_of
+from .pretraining import clip_size, grid_of, rebuild
 from .reconstruction import Reconstruction
 from .sheet import Row, draw_film, draw_sheet
 

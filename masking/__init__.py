@@ -4,11 +4,11 @@ from .adamae import AdaMAESampler
 from .fixed import FrameMasking, RandomMasking, TubeMasking
 from .grid import TokenGrid, num_visible
 from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability
-from .registry import ALIASES, MASKINGS, Masking, find_masking, num_visible_of, register_masking
+from .registry import ALIASES, MASKINGS, Masking, find_masking, register_masking
 from .tats import TATS
 
 __all__ = [
     "ALIASES", "AdaMAESampler", "Draw", "FrameMasking", "MASKINGS", "Masking", "RandomMasking", "TATS", "TokenGrid",
     "TubeMasking", "find_masking", "gumbel_top_k", "masked_indices", "masked_probability", "num_visible",
-    "num_visible_of", "register_masking",
+    "register_masking",
 ]

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from .adamae import AdaMAESampler
 from .fixed import FrameMasking, RandomMasking, TubeMasking
-from .grid import TokenGrid
 from .tats import TATS
 
 
@@ -67,8 +66,3 @@ def find_masking(name: str) -> Masking:
         return MASKINGS[ALIASES.get(name, name)]
     except KeyError:
         raise ValueError(f"unknown mask_type {name!r}; choose one of {', '.join(sorted(MASKINGS))}") from None
-
-
-def num_visible_of(name: str, grid: TokenGrid, mask_ratio: float) -> int:
-    """The number of visible tokens that strategy `name` shows by itself at this ratio."""
-    return find_masking(name).per_clip(grid, mask_ratio).num_visible
