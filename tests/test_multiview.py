@@ -1,8 +1,8 @@
 """The test: every video counts once, whatever the number of processes, the names, and what is broken."""
 
 import json
-import multiprocessing
-import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -114,26 +114,40 @@ def flags(folder, out):
             "--output_dir", str(out)]
 
 
+_LAUNCH = """
+import json, multiprocessing, os, sys
+from tats.engines.run_class_finetuning import main
+
 def process(rank, world_size, arguments):
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(rank))
     main(arguments)
 
-
-def run_on(world_size, folder, out):
-    """The program on `world_size` processes, as a launcher starts it (forked: nothing is imported again)."""
-    context = multiprocessing.get_context("fork")
-    arguments = [*flags(folder, out), "--dist_url", f"file://{out}.meeting"]
-    children = [context.Process(target=process, args=(rank, world_size, arguments)) for rank in range(world_size)]
+for world_size, arguments in json.loads(sys.argv[1]):
+    fork = multiprocessing.get_context("fork")
+    children = [fork.Process(target=process, args=(rank, world_size, arguments)) for rank in range(world_size)]
     for child in children:
         child.start()
     for child in children:
-        child.join(120)
-        assert child.exitcode == 0
+        child.join()
+    if any(child.exitcode for child in children):
+        sys.exit(1)
+"""
+
+
+def run_on(world_sizes, folder, out):
+    """The program on each number of processes, as a launcher starts it.
+
+    They are forks (nothing is imported again) of a process of their own: one that runs tests has threads.
+    """
+    runs = [(size, [*flags(folder, out / str(size)), "--dist_url", f"file://{out}/{size}.meeting"])
+            for size in world_sizes]
+    result = subprocess.run([sys.executable, "-c", _LAUNCH, json.dumps(runs)], capture_output=True, text=True,
+                            timeout=300)
+    assert result.returncode == 0, result.stderr
 
 
 def test_one_two_and_three_processes_write_the_same_result(seven_videos, tmp_path):
-    for world_size in (1, 2, 3):
-        run_on(world_size, seven_videos, tmp_path / str(world_size))
+    run_on((1, 2, 3), seven_videos, tmp_path)
     results = [(tmp_path / name / "result.json").read_text() for name in "123"]
     assert results[0] == results[1] == results[2]
     result = json.loads(results[0])
