@@ -11,6 +11,7 @@ from .batches import ClipBatch, Normalizer, grouped
 from .diagnostics import Diagnostics
 from .learner import Learner
 from .meters import Meters
+from .ppo import entropy, spread
 from .reconstruction import PatchSize, Reconstruction, explained_share, tokenize
 
 EXPLAINED_EVERY = 10  # steps between two readings of the explained share, which costs a pass over the targets
@@ -92,7 +93,8 @@ def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: b
             return
         loss = reinforce_loss(log_pi, mask, errors).mean()
         sampler.backward(setup.sampling_coef * loss / setup.update_freq)
-    log(sampling_loss=loss.detach(), reward=errors.mean())
+    log(sampling_loss=loss.detach(), reward=errors.mean(), reward_std=errors.std(dim=-1).mean(),
+        **spread(entropy(log_pi.detach()), log_pi.shape[1]))
     if not more:
         log(sampler_grad_norm=sampler.step())
 

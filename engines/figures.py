@@ -14,20 +14,26 @@ from .pretraining import grid_of
 from .reconstruction import Reconstruction, patch_size_of
 from .sheet import Row
 
+TRUE_PATCHES = "patch mean and deviation of the reconstruction are the true ones"    # for captions, see `leak`
+
 
 def sheet_rows(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, normalized: bool, visible: int,
-               leak: bool) -> list[Row]:
-    """The rows of the paper's sheet for one clip; the sampling probability is drawn as a multiple of uniform."""
+               leak: bool, title: str = "mask") -> list[Row]:
+    """The rows of the paper's sheet for one clip; the sampling probability is drawn as a multiple of uniform.
+
+    Args:
+        normalized, leak: see `reconstructed_frames`. visible: number of visible tokens. title: of the mask's row.
+    """
     patch, grid = patch_size_of(mae), grid_of(mae)
     seen = look(mae, sampler, batch, Reconstruction(normalize=normalized), visible)
     shown = _images(reconstructed_frames(batch.pixels, seen.mask, seen.prediction, patch, normalized, leak))
     errors = token_map(error_map(seen.errors, seen.mask), grid, patch)[0].cpu().numpy()
     rows = [frames_row(batch.pixels), Row("reconstruction", shown),
-            Row("error", errors, "magma", (0.0, float(np.quantile(errors, 0.99))), bar=True)]
+            Row("error\n(grey: visible)", errors, "magma", (0.0, float(np.nanquantile(errors, 0.99))), bar=True)]
     if sampler is not None:
         share = token_map(seen.probabilities * grid.num_tokens, grid, patch)[0].cpu().numpy()
         rows.append(Row("probability\n(1 = uniform)", share, "viridis", (0.0, float(share.max())), bar=True))
-    return [*rows, mask_row("mask", batch.pixels, seen.mask, mae)]
+    return [*rows, mask_row(title, batch.pixels, seen.mask, mae)]
 
 
 def frames_row(pixels: Tensor) -> Row:
@@ -36,15 +42,16 @@ def frames_row(pixels: Tensor) -> Row:
 
 
 def mask_row(title: str, pixels: Tensor, mask: Tensor, mae: nn.Module) -> Row:
-    """The visible tokens as they are, the masked ones dark."""
+    """The visible tokens of the first clip as they are, the masked ones dark; their number stands below the title."""
     patch = patch_size_of(mae)
     hidden = token_map(mask.float(), grid_of(mae), patch)
     hidden = hidden.repeat_interleave(patch.patch_size, 2).repeat_interleave(patch.patch_size, 3)
-    return Row(title, _images(pixels * (1 - hidden[:, None]) + 0.12 * hidden[:, None]))
+    images = _images(pixels * (1 - hidden[:, None]) + 0.12 * hidden[:, None])
+    return Row(f"{title}\n{int((~mask[0]).sum())} visible", images)
 
 
 def trajectory_rows(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, tokens: Sequence[int]) -> list[Row]:
-    """Fig. 3: for each query token, where the last block of the sampler follows it, over darkened frames.
+    """Fig. 3: for each query token, where the last block of the sampler follows it, over grey frames.
 
     Weights sum to 1 in every frame and are drawn as a multiple of uniform, mean of the heads. The query is outlined
     in its own frames.
@@ -56,14 +63,15 @@ def trajectory_rows(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, tokens
 
     patch, grid = patch_size_of(mae), grid_of(mae)
     maps = trajectories(mae, sampler, batch, torch.tensor(list(tokens)))
-    frames, rows = _images(batch.pixels), []
+    grey = _images(batch.pixels).mean(axis=-1, keepdims=True).repeat(3, axis=-1)    # colours are the attention's alone
+    rows = []
     for token, weights in zip(tokens, maps, strict=True):
         share = token_map(weights.reshape(1, -1) * grid.tokens_per_frame, grid, patch)[0].cpu().numpy()
         high = max(float(share.max()), 2.0)
         fine = share.repeat(patch.patch_size, axis=1).repeat(patch.patch_size, axis=2)
-        strength = np.clip(fine / high, 0, 1)[..., None]
-        blend = 0.25 + 0.6 * strength
-        picture = (1 - blend) * frames + blend * colormaps["inferno"](strength[..., 0])[..., :3]
+        strength = np.clip(fine / high, 0, 1)
+        blend = 0.3 + 0.65 * np.sqrt(strength)[..., None]
+        picture = (1 - blend) * grey + blend * colormaps["inferno"](strength)[..., :3]
         _outline(picture, token, grid, patch)
         rows.append(Row(f"query {place_of(token, grid)}\n(1 = uniform)", picture, "inferno", (0.0, high), bar=True))
     return rows

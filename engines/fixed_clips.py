@@ -13,7 +13,7 @@ from ..datasets.seeding import clip_key
 from ..datasets.transforms import pretrain_transform
 from ..masking import RandomMasking
 from .batches import ClipBatch, Normalizer
-from .figures import sheet_rows
+from .figures import TRUE_PATCHES, sheet_rows
 from .policies import look, probabilities_of
 from .pretraining import Settings, clip_size, grid_of
 from .reconstruction import Reconstruction
@@ -69,7 +69,7 @@ class FixedClips:
     def measure(self, mae: nn.Module, sampler: nn.Module | None) -> dict[str, float]:
         """fixed_error: L_R under the fixed masks (the training error rises as the policy gets better at finding hard
         tokens, this one does not). policy_moved: the share of pi's probability that moved since the last call."""
-        mae.eval()
+        _evaluating(mae, sampler)
         batches = self.batches()
         errors = [look(mae, None, batch, self._reconstruction).errors.mean(dim=1) for batch in batches]
         numbers = {"fixed_error": float(torch.cat(errors).mean())}
@@ -82,22 +82,31 @@ class FixedClips:
 
     def draw(self, mae: nn.Module, sampler: nn.Module | None, visible: int, folder: Path, epoch: int) -> list[Path]:
         """A sheet of each of the first four clips, with the masks of the policy."""
-        mae.eval()
+        _evaluating(mae, sampler)
+        normalized = self._reconstruction.normalize
         written = []
         for place, batch in enumerate(self.batches(1)[:4]):
-            rows = sheet_rows(mae, sampler, batch, self._reconstruction.normalize, visible, True)
+            rows = sheet_rows(mae, sampler, batch, normalized, visible, True)
             written.append(folder / f"epoch-{epoch:04d}-clip{place}.png")
             caption = f"fixed clip {place}, epoch {epoch}: {visible} of {batch.mask.shape[1]} tokens visible"
+            if normalized:
+                caption += "\n" + TRUE_PATCHES
             draw_sheet(rows, caption, written[-1])
         return written
+
+
+def _evaluating(mae: nn.Module, sampler: nn.Module | None) -> None:
+    """No dropout; whoever trains next switches back."""
+    mae.eval()
+    if sampler is not None:
+        sampler.eval()
 
 
 def draw_coverage(coverage: Tensor, folder: Path, epoch: int) -> Path:
     """The heat map of `Diagnostics.read`: by time slice, and by place in the mean of all slices."""
     path = folder / f"epoch-{epoch:04d}-coverage.png"
-    maps, limits = coverage.float().numpy(), (0.0, max(2.0, float(coverage.max())))
-    mean = coverage.mean(dim=0, keepdim=True).expand_as(coverage).float().numpy()
-    rows = [Row("coverage\n(1 = uniform)", maps, limits=limits, bar=True),
-            Row("mean of all\nslices", mean, limits=(0.0, max(2.0, float(mean.max()))), bar=True)]
-    draw_sheet(rows, f"how often a token was visible in epoch {epoch}", path, frames=len(maps), unit="slice")
+    maps = torch.cat([coverage, coverage.mean(dim=0, keepdim=True)]).float().numpy()
+    row = Row("coverage\n(1 = uniform)", maps, limits=(0.0, max(2.0, float(coverage.max()))), bar=True)
+    columns = [*(f"slice {slice_}" for slice_ in range(len(coverage))), "mean"]
+    draw_sheet([row], f"how often a token was visible in epoch {epoch}", path, frames=9, columns=columns)
     return path

@@ -51,8 +51,9 @@ def reconstructed_frames(pixels: Tensor, mask: Tensor, prediction: Tensor, patch
 
 
 def error_map(errors: Tensor, mask: Tensor) -> Tensor:
-    """Errors of the masked tokens (B, M) on the whole grid, (B, N), 0 where a token was visible."""
-    return torch.zeros(mask.shape, device=errors.device).scatter(1, masked_indices(mask, errors.shape[1]), errors)
+    """Errors of the masked tokens (B, M) on the whole grid, (B, N), NaN where a token was visible."""
+    everywhere = torch.full(mask.shape, torch.nan, device=errors.device)
+    return everywhere.scatter(1, masked_indices(mask, errors.shape[1]), errors)
 
 
 def token_map(values: Tensor, grid: TokenGrid, patch: PatchSize) -> Tensor:

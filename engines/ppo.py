@@ -124,10 +124,14 @@ def sampling_loss(log_pi: Tensor, value: Tensor, hidden: Tensor, episode: Episod
                      + settings.entropy_coef * entropy_term)
     return loss, _diagnostics(log_ratio.detach(), advantage, settings.clip_epsilon) | {
         "policy_objective": policy_term.detach(), "value_loss": value_term.detach(),
-        "entropy_share": entropy_term.detach() / math.log(log_pi.shape[1]),
-        "effective_tokens": clip_entropy.detach().exp().mean(),
         "reward": clip_reward.mean(), "reward_std": episode.error.std(dim=-1).mean(),
-    }
+    } | spread(clip_entropy.detach(), log_pi.shape[1])
+
+
+def spread(clip_entropy: Tensor, num_tokens: int) -> dict[str, Tensor]:
+    """How widely the policy spreads: the entropy's share of log N, and the number of equally likely tokens of that
+    entropy, exp H, both the mean of the clips."""
+    return {"entropy_share": clip_entropy.mean() / math.log(num_tokens), "effective_tokens": clip_entropy.exp().mean()}
 
 
 def _diagnostics(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> dict[str, Tensor]:

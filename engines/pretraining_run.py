@@ -86,11 +86,12 @@ class Pretraining:
         self.meters.reset()
         self.diagnostics.reset()
         self.clip_order.set_epoch(self.epoch)
-        self.mae.module.train()
+        for learner in (self.mae, self.sampler):   # the fixed clips were looked at in eval mode
+            if learner is not None:
+                learner.module.train()
         loader = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
                           self.where.is_main)
         if self.learner_kind == "ppo":
-            self.sampler.module.train()
             training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy)
             engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
                                                        training, self.meters)

@@ -20,7 +20,7 @@ from ..datasets.transforms import pretrain_transform
 from ..masking import find_masking, num_visible
 from . import checkpointing
 from .batches import ClipBatch, Normalizer
-from .figures import frames_row, mask_row, sheet_rows, token_at, trajectory_rows
+from .figures import TRUE_PATCHES, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .flags import FlagParser
 from .logs import set_up_logging
 from .policies import look, probabilities_of
@@ -49,7 +49,7 @@ def get_parser() -> argparse.ArgumentParser:
                         "attention follows these tokens (Fig. 3); without any: the three most probable ones")
     parser.add_argument("--format", nargs="+", default=["png"], choices=("png", "gif", "mp4"),
                         help="a sheet, moving pictures, or several")
-    parser.add_argument("--data_set", default="", help="name for the captions; none: that of the training")
+    parser.add_argument("--data_set", default="", help="name of the videos' data set, for the captions")
     parser.add_argument("--out", required=True, type=Path, help="folder for the files")
     return parser
 
@@ -64,13 +64,25 @@ def read_clip(path: str, frames: int, stride: int, size) -> Tensor:
 def compared_mask(name: str, ratio: float, batch: ClipBatch, mae: nn.Module) -> tuple[str, Tensor]:
     """(title, mask bool (1, N)) of another strategy: its loader half, or the policy of another checkpoint."""
     if not Path(name).is_file():
-        return name, find_masking(name).per_clip(grid_of(mae), ratio)()[None]
-    other, sampler, title = rebuild(checkpointing.load(name))
+        return f"{name} mask", find_masking(name).per_clip(grid_of(mae), ratio)()[None]
+    other, sampler, mask_type = rebuild(checkpointing.load(name))
+    title = f"{mask_type} mask\n{shortened(Path(name).resolve().parent.name)}"
     if grid_of(other) != grid_of(mae):
         raise ValueError(f"{name} has the token grid {grid_of(other)}, --checkpoint has {grid_of(mae)}")
     if sampler is None:
-        return title, find_masking(title).per_clip(grid_of(mae), ratio)()[None]
+        return title, find_masking(mask_type).per_clip(grid_of(mae), ratio)()[None]
     return title, look(other, sampler, batch, Reconstruction(), num_visible(grid_of(mae), ratio)).mask
+
+
+def shortened(name: str, length: int = 20) -> str:
+    """The end of a name that is too long for the margin of a sheet."""
+    return name if len(name) <= length else "..." + name[3 - length:]
+
+
+def stems_of(paths: Sequence[str]) -> list[str]:
+    """File names without their endings; those that occur twice are numbered."""
+    stems = [Path(path).stem for path in paths]
+    return [f"{stem}-{place}" if stems.count(stem) > 1 else stem for place, stem in enumerate(stems)]
 
 
 def query_tokens(places: list[str], mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch) -> list[int]:
@@ -130,28 +142,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = settings["data"]
     stride = args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"])
     normalized = settings["loss"]["normlize_target"]
-    data_set = args.data_set or settings["data"]["data_set"]
-    for path in videos:
+    trained = f"{name} trained on {data['data_set']}" if data["data_set"] else name
+    for path, file_stem in zip(videos, stems_of(videos), strict=True):
         clip = read_clip(path, grid.frames * mae.tubelet_size, stride, clip_size(mae))
-        title = f"{data_set}, {Path(path).name}" if data_set else Path(path).name
-        stem = args.out / f"{Path(path).stem}-{name}"
+        title = f"{args.data_set}, {Path(path).name}" if args.data_set else Path(path).name
+        stem = args.out / f"{file_stem}-{name}"
         for ratio in args.mask_ratio or [settings["mask"]["mask_ratio"]]:
             per_clip = find_masking(name).per_clip(grid, ratio)
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible
-            rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak)
+            rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak, f"{name} mask")
             for other in args.compare:
                 label, mask = compared_mask(other, ratio, batch, mae)
                 rows.append(mask_row(label, batch.pixels, mask, mae))
-            caption = f"{title}: {name}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
+            caption = f"{title}: {trained}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
             if normalized:
-                caption += ("\npatch mean and deviation from the visible pixels" if args.no_leak else
-                            "\npatch mean and deviation of the reconstruction are the true ones")
+                caption += "\n" + ("patch mean and deviation from the visible pixels" if args.no_leak else TRUE_PATCHES)
             save_figure(rows, caption, stem.with_name(f"{stem.name}-r{ratio:g}"), args.format, args.frames)
         if args.trajectories is not None:
             tokens = query_tokens(args.trajectories, mae, sampler, batch)
             rows = [frames_row(batch.pixels), *trajectory_rows(mae, sampler, batch, tokens)]
-            caption = (f"{title}: trajectory attention of {name} ({attention_of(sampler)}), mean of heads\n"
+            caption = (f"{title}: trajectory attention of {trained} ({attention_of(sampler)}), mean of heads\n"
                        "queries (t,h,w) are outlined")
             save_figure(rows, caption, stem.with_name(f"{stem.name}-trajectories"), args.format, args.frames)
 

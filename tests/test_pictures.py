@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from pretraining_setup import CPU, tiny_mae
+from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
 from tats.datasets.program import run_program
 from tats.engines.batches import Normalizer
+from tats.engines.figures import sheet_rows
 from tats.engines.pictures import error_map, reconstructed_frames, token_map
 from tats.engines.reconstruction import PatchSize
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.run_mask_visualization import main as draw
-from tats.engines.run_mask_visualization import mask_row
-from tats.engines.sheet import Row, draw_sheet
+from tats.engines.run_mask_visualization import mask_row, stems_of
+from tats.engines.sheet import Row, _wrapped, draw_sheet
 from tats.masking import RandomMasking, TokenGrid
 from tats.models import reconstruction_targets
 
@@ -48,7 +49,9 @@ def test_only_masked_tokens_are_replaced_and_without_leak_truth_is_not_used():
 def test_the_mask_drawn_is_the_mask_used():
     pixels, mask = a_clip()
     mae = tiny_mae()
-    images = torch.from_numpy(mask_row("mask", pixels[:1], mask[:1], mae).images)
+    row = mask_row("tats mask", pixels[:1], mask[:1], mae)
+    assert row.title == "tats mask\n9 visible"
+    images = torch.from_numpy(row.images)
     for token in range(GRID.num_tokens):
         t, rest = divmod(token, 9)
         h, w = divmod(rest, 3)
@@ -58,9 +61,25 @@ def test_the_mask_drawn_is_the_mask_used():
         torch.testing.assert_close(images[block], expected)
 
 
-def test_error_map_places_errors():
+def test_the_mask_on_the_sheet_is_the_one_that_the_model_was_given():
+    mae, used = tiny_mae().eval(), []
+    mae.register_forward_pre_hook(lambda _, inputs: used.append(inputs[1]))
+    batch = Normalizer(CPU).prepare(clips(1), CPU)
+    rows = sheet_rows(mae, tiny_sampler().eval(), batch, True, 9, True)
+    dark = torch.from_numpy(np.isclose(rows[-1].images, 0.12).all(axis=-1)[::2, ::4, ::4]).flatten()
+    assert torch.equal(dark, used[0][0]) and not torch.equal(dark, batch.mask[0])   # not the loader's
+    blank = torch.from_numpy(np.isnan(rows[2].images[::2])).flatten()
+    assert torch.equal(blank, ~dark)
+
+
+def test_error_map_places_errors_and_leaves_visible_tokens_blank():
     mask = torch.tensor([[True, False, True, False]])
-    assert error_map(torch.tensor([[0.5, 2.0]]), mask).tolist() == [[0.5, 0.0, 2.0, 0.0]]
+    expected = torch.tensor([[0.5, torch.nan, 2.0, torch.nan]])
+    torch.testing.assert_close(error_map(torch.tensor([[0.5, 2.0]]), mask), expected, equal_nan=True)
+
+
+def test_files_of_the_same_name_do_not_overwrite_each_other():
+    assert stems_of(["a/clip.mp4", "b/other.avi", "b/clip.mp4"]) == ["clip-0", "other", "clip-2"]
 
 
 def test_normalizer_round_trip():
@@ -76,6 +95,12 @@ def test_sheet_is_a_png(tmp_path):
     rows = [Row("frames", np.random.rand(8, 12, 12, 3)), Row("error", np.random.rand(8, 3, 3), bar=True)]
     draw_sheet(rows, "a caption", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+
+
+def test_a_caption_longer_than_the_picture_is_wide_is_broken():
+    caption, height = _wrapped("a very long name of a video " * 6, width=6)
+    lines = caption.split("\n")
+    assert len(lines) > 1 and max(map(len, lines)) <= 62 and height > _wrapped("short", width=6)[1]
 
 
 def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
