@@ -49,6 +49,10 @@ class EpochSampler(Sampler):
             raise ValueError(f"position {position} is outside the epoch's {self.end} rows")
         self.position = position
 
+    def rows(self, start: int, stop: int) -> list[int]:
+        """The rows at these places of the epoch's permutation: what all ranks together take there."""
+        return self._order()[start:stop].tolist()
+
     def __len__(self) -> int:
         """Rows that this rank still takes in this epoch."""
         return len(range(self.position + self.rank, self.end, self.world_size))

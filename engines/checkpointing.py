@@ -1,18 +1,43 @@
-"""Checkpoints: written whole or not at all, readable with `torch.load(weights_only=True)`, found again by number."""
+"""Checkpoints: written whole or not at all, readable with `torch.load(weights_only=True)`, found again, thinned out.
+
+`checkpoint-N.pth` was written after epoch N, `epoch-N-step-S.pth` within epoch N after optimiser step S.
+"""
 
 import contextlib
 import logging
+import math
 import os
 import re
+import shutil
 from pathlib import Path
 
 import torch
 
-from ..models.checkpoint_files import read_checkpoint as load
+from ..models.checkpoint_files import read_checkpoint
 
 logger = logging.getLogger(__name__)
 
-_NUMBERED = re.compile(r"checkpoint-(\d+)\.pth$")
+_NAMES = re.compile(r"checkpoint-(?P<whole>\d+)\.pth|epoch-(?P<epoch>\d+)-step-(?P<step>\d+)\.pth")
+
+
+def name_of(epoch: int, step: int | None = None) -> str:
+    """Name of the checkpoint after epoch `epoch`, or within it after optimiser step `step`, without `.pth`."""
+    return f"checkpoint-{epoch}" if step is None else f"epoch-{epoch}-step-{step}"
+
+
+def load(path: str | Path) -> dict:
+    """A checkpoint to resume from.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_checkpoint`.
+    """
+    try:
+        return read_checkpoint(path)
+    except ValueError as error:
+        if "--trust_checkpoint" not in str(error):
+            raise
+        raise ValueError(f"{path} holds pickled objects and was not written by this program: to start from its weights "
+                         "give it as --init_from (pre-training) or --finetune, with --trust_checkpoint") from error
 
 
 def save_atomically(state: dict, path: Path) -> None:
@@ -29,16 +54,37 @@ def save_atomically(state: dict, path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+        _flush_folder(path.parent)
+    except RuntimeError as error:   # what torch's writer makes of a full disk
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
 
 
+def _flush_folder(folder: Path) -> None:
+    """The new name, too, must survive a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _order(path: Path) -> tuple[int, float] | None:
+    """(epoch, step within the run, inf at the epoch's end); None for other files."""
+    match = _NAMES.fullmatch(path.name)
+    if match is None:
+        return None
+    return (int(match["whole"]), math.inf) if match["whole"] else (int(match["epoch"]), int(match["step"]))
+
+
 def numbered_checkpoints(output_dir: str | Path) -> list[tuple[int, Path]]:
-    """(number, path) of every `checkpoint-N.pth` in a folder, the newest first."""
-    found = [(int(match.group(1)), path) for path in Path(output_dir).glob("checkpoint-*.pth")
-             if (match := _NUMBERED.search(path.name))]
-    return sorted(found, reverse=True)
+    """(epoch, path) of every checkpoint in a folder, the newest first."""
+    found = [(order, path) for path in Path(output_dir).glob("*.pth") if (order := _order(path)) is not None]
+    return [(order[0], path) for order, path in sorted(found, reverse=True)]
 
 
 def newest_whole(output_dir: str | Path) -> tuple[Path, dict] | None:
@@ -51,8 +97,19 @@ def newest_whole(output_dir: str | Path) -> tuple[Path, dict] | None:
     return None
 
 
-def keep_last(output_dir: str | Path, count: int) -> None:
-    """Delete all but the newest `count` numbered checkpoints (0 keeps all)."""
-    if count:
-        for _, path in numbered_checkpoints(output_dir)[count:]:
-            path.unlink()
+def thin_out(output_dir: str | Path, keep_last: int, keep_every: int) -> None:
+    """Delete all but the newest `keep_last` checkpoints (0: delete nothing) and those of every `keep_every`-th epoch.
+
+    Checkpoints from within an epoch serve the resuming alone: they are never among the latter.
+    """
+    for epoch, path in numbered_checkpoints(output_dir)[keep_last:] if keep_last else []:
+        if keep_every and path.name == f"{name_of(epoch)}.pth" and (epoch + 1) % keep_every == 0:
+            continue
+        path.unlink(missing_ok=True)
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)   # DeepSpeed's half
+
+
+def clear_unfinished(output_dir: str | Path) -> None:
+    """Delete what a kill during saving has left."""
+    for path in Path(output_dir).glob("*.pth.writing"):
+        path.unlink(missing_ok=True)

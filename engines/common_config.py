@@ -45,12 +45,19 @@ class RunConfig:
     output_dir: str = flag("", "where checkpoints, log.txt and settings.json go")
     log_dir: str | None = flag(None, "where TensorBoard events go; None: output_dir")
     save_ckpt_freq: int = flag(50, "epochs between checkpoints; the last epoch is always saved")
+    save_every_steps: int = flag(0, "optimiser steps between checkpoints within an epoch; 0: none")
+    keep_last: int = flag(3, "checkpoints kept, the newest ones; 0: all. Fewer than 2 leave none before a damaged one")
+    keep_every: int = flag(1, "the checkpoint of every so many epochs is kept besides; 0: none. Those within an epoch "
+                           "never are")
+    max_bad_steps: int = flag(20, "steps whose loss, gradient, probabilities or reward are not finite are skipped and "
+                              "noted in bad_steps.jsonl; so many in a row end the run")
     resume: str = flag("", "continue from this checkpoint")
     auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir")
     start_epoch: int = flag(0, "first epoch, from 0")
     seed: int = flag(0, "seed")
     device: str = flag("auto", "auto, cuda or cpu")
     dist_url: str = flag("env://", "where the processes meet")
+    dist_timeout: float = flag(30.0, "minutes that a process waits for the others before all end with an error")
     local_rank: int = flag(-1, "set by launchers; read from the environment", aliases=("--local-rank",))
     print_freq: int = flag(20, "steps between two lines of progress")
 

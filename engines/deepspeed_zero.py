@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .common_config import OptimConfig
+from .health import Health
 from .learner import Learner, Schedule, apply_schedules
 from .runtime import Precision, Runtime
 
@@ -59,6 +60,7 @@ class ZeroLearner(Learner):
         self.lr, self.weight_decay, self.precision, self.steps = lr, weight_decay, precision, 0
         self.runtime, self.stage = runtime, config["zero_optimization"]["stage"]
         self.clip_grad = config["gradient_clipping"] or None
+        self.health, self.scaler = Health(runtime.device, runtime), torch.amp.GradScaler(enabled=False)
         apply_schedules(optimizer, 0, lr, weight_decay)
         self.net, *_ = deepspeed.initialize(model=net, optimizer=optimizer, config=config, dist_init_required=False)
         # DeepSpeed shares this very optimiser's groups: what is set here is what it steps with.
@@ -82,10 +84,18 @@ class ZeroLearner(Learner):
 
     def backward(self, loss: Tensor) -> None:
         """As `Learner.backward`: the loss comes divided by the number of micro-batches."""
+        self.check(loss=loss)
         self.net.backward(loss, scale_wrt_gas=False)
 
     def step(self) -> Tensor | None:
-        """As `Learner.step`; the norm is None where DeepSpeed computed none."""
+        """As `Learner.step`; the norm is None where DeepSpeed computed none.
+
+        Raises:
+            ValueError: the loss is not finite; what DeepSpeed shares out, it cannot be asked to leave out.
+        """
+        if self.health.close():
+            raise ValueError(f"step {self.steps}: the loss is not finite; the last checkpoint is from before. Lower "
+                             "--lr, set --clip_grad 1, or run without --enable_deepspeed, which skips such steps")
         self.net.step()
         self.steps += 1
         apply_schedules(self.optimizer, self.steps, self.lr, self.weight_decay)

@@ -52,6 +52,15 @@ class Diagnostics:
         self._previous: Tensor | None = None
         self._clips = self._calls = 0
 
+    def state(self) -> dict:
+        """The sums so far, of this process."""
+        return {name: value for name, value in vars(self).items() if name.startswith("_")}
+
+    def load(self, state: dict) -> None:
+        """Go on from what `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
     def mask(self, mask: Tensor) -> None:
         """The mask that a micro-batch was trained with, bool (B, N), True = masked."""
         visible = ~mask
@@ -65,13 +74,15 @@ class Diagnostics:
         """log pi (B, N) and the frames it was made from, in [0, 1]; most calls return at once, see `every`."""
         if self._calls % self.every == 0:
             found = correlation(log_pi.exp().float(), frame_difference(pixels.float(), self.grid))
-            self._correlation += torch.stack([found.sum(), torch.full_like(found[0], len(found))])
+            finite = found.isfinite()   # a policy that is not is in a step that is skipped
+            self._correlation += torch.stack([torch.where(finite, found, 0.0).sum(), finite.sum()])
         self._calls += 1
 
     def value(self, value: Tensor, reward: Tensor) -> None:
         """psi and L_R of each clip, both (B,)."""
         reward = reward.double()
-        self._value += torch.stack([torch.ones_like(reward), reward, reward.square(), (reward - value).square()]).sum(1)
+        seen = torch.stack([torch.ones_like(reward), reward, reward.square(), (reward - value).square()])
+        self._value += torch.where(seen.isfinite().all(dim=0), seen, 0.0).sum(1)
 
     def read(self, runtime: Runtime | None = None) -> tuple[dict[str, float], Tensor]:
         """(numbers, coverage) of the epoch so far, over all processes (each of which must call).

@@ -85,12 +85,15 @@ def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: b
         tokens = tokenize(mae.module, batch.videos, positions=not sampler.module.own_positions)
     with sampler.accumulating(more):
         log_pi, _ = sampler(tokens, log=True)
+        mae.check(probability=log_pi)
+        sampler.check(probability=log_pi)
         mask = sampler.module.draw(log_pi, batch.keys).mask
         if setup.diagnostics is not None:
             setup.diagnostics.policy(log_pi.detach(), batch.pixels)
         errors = train_mae(mae, batch, mask, more, setup, log)
         if sampler.optimizer is None:
             return
+        sampler.check(reward=errors)
         loss = reinforce_loss(log_pi, mask, errors).mean()
         sampler.backward(setup.sampling_coef * loss / setup.update_freq)
     log(sampling_loss=loss.detach(), reward=errors.mean(), reward_std=errors.std(dim=-1).mean(),

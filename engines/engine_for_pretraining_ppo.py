@@ -68,6 +68,16 @@ class EpisodeBuffer:
         """L22."""
         self._episodes.clear()
 
+    def state(self) -> list[list[torch.Tensor | None]]:
+        """The episodes as plain lists of tensors on the CPU, for a checkpoint. Without phase 1's graph: where that is
+        kept, phase 2 follows at once and the buffer is empty between two steps."""
+        return [[None if value is None else value.cpu() for value in episode[:-1]] for episode in self._episodes]
+
+    def load(self, state: list[list[torch.Tensor | None]], device: torch.device) -> None:
+        """Put back what `state` returned."""
+        self._episodes = [Episode(*(None if value is None else value.to(device) for value in values))
+                          for values in state]
+
     def __len__(self) -> int:
         return len(self._episodes)
 
@@ -85,12 +95,13 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, b
         tats: g_theta.
     """
     setup = training.setup
-    for step, more, batch in micro_batches(loader, setup):                            # L3
+    k_steps = training.update_every * setup.update_freq  # episodes
+    for _, more, batch in micro_batches(loader, setup):                               # L3
         if epoch < training.mae_only_epochs:                                          # L5: m_o
             train_mae(mae, batch, batch.mask, more, setup, log)                       # L6-7: the loader's random mask
             continue
         buffer.update(phase_one(mae, tats, batch, more, training, log))               # L9-13
-        if not more and step % training.update_every == 0:                            # L14: k
+        if not more and len(buffer) >= k_steps:                                       # L14: k, over a resume too
             phase_two(tats, buffer, training, log)                                    # L15-22
     if len(buffer):
         phase_two(tats, buffer, training, log)  # no episode is carried into an epoch whose MAE has moved on
@@ -103,6 +114,7 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
         tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)   # L4: X
     with torch.set_grad_enabled(training.reuses):
         log_pi, value = tats(tokens, log=True)                                        # L9
+    mae.check(probability=log_pi)  # f_phi does not learn from a mask that means nothing
     draw = tats.module.draw(log_pi, batch.keys)                                       # L10
     errors = train_mae(mae, batch, draw.mask, more, training.setup, log)              # L11
     hidden = masked_indices(draw.mask, errors.shape[1])                               # I_m
@@ -129,9 +141,10 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
                     hidden = masked_indices(fresh.mask, hidden.shape[1])
                 settings = training.ppo._replace(entropy_coef=training.entropy.value.to(log_pi.device))
                 loss, terms = sampling_loss(log_pi, value, hidden, episode, settings)
+                tats.check(probability=log_pi, reward=episode.error)
                 tats.backward(loss / micro)                                           # L19
             log(sampling_loss=loss.detach(), entropy_coef=training.entropy.value, **terms)
             if not more:
                 log(sampler_grad_norm=tats.step())
-                training.entropy.update(terms["entropy_share"])
+                training.entropy.update(terms["entropy_share"], skip=tats.health.bad)
     buffer.reset()                                                                    # L22

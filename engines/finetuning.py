@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -28,6 +29,7 @@ from .finetuning_config import (
     ZeroConfig,
 )
 from .flags import from_args
+from .interrupts import outlive_signals
 from .layer_decay import layer_decay_scale
 from .learner import Learner
 from .optim import make_optimizer, parameter_groups
@@ -196,7 +198,8 @@ def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, batch, sampler=order, num_workers=data.num_workers, collate_fn=flatten_repeats,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
-                        persistent_workers=data.num_workers > 0)
+                        persistent_workers=data.num_workers > 0, worker_init_fn=outlive_signals,
+                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     if len(loader) < settings.optim.update_freq:
         raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {batch} x "
                          f"{settings.optim.update_freq} x {where.world_size}; lower --batch_size")

@@ -1,6 +1,7 @@
 """A fine-tuning run: built once, an epoch at a time, saved and resumed, then tested."""
 
 import logging
+import math
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -25,23 +26,23 @@ from .finetuning import (
 from .finetuning_test import Evaluator
 from .frozen import freeze_all_but_head
 from .learner import Learner
-from .logs import Progress, RunLog
-from .meters import Meters
+from .logs import Progress, RunLog, outliving_a_full_disk
 from .mixing import BatchAugment
+from .resumable import Resumable
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
 
-class Finetuning:
+class Finetuning(Resumable):
     """One run: everything that is built once, an epoch at a time, saved and resumed, then tested."""
 
     def __init__(self, settings: Settings, where: runtime.Runtime):
+        super().__init__(settings.run, where)
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
-        self.where, self.folder = where, Path(settings.run.output_dir) if settings.run.output_dir else None
         self.task = resolve_task(settings.data, settings.model.num_frames)
         self.lists = {split: read_list(Path(settings.data.data_path) / f"{split}.csv",
                                        num_classes=self.task.classes) for split in self._splits()}
@@ -55,7 +56,7 @@ class Finetuning:
         self.precision = runtime.choose_precision(settings.optim.amp, where.device)
         self.classifier.to(where.device)
         self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, where)
-        self.epoch, self.best, self.meters = settings.run.start_epoch, -1.0, Meters()
+        self.best = -1.0
         if self.trains:
             self._prepare_training()
         else:
@@ -92,7 +93,7 @@ class Finetuning:
 
     def _prepare_training(self) -> None:
         settings, model = self.settings, self.settings.model
-        self.loader, self.clip_order = training_loader(self.lists["train"], self.task, self.size, settings, self.where)
+        self.loader, order = training_loader(self.lists["train"], self.task, self.size, settings, self.where)
         if settings.evaluation.eval_mode == "linear":
             freeze_all_but_head(self.classifier)
         augment = BatchAugment(settings.augment, self.task.classes,
@@ -102,21 +103,25 @@ class Finetuning:
         self.setup = FinetuneSetup(Normalizer(self.where.device), augment, settings.optim.update_freq, ema)
         self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
                                      self.where, self.precision)
+        self.follow({"classifier": self.learner}, self.lists["train"], order,
+                    settings.optim.batch_size * settings.optim.update_freq * self.where.world_size, asdict(settings))
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the training clips; the means of what it reports."""
-        self.meters.reset()
-        self.clip_order.set_epoch(self.epoch)
+        """One pass over the training clips; the means of what it reports.
+
+        Raises:
+            Stopped, BrokenNumbers: see `Resumable.after_step`.
+        """
+        if not self.position:
+            self.meters.reset()
         # A frozen encoder stays as it will be evaluated: no stochastic depth.
         self.learner.net.train(self.settings.evaluation.eval_mode != "linear")
-        loader = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                          self.where.is_main)
+        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
+                            self.where.is_main)
+        loader = self.between_steps(progress, self.setup.update_freq)
         engine_for_finetuning.train_one_epoch(loader, self.learner, self.setup, self.meters)
-        means = self.meters.means(self.where)
-        if not means["loss"] < float("inf"):
-            raise FloatingPointError(f"epoch {self.epoch}: the loss is not finite; the last checkpoint is from before. "
-                                     "Lower --lr, set --clip_grad 1, or use --amp bf16 or fp32")
-        return means | {"data_share": round(loader.data_share, 4)}
+        self.look()
+        return self.meters.means(self.where) | {"data_share": round(progress.data_share, 4)}
 
     def averaged(self) -> Learner | None:
         """The moving average of the weights as a network, or None."""
@@ -125,86 +130,70 @@ class Finetuning:
         return Learner(self.setup.ema.module.to(self.where.device), precision=self.precision)
 
     def state(self, name: str) -> dict:
-        """Everything that the rest of the run depends on: tensors and plain values only."""
+        """As `Resumable.state`."""
         ema = self.setup.ema
-        folder = (self.folder or Path()) / name
-        return {"model": self.learner.weights(), "config": self.model_config, "optimizer": self.learner.save(folder),
-                **({"model_ema": ema.module.state_dict()} if ema is not None else {}),
-                "epoch": self.epoch, "step": self.learner.steps, "best": self.best,
-                "rng": self.where.gather_objects(runtime.rng_state()),
+        return {"model": self.learner.weights(), "config": self.model_config,
+                "optimizer": self.learner.save(self.folder / name),
+                **({"model_ema": ema.module.state_dict()} if ema is not None else {}), "best": self.best,
                 "settings": {topic: dict(group) for topic, group in asdict(self.settings).items()}}
 
-    def save(self) -> None:
-        """Write checkpoint-N.pth, N the epoch just finished; only rank 0 writes, every rank must call."""
-        name = f"checkpoint-{self.epoch}"
-        state = self.state(name)
-        if self.where.is_main:
-            checkpointing.save_atomically(state, self.folder / f"{name}.pth")
-        self.where.barrier()
+    def restore(self, state: dict, source: Path) -> None:
+        """As `Resumable.restore`; refuses another model."""
+        if state.get("config") != self.model_config or "optimizer" not in state:
+            raise ValueError(f"cannot resume from {source}: it was written with model {state.get('config')}, this run "
+                             f"has {self.model_config}; use another --output_dir, or --no_auto_resume")
+        self.learner.load(state["model"], state["optimizer"], source.with_suffix(""))
+        if self.setup.ema is not None and "model_ema" in state:
+            self.setup.ema.module.load_state_dict(state["model_ema"])
+        self.best = state["best"]
+
+    def save(self, whole: bool = True) -> None:
+        """As `Resumable.save`, where --save_ckpt says so."""
+        if self.settings.run.save_ckpt:
+            super().save(whole)
+            self.where.barrier()
 
     def save_best(self) -> None:
         """Write checkpoint-best.pth: the weights alone."""
+        if self.folder is None or not self.settings.run.save_ckpt:
+            return
         weights = self.learner.weights()
         if self.where.is_main:
-            checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
-                                           "best": self.best}, self.folder / "checkpoint-best.pth")
+            with outliving_a_full_disk("checkpoint-best.pth"):
+                checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
+                                               "best": self.best}, self.folder / "checkpoint-best.pth")
         self.where.barrier()
 
-    def resume(self) -> None:
-        """--resume FILE, else with --auto_resume the newest whole checkpoint of the output folder, else nothing.
-
-        Raises:
-            ValueError: it belongs to another model.
-        """
-        run, found = self.settings.run, None
-        if run.resume:
-            found = Path(run.resume), checkpointing.load(run.resume)
-        elif run.auto_resume and self.folder is not None:
-            found = checkpointing.newest_whole(self.folder)
-        if found is None:
-            return
-        path, state = found
-        if state.get("config") != self.model_config or "optimizer" not in state:
-            raise ValueError(f"cannot resume from {path}: it was written with model {state.get('config')}, this run "
-                             f"has {self.model_config}; use another --output_dir, or --no_auto_resume")
-        self.learner.load(state["model"], state["optimizer"], path.with_suffix(""))
-        if self.setup.ema is not None and "model_ema" in state:
-            self.setup.ema.module.load_state_dict(state["model_ema"])
-        self.epoch, self.best = state["epoch"] + 1, state["best"]
-        if len(state["rng"]) == self.where.world_size:
-            runtime.set_rng_state(state["rng"][self.where.rank])
-        logger.info("resumed from %s, after epoch %d", path, state["epoch"])
-
     def run(self) -> None:
-        """All epochs, with a line of log.txt after each."""
+        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
         run, epochs = self.settings.run, self.settings.optim.epochs
-        log = RunLog(run.output_dir, run.log_dir) if self.where.is_main else RunLog(None)
-        while self.epoch < epochs:
-            start = time.time()
-            record = {f"train_{name}": value for name, value in self.train_epoch().items()}
-            record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups),
-                       "epoch": self.epoch, "step": self.learner.steps}
-            if not self.settings.evaluation.disable_eval_during_finetuning:
-                record |= self._validated()
-            record["seconds"] = round(time.time() - start, 2)
-            if self.where.device.type == "cuda":
-                record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
-            if run.save_ckpt and self.folder and ((self.epoch + 1) % run.save_ckpt_freq == 0
-                                                  or self.epoch + 1 == epochs):
-                self.save()
-            log.epoch(record)
-            logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, epochs, record["train_loss"],
-                        f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "",
-                        record["seconds"])
-            self.epoch += 1
-        log.close()
+        with RunLog(run, self.epoch, self.where.is_main) as log, self.interrupts:
+            while self.epoch < epochs:
+                start = time.time()
+                record = {f"train_{name}": value for name, value in self.train_epoch().items()}
+                record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups),
+                           "epoch": self.epoch, "step": self.learner.steps}
+                if not self.settings.evaluation.disable_eval_during_finetuning:
+                    record |= self._validated()
+                record["seconds"] = round(time.time() - start, 2)
+                if self.where.device.type == "cuda":
+                    record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
+                log.epoch(record)   # before the checkpoint: a kill between the two loses no line
+                if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == epochs or self.unsaved:
+                    self.save()
+                logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, epochs, record.get("train_loss", math.nan),
+                            f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "",
+                            record["seconds"])
+                self.epoch, self.position = self.epoch + 1, 0
+            self.must_be_saved()
+            if (asked := self.interrupts.agreed()) is not None:
+                self.stop(asked)   # before the test, which takes long; it is made when the run goes on
 
     def _validated(self) -> dict[str, float]:
         found = self.evaluator.validate(self.learner)
         if found["acc1"] > self.best:
             self.best = found["acc1"]
-            if self.settings.run.save_ckpt and self.folder:
-                self.save_best()
+            self.save_best()
         record = {f"val_{name}": value for name, value in found.items()} | {"val_best_acc1": self.best}
         if (averaged := self.averaged()) is not None:
             record |= {f"val_ema_{name}": value for name, value in self.evaluator.validate(averaged).items()}

@@ -54,11 +54,14 @@ class FixedClips:
 
     Args:
         clips: from `read_fixed_clips`; kept on the CPU as uint8.
+
+    Attributes:
+        before: the policy's probabilities (C, N) of the last `measure`, None before the first.
     """
 
     def __init__(self, clips: tuple[Tensor, Tensor, Tensor], normalizer: Normalizer, reconstruction: Reconstruction):
         self._clips, self._normalizer, self._reconstruction = clips, normalizer, reconstruction
-        self._before: Tensor | None = None
+        self.before: Tensor | None = None
 
     def batches(self, size: int = 4) -> list[ClipBatch]:
         """The clips on the device."""
@@ -75,9 +78,9 @@ class FixedClips:
         numbers = {"fixed_error": float(torch.cat(errors).mean())}
         if sampler is not None:
             policy = torch.cat([probabilities_of(mae, sampler, batch) for batch in batches])
-            if self._before is not None:
-                numbers["policy_moved"] = float((policy - self._before).abs().sum(dim=1).mean() / 2)
-            self._before = policy
+            if self.before is not None:
+                numbers["policy_moved"] = float((policy - self.before).abs().sum(dim=1).mean() / 2)
+            self.before = policy
         return numbers
 
     def draw(self, mae: nn.Module, sampler: nn.Module | None, visible: int, folder: Path, epoch: int) -> list[Path]:

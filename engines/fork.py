@@ -144,13 +144,14 @@ class ForkLearner(Learner):
                          precision=sampling.precision)
         self.net, self.native, self.norm = model, sampling.scaler, None
 
-    def start(self, step: int) -> None:
-        """Count on from optimiser step `step` of the run."""
-        self.steps = step
-        self._apply_schedules()
-
     def backward(self, loss: Tensor) -> None:
-        """VideoMAE's scaler scales, clips and steps in one call, so this is also the step."""
+        """VideoMAE's scaler scales, clips and steps in one call, so this is also the step.
+
+        Raises:
+            ValueError: the loss is not finite; VideoMAE ends there too.
+        """
+        if not loss.isfinite():
+            raise ValueError(f"step {self.steps}: the loss is not finite; lower --lr or set --clip_grad 1")
         self.norm = self.native(loss, self.optimizer, clip_grad=self.clip_grad, parameters=self.module.parameters())
 
     def step(self) -> Tensor | None:
@@ -210,9 +211,8 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
     else:
         engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
     means = meters.means(sampling.runtime)
-    broken = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
-    if broken:
-        raise ValueError(f"epoch {epoch}: {', '.join(broken)} not finite; lower --lr or set --clip_grad 1")
+    if sampling.sampler is not None and sampling.sampler.health.total:
+        raise ValueError(f"epoch {epoch}: the sampler's loss or gradient is not finite; lower --sampler_lr")
     means |= {"lr": max(group["lr"] for group in optimizer.param_groups)}
     if log_writer is not None:
         log_writer.update(head="loss", loss=means["loss"])

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .health import Health
 from .runtime import Precision, Runtime
 
 Schedule = Callable[[int], float]
@@ -26,7 +27,8 @@ def apply_schedules(optimizer: torch.optim.Optimizer, step: int, lr: Schedule, w
 class Learner:
     """One network, its optimiser, schedules, gradient scaler and clipping; f_phi is one and g_theta is another.
 
-    Two learners and not one, so that freezing is by construction: no step of one can move the other's weights.
+    Two learners and not one, so that freezing is by construction: no step of one can move the other's weights. A step
+    whose loss, gradient or other `check`ed value is not finite, on any process, moves nothing; `health` counts it.
 
     Args:
         net: the network, on its device.
@@ -42,7 +44,8 @@ class Learner:
         self.module, self.optimizer, self.lr, self.weight_decay = net, optimizer, lr, weight_decay
         self.clip_grad = clip_grad
         self.precision = precision or Precision("cpu")
-        self.steps = 0  # optimiser steps taken
+        self.steps = 0  # optimiser steps, those that were skipped included
+        self.health = Health(next((one.device for one in net.parameters()), torch.device("cpu")), runtime)
         self.net = net
         if optimizer is not None and runtime is not None and runtime.world_size > 1:
             devices = [runtime.device.index] if runtime.device.type == "cuda" else None
@@ -62,8 +65,13 @@ class Learner:
             return self.net.no_sync()
         return contextlib.nullcontext()
 
+    def check(self, **values: Tensor) -> None:
+        """Skip this step if one of these values, named as in `health.CHECKED`, is not finite."""
+        self.health.check(**values)
+
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient; divide the loss by the number of micro-batches yourself."""
+        self.check(loss=loss)
         self.scaler.scale(loss).backward()
 
     def step(self) -> Tensor | None:
@@ -74,17 +82,33 @@ class Learner:
         self.scaler.unscale_(self.optimizer)
         largest = math.inf if self.clip_grad is None else self.clip_grad
         norm = nn.utils.clip_grad_norm_(self.module.parameters(), largest)
-        self.scaler.step(self.optimizer)
+        self.check(gradient=norm)
+        self._step_unless(self.health.close())
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         self.steps += 1
         self._apply_schedules()
         return None if self.scaler.is_enabled() else norm
 
+    def _step_unless(self, bad: Tensor) -> None:
+        """The optimiser's step, unless `bad`, bool (). A fused optimiser decides on the device, as torch's scaler asks
+        it to; any other needs the answer on the host, which waits for the device once a step."""
+        if getattr(self.optimizer, "_step_supports_amp_scaling", False) and not self.scaler.is_enabled():
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, bad.float()
+            self.optimizer.step()
+            del self.optimizer.grad_scale, self.optimizer.found_inf
+        elif not bad:
+            self.scaler.step(self.optimizer)
+
     def optimize(self, loss: Tensor) -> Tensor | None:
         """backward and step in one."""
         self.backward(loss)
         return self.step()
+
+    def start(self, step: int) -> None:
+        """Count on from optimiser step `step` of the run."""
+        self.steps = step
+        self._apply_schedules()
 
     def _apply_schedules(self) -> None:
         if self.optimizer is not None:
@@ -94,7 +118,8 @@ class Learner:
         """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
         if self.optimizer is None:
             return {}
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps}
+        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps,
+                "health": self.health.state()}
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights under their plain names; every process must call (the weights may be shared out)."""
@@ -123,5 +148,5 @@ class Learner:
             return
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.steps = state["steps"]
-        self._apply_schedules()
+        self.health.load(state.get("health", {"in_a_row": 0, "total": 0}))
+        self.start(state["steps"])

@@ -1,5 +1,7 @@
 """What a run leaves behind for people: settings.json, log.txt, TensorBoard events, lines and a bar on the terminal."""
 
+import contextlib
+import errno
 import json
 import logging
 import platform
@@ -12,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
+
+from .common_config import RunConfig
 
 logger = logging.getLogger(__name__)
 
@@ -45,28 +49,54 @@ def write_settings(output_dir: Path, settings: dict) -> None:
     (output_dir / "settings.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
 
 
-class RunLog:
-    """One JSON line an epoch in log.txt, and scalars for TensorBoard; does nothing without a folder."""
+class RunLog(contextlib.AbstractContextManager):
+    """One JSON line an epoch in log.txt, and scalars for TensorBoard; does nothing without a folder.
 
-    def __init__(self, output_dir: str | Path | None, log_dir: str | Path | None = None):
-        self._file = Path(output_dir) / "log.txt" if output_dir else None
-        self._writer = None
-        if log_dir or output_dir:
+    A full disk does not end a run: it warns, and lines of log.txt wait until there is room.
+
+    Args:
+        run: its output_dir and log_dir.
+        first: the epoch that the run starts with. Lines from there on, which a run left that was killed, are dropped
+            where it goes on.
+        is_main: False: does nothing.
+    """
+
+    def __init__(self, run: RunConfig, first: int = 0, is_main: bool = True):
+        self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
+        self._writer, self._waiting = None, []
+        if self._file is not None and (run.auto_resume or run.resume) and self._file.is_file():
+            self._drop_from(first)
+        if (run.log_dir or run.output_dir) and is_main:
             from tensorboardX import SummaryWriter
 
-            self._writer = SummaryWriter(str(log_dir or output_dir))
+            # Its thread dies of a full disk; with a short queue the next scalar would then wait for ever.
+            self._writer = SummaryWriter(str(run.log_dir or run.output_dir), max_queue=1 << 20)
+
+    def _drop_from(self, first: int) -> None:
+        """Leave out whole lines of epochs that run again, and the torn line that a kill may leave."""
+        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] < first]
+        if len(kept) < len(lines):
+            logger.info("%s: the last %d line(s) are of epochs that run again", self._file, len(lines) - len(kept))
+            temporary = self._file.with_name("log.txt.writing")
+            temporary.write_text("".join(kept), encoding="utf-8")
+            temporary.replace(self._file)
 
     def epoch(self, record: dict) -> None:
         """Append `record` (it holds "epoch"); its numbers become scalars too."""
-        if self._file is not None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with open(self._file, "a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
-        if self._writer is not None:
-            for name, value in record.items():
-                if isinstance(value, int | float) and name != "epoch":
-                    self._writer.add_scalar(name, value, record["epoch"])
-            self._writer.flush()
+        with outliving_a_full_disk("log.txt"):
+            if self._file is not None:
+                self._waiting.append(json.dumps(record) + "\n")
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                while self._waiting:
+                    _append(self._file, self._waiting[0])
+                    self._waiting.pop(0)
+        with outliving_a_full_disk("TensorBoard's events"):
+            if self._writer is not None:
+                for name, value in record.items():
+                    if isinstance(value, int | float) and name != "epoch":
+                        self._writer.add_scalar(name, value, record["epoch"])
+                self._writer.flush()
 
     def pictures(self, paths: Iterable[Path], epoch: int) -> None:
         """PNG files as TensorBoard images, under their names without the epoch."""
@@ -77,10 +107,36 @@ class RunLog:
                 self._writer.add_image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch,
                                        dataformats="HWC")
 
-    def close(self) -> None:
-        """Flush and close the event file."""
-        if self._writer is not None:
-            self._writer.close()
+    def __exit__(self, *_: object) -> None:
+        with outliving_a_full_disk("TensorBoard's events"):
+            if self._writer is not None:
+                self._writer.close()
+
+
+def _append(path: Path, line: str) -> None:
+    """The whole line or nothing of it.
+
+    Raises:
+        OSError: no room.
+    """
+    with open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = file.write(line.encode())
+        except OSError:
+            written = 0
+        if written < len(line.encode()):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, "no room for a line", str(path))
+
+
+@contextlib.contextmanager
+def outliving_a_full_disk(what: str) -> Iterator[None]:
+    """What cannot be written inside the block is named in a warning; for what a run can do without."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s cannot be written: %s", what, error)
 
 
 class Progress:

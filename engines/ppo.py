@@ -155,8 +155,12 @@ class EntropyCoefficient:
     def __init__(self, value: float, target: float | None = None, rate: float = 0.2, floor: float = 1e-5):
         self.value, self.target, self.rate, self.floor = torch.tensor(value), target, rate, floor
 
-    def update(self, entropy_share: Tensor) -> None:
-        """One dual step, on the device: c3 grows while the policy is sharper than the target."""
+    def update(self, entropy_share: Tensor, skip: Tensor | None = None) -> None:
+        """One dual step, on the device: c3 grows while the policy is sharper than the target.
+
+        skip: bool (), True leaves it as it is: theta's step was skipped too.
+        """
         if self.target is not None:
-            grown = self.value.to(entropy_share.device) * (self.rate * (self.target - entropy_share)).exp()
-            self.value = grown.clamp(min=self.floor)
+            before = self.value.to(entropy_share.device)
+            grown = (before * (self.rate * (self.target - entropy_share)).exp()).clamp(min=self.floor)
+            self.value = grown if skip is None else torch.where(skip, before, grown)

@@ -17,14 +17,14 @@ from ..datasets.lists import read_list
 from ..datasets.samplers import EpochSampler
 from ..datasets.transforms import pretrain_transform
 from ..models import create_model
-from . import alerts, checkpointing, engine_for_pretraining, engine_for_pretraining_ppo, runtime
+from . import alerts, engine_for_pretraining, engine_for_pretraining_ppo, runtime
 from .batches import Normalizer
 from .diagnostics import Diagnostics
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from .fixed_clips import FixedClips, draw_coverage, read_fixed_clips
-from .logs import Progress, RunLog
-from .meters import Meters
+from .interrupts import outlive_signals
+from .logs import Progress, RunLog, outliving_a_full_disk
 from .ppo import EntropyCoefficient
 from .pretraining import (
     Settings,
@@ -38,24 +38,26 @@ from .pretraining import (
     sampler_config,
 )
 from .reconstruction import Reconstruction, patch_size_of
+from .resumable import Resumable
 
 logger = logging.getLogger(__name__)
 
 FLAT_ERROR_MAP = 0.1  # explained share under which the MAE's errors say nothing yet about which tokens are hard
 
 
-class Pretraining:
+class Pretraining(Resumable):
     """One run: everything that is built once, an epoch at a time, saved and resumed."""
 
     def __init__(self, settings: Settings, where: runtime.Runtime):
-        self.settings, self.where = settings, where
+        super().__init__(settings.run, where)
+        self.settings = settings
         runtime.seed_everything(settings.run.seed)
         self.model_config = model_config(settings.model)
         mae = create_model(self.model_config["name"], **self.model_config["kwargs"])
         row, per_clip = build_masking(settings.mask, grid_of(mae))
         self.sampler_config = sampler_config(settings.mask, settings.sampler)
         sampler = build_sampler(row, mae, self.sampler_config)
-        self.loader, self.clip_order = build_loader(settings, where, mae, per_clip)
+        self.loader, clip_order = build_loader(settings, where, mae, per_clip)
         steps = len(self.loader) // settings.optim.update_freq
         if steps == 0:
             raise ValueError(f"the list holds too few clips for one step of {settings.optim.batch_size} x "
@@ -78,63 +80,63 @@ class Pretraining:
                                           floor=0.1 * settings.sampler.policy_coef)
         self.learner_kind = row.learner
         self.buffer = EpisodeBuffer()
-        self.meters = Meters()
-        self.epoch = settings.run.start_epoch
+        self.follow({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
+                    settings.optim.batch_size * settings.optim.update_freq * where.world_size, asdict(settings))
 
     def train_epoch(self) -> dict[str, float]:
-        """One pass over the data with the engine that the masking's row asks for; the means of what it reports."""
-        self.meters.reset()
-        self.diagnostics.reset()
-        self.clip_order.set_epoch(self.epoch)
+        """One pass over the data with the engine that the masking's row asks for; the means of what it reports.
+
+        Raises:
+            Stopped, BrokenNumbers: see `Resumable.after_step`.
+        """
+        if not self.position:
+            self.meters.reset()
+            self.diagnostics.reset()
         for learner in (self.mae, self.sampler):   # the fixed clips were looked at in eval mode
             if learner is not None:
                 learner.module.train()
-        loader = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                          self.where.is_main)
+        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
+                            self.where.is_main)
+        loader = self.between_steps(progress, self.setup.update_freq)
         if self.learner_kind == "ppo":
             training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy)
             engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
                                                        training, self.meters)
         else:
             engine_for_pretraining.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.setup, self.meters)
+        self.look()
         means = self.meters.means(self.where)
         self.check(means)
         numbers, self.coverage = self.diagnostics.read(self.where)
         means |= numbers
         if self.fixed is not None:
             means |= self.fixed.measure(self.mae.module, self.sampler.module if self.sampler else None)
-        return means | {"data_share": round(loader.data_share, 4)}
+        return means | {"data_share": round(progress.data_share, 4)}
 
     def check(self, means: dict[str, float]) -> None:
-        """Refuse to go on with numbers that are not finite; say so when the policy is about to learn from nothing."""
-        broken = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
-        if broken:
-            raise ValueError(f"epoch {self.epoch}: {', '.join(broken)} not finite; the last checkpoint is from "
-                                     "before. Lower --lr, set --clip_grad 1, or use --amp bf16 or fp32")
+        """Say so when the policy is about to learn from nothing."""
         last_random = self.epoch + 1 == self.settings.sampler.mae_only_epochs
-        if self.learner_kind == "ppo" and last_random and means["explained"] < FLAT_ERROR_MAP:
+        explained = means.get("explained", FLAT_ERROR_MAP)
+        if self.learner_kind == "ppo" and last_random and explained < FLAT_ERROR_MAP:
             logger.warning("the MAE explains %.0f %% of its targets' variance: its error map is still flat and gives "
-                           "the policy nothing to learn from; raise --mae_only_epochs", 100 * means["explained"])
+                           "the policy nothing to learn from; raise --mae_only_epochs", 100 * explained)
 
-    def state(self) -> dict:
-        """Everything that the rest of the run depends on: tensors and plain values only."""
+    def state(self, name: str) -> dict:
+        """As `Resumable.state`."""
+        del name
         return {
             "model": self.mae.module.state_dict(), "config": self.model_config,
             "mask_type": self.settings.mask.mask_type, "sampler_config": self.sampler_config,
             "sampler": self.sampler.module.state_dict() if self.sampler else None,
             "optimizer": self.mae.state_dict(),
             "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
-            "entropy_coef": float(self.entropy.value), "epoch": self.epoch, "step": self.mae.steps,
-            "rng": self.where.gather_objects(runtime.rng_state()),
+            "entropy_coef": float(self.entropy.value),
+            "fixed_policy": self.fixed.before if self.fixed else None,
             "settings": {name: dict(group) for name, group in asdict(self.settings).items()},
         }
 
-    def load_state(self, state: dict, source: Path) -> None:
-        """Continue where `state` was saved.
-
-        Raises:
-            ValueError: it belongs to another model, grid or masking.
-        """
+    def restore(self, state: dict, source: Path) -> None:
+        """As `Resumable.restore`; refuses another model, grid or masking."""
         for name, own in (("config", self.model_config), ("mask_type", self.settings.mask.mask_type),
                           ("sampler_config", self.sampler_config)):
             if state.get(name) != own:
@@ -146,24 +148,17 @@ class Pretraining:
             self.sampler.module.load_state_dict(state["sampler"])
             self.sampler.load_state_dict(state["sampler_optimizer"])
         self.entropy.value = torch.tensor(state["entropy_coef"])
-        self.epoch = state["epoch"] + 1
-        if len(state["rng"]) == self.where.world_size:
-            runtime.set_rng_state(state["rng"][self.where.rank])
-        logger.info("resumed from %s, after epoch %d", source, state["epoch"])
+        if self.fixed is not None and state.get("fixed_policy") is not None:
+            self.fixed.before = state["fixed_policy"].to(self.where.device)
 
-    def resume(self) -> None:
-        """--resume FILE, else with --auto_resume the newest whole checkpoint of the output folder, else nothing."""
-        run = self.settings.run
-        if run.resume:
-            self.load_state(checkpointing.load(run.resume), Path(run.resume))
-        elif run.auto_resume and run.output_dir and (found := checkpointing.newest_whole(run.output_dir)):
-            self.load_state(found[1], found[0])
+    def progress(self) -> dict:
+        """As `Resumable.progress`: the unfinished epoch's diagnostics, and the episodes not yet learned from."""
+        return {"diagnostics": self.diagnostics.state(), "episodes": self.buffer.state()}
 
-    def save(self) -> None:
-        """Write checkpoint-N.pth, N the epoch just finished; only rank 0 writes, every rank must call."""
-        state = self.state()
-        if self.where.is_main and self.settings.run.output_dir:
-            checkpointing.save_atomically(state, Path(self.settings.run.output_dir) / f"checkpoint-{self.epoch}.pth")
+    def restore_progress(self, state: dict) -> None:
+        """As `Resumable.restore_progress`."""
+        self.diagnostics.load(state["diagnostics"])
+        self.buffer.load(state["episodes"], self.where.device)
 
     def draw(self) -> list[Path]:
         """Rank 0's pictures of this epoch in output_dir/pictures, where --vis_freq asks for them."""
@@ -177,27 +172,28 @@ class Pretraining:
         return [*sheets, draw_coverage(self.coverage, folder, self.epoch)]
 
     def run(self) -> None:
-        """All epochs, with a line of log.txt after each."""
+        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
         run, optim = self.settings.run, self.settings.optim
-        log = RunLog(run.output_dir, run.log_dir) if self.where.is_main else RunLog(None)
-        while self.epoch < optim.epochs:
-            start = time.time()
-            means = self.train_epoch()
-            record = {f"train_{name}": value for name, value in means.items()}
-            record |= {"train_lr": self.mae.optimizer.param_groups[0]["lr"], "epoch": self.epoch,
-                       "step": self.mae.steps, "seconds": round(time.time() - start, 2)}
-            if self.where.device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
-                record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
-            if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == optim.epochs:
-                self.save()
-            log.epoch(record)
-            log.pictures(self.draw(), self.epoch)
-            if self.where.is_main:
-                for message in alerts.alerts(record, self.settings.sampler):
-                    logger.warning("epoch %d: %s", self.epoch, message)
-            logger.info("epoch %d/%d %s", self.epoch, optim.epochs, _summary(means, record["seconds"]))
-            self.epoch += 1
-        log.close()
+        with RunLog(run, self.epoch, self.where.is_main) as log, self.interrupts:
+            while self.epoch < optim.epochs:
+                start = time.time()
+                means = self.train_epoch()
+                record = {f"train_{name}": value for name, value in means.items()}
+                record |= {"train_lr": self.mae.optimizer.param_groups[0]["lr"], "epoch": self.epoch,
+                           "step": self.mae.steps, "seconds": round(time.time() - start, 2)}
+                if self.where.device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
+                    record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
+                log.epoch(record)   # before the checkpoint: a kill between the two loses no line
+                if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == optim.epochs or self.unsaved:
+                    self.save()
+                with outliving_a_full_disk("pictures"):
+                    log.pictures(self.draw(), self.epoch)
+                if self.where.is_main:
+                    for message in alerts.alerts(record, self.settings.sampler):
+                        logger.warning("epoch %d: %s", self.epoch, message)
+                logger.info("epoch %d/%d %s", self.epoch, optim.epochs, _summary(means, record["seconds"]))
+                self.epoch, self.position = self.epoch + 1, 0
+            self.must_be_saved()
 
 
 def _summary(means: dict[str, float], seconds: float) -> str:
@@ -226,5 +222,6 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
-                        persistent_workers=data.num_workers > 0)
+                        persistent_workers=data.num_workers > 0, worker_init_fn=outlive_signals,
+                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     return loader, order

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from ..datasets.program import run_program
 from . import runtime
 from .common_config import add_dead_flags
@@ -17,6 +19,7 @@ from .finetuning import Settings
 from .finetuning_config import DEAD_FLAGS, FINETUNING
 from .finetuning_run import Finetuning
 from .flags import FlagParser, add_flags, given_flags
+from .interrupts import Stopped
 from .logs import set_up_logging, write_settings
 
 logger = logging.getLogger(__name__)
@@ -31,12 +34,15 @@ def get_parser() -> FlagParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> dict:
-    """Entry point; bad input ends with one line and exit code 2. Returns what is in result.json."""
+def main(argv: Sequence[str] | None = None) -> dict | None:
+    """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0.
+
+    Returns what is in result.json; None if a signal ended the training.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = get_parser().parse_args(argv)
     settings = Settings.from_args(args)
-    where = runtime.start(settings.run.device, settings.run.dist_url)
+    where = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     set_up_logging(where.is_main)
     for name in sorted(given_flags(argv) & set(DEAD_FLAGS)):
         logger.warning("--%s has no effect: %s", name, DEAD_FLAGS[name])
@@ -48,9 +54,12 @@ def main(argv: Sequence[str] | None = None) -> dict:
             finetuning.resume()
             finetuning.run()
         return finetuning.test()
+    except Stopped as stopped:
+        logger.info("%s", stopped)
+        return None
     finally:
         runtime.stop(where)
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(record(main))   # torchrun then shows which process failed first, and why

@@ -10,10 +10,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from torch.distributed.elastic.multiprocessing.errors import record
+
 from ..datasets.program import run_program
 from . import runtime
 from .common_config import add_dead_flags
 from .flags import FlagParser, add_flags, given_flags
+from .interrupts import Stopped
 from .logs import set_up_logging, write_settings
 from .pretraining import Settings
 from .pretraining_config import DEAD_FLAGS, PRETRAINING
@@ -32,10 +35,10 @@ def get_parser() -> FlagParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point; bad input ends with one line and exit code 2."""
+    """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = Settings.from_args(get_parser().parse_args(argv))
-    where = runtime.start(settings.run.device, settings.run.dist_url)
+    where = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     set_up_logging(where.is_main)
     for name in sorted(given_flags(argv) & set(DEAD_FLAGS)):
         logger.warning("--%s has no effect: %s", name, DEAD_FLAGS[name])
@@ -45,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> None:
             write_settings(Path(settings.run.output_dir), asdict(settings))
         training.resume()
         training.run()
+    except Stopped as stopped:
+        logger.info("%s", stopped)
     finally:
         runtime.stop(where)
 
 
 if __name__ == "__main__":
-    run_program(main)
+    run_program(record(main))   # torchrun then shows which process failed first, and why

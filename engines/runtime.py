@@ -5,6 +5,7 @@ import logging
 import os
 import random
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import torch
@@ -40,6 +41,19 @@ class Runtime:
             values /= self.world_size
         return values
 
+    def largest(self, values: torch.Tensor) -> torch.Tensor:
+        """Elementwise maximum of `values` over the processes."""
+        if self.world_size > 1:
+            values = values.clone()
+            dist.all_reduce(values, op=dist.ReduceOp.MAX)
+        return values
+
+    def any(self, flag: bool) -> bool:
+        """Whether `flag` is set on any process."""
+        if self.world_size == 1:
+            return flag
+        return bool(self.largest(torch.tensor(int(flag), device=self.device)))
+
     def gather_objects(self, value: object) -> list[object]:
         """The value of every process, in order of rank."""
         if self.world_size == 1:
@@ -49,8 +63,10 @@ class Runtime:
         return gathered
 
 
-def start(device: str = "auto", dist_url: str = "env://") -> Runtime:
+def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -> Runtime:
     """Read the launcher's environment, choose the device and join the process group.
+
+    timeout: minutes that a process waits for the others before it ends with an error.
 
     torchrun's RANK comes before SLURM's: inside an allocation both are set, and SLURM_PROCID is 0 in every process
     that torchrun starts there.
@@ -71,7 +87,8 @@ def start(device: str = "auto", dist_url: str = "env://") -> Runtime:
     chosen = _choose_device(device, local_rank)
     if world_size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size)
+        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size,
+                                timeout=timedelta(minutes=timeout))
     return Runtime(chosen, rank, world_size, local_rank)
 
 

@@ -1,0 +1,64 @@
+"""Signals that ask a run to save and end: SIGTERM (a job's time is up, a requeue) and SIGUSR1 (a warning before it)."""
+
+import contextlib
+import logging
+import signal
+import threading
+from types import FrameType
+
+import torch
+
+from .runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+ASKS = (signal.SIGTERM, signal.SIGUSR1)
+
+
+class Stopped(Exception):
+    """The run was asked to end, and has been saved."""
+
+
+class Interrupts(contextlib.AbstractContextManager):
+    """Inside the block a signal of `ASKS` is only noted; between two steps the processes agree on what they got.
+
+    A second one of the same kind finds the behaviour from before, so that a run that hangs can be ended.
+    """
+
+    def __init__(self, runtime: Runtime):
+        self.runtime, self._got, self._before = runtime, 0, {}
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():   # Python's rule; else the caller handles signals
+            self._before = {number: signal.signal(number, self._note) for number in ASKS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        self._got = number
+        signal.signal(number, self._before[number])
+
+    def agreed(self) -> str | None:
+        """Name of the signal that any process got, None without; every process must call."""
+        got = torch.tensor(self._got, device=self.runtime.device)
+        number = int(self.runtime.largest(got)) if self.runtime.world_size > 1 else self._got
+        return signal.Signals(number).name if number else None
+
+
+def outlive_signals(worker: int) -> None:
+    """A loader worker's first act: a signal to the whole job is the trainer's business, who needs its batches still.
+
+    Not for ever: a worker that is told twice ends, else one that hangs could not be.
+    """
+    del worker
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        signal.signal(number, signal.SIG_DFL)
+
+    for number in ASKS:
+        signal.signal(number, note)
