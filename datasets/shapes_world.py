@@ -12,9 +12,9 @@ import numpy as np
 DIRECTIONS = ("right", "down-right", "down", "down-left", "left", "up-left", "up", "up-right")
 TEXTURES = ("stripes", "checks", "rings", "dots")
 STILL_OBJECTS = 2
-MOVING_OBJECTS = (.65, .30, .05)       # chance of 1, 2, 3: as many tokens move as show still texture, about .17 each
+MOVING_OBJECTS = (.65, .30, .05)       # chance of 1, 2, 3: as many tokens move as show still texture, about .19 each
 RADIUS = (.13, .175)
-SPEED = (.03, .06)                     # a frame
+SPEED = (.06, .09)                     # a frame; at half of it 1024 labelled clips do not tell directions apart
 _WAVES = 3
 ABSENT, STILL, MOVING = 0, 1, 2
 

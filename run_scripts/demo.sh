@@ -33,13 +33,11 @@ done
 last=checkpoint-$((epochs - 1)).pth
 random=$out/random-seed$seed learned=$out/$mask_type-seed$seed
 
-mkdir -p "$out/textures"
-for split in train val test; do cp "$data/${split}_appearance.csv" "$out/textures/$split.csv"; done
 results=()
 for run in "$random" "$learned"; do
-    echo "== fine-tuning $run on four textures" >&2
+    echo "== fine-tuning $run on eight directions of motion" >&2
     "$python" -m tats.engines.run_class_finetuning "@$root/run_scripts/settings/demo_finetune.args" \
-        --data_path "$out/textures" --finetune "$run/$last" --output_dir "$run/finetune" --seed "$seed"
+        --data_path "$data" --finetune "$run/$last" --output_dir "$run/finetune" --seed "$seed"
     results+=("$run/finetune/result.json")
 done
 "$python" -m tats.engines.measure_masks --data "$data" --out "$out/masks-seed$seed.json" \
