@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from .pretraining_config import SamplerConfig
 
 DATA_SHARE = 0.5        # of the time spent waiting for the loader
-STILL = 1e-5            # policy_moved under which the policy stands still
-SATURATED = 0.5         # clip fraction over which most of the gradient is thrown away
+STILL = 1e-3            # policy_moved under which the policy stands still; runs that learn have 0.05 and more
+UNIFORM = 0.999         # entropy's share of log N over which the policy draws as good as at random
+SATURATED = 0.3         # clip fraction over which much of the gradient is thrown away
 IDLE = 1e-4             # clip fraction under which the clip does nothing
-ONE_SIDED = (0.1, 4.0)  # coverage of a frame or place, as a multiple of uniform
+RARE, OFTEN = 0.1, 4.0  # coverage of a frame or place, as a multiple of uniform
 
 
 def alerts(record: dict, config: SamplerConfig) -> list[str]:
@@ -19,9 +20,6 @@ def alerts(record: dict, config: SamplerConfig) -> list[str]:
     """
     values = {name.removeprefix("train_"): value for name, value in record.items()}
     found = [*_policy(values, config), *_ppo(values, config), *_masks(values)]
-    reward = values.get("reward", 0.0)
-    if reward != reward or abs(reward) == float("inf"):
-        found.append(f"the reward is {reward}: lower --lr, set --clip_grad 1, or use --amp bf16 or fp32")
     if values.get("data_share", 0.0) > DATA_SHARE:
         found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers, "
                      "or shrink the videos (python -m tats.datasets.prepare_videos)")
@@ -30,13 +28,22 @@ def alerts(record: dict, config: SamplerConfig) -> list[str]:
 
 def _policy(values: dict, config: SamplerConfig) -> Iterator[str]:
     effective, visible = values.get("effective_tokens"), values.get("visible_tokens")
+    ppo = "ratio" in values    # AdaMAE's sampler has neither an entropy term nor a learning rate of its own
     if effective is not None and visible is not None and effective < visible:
         yield (f"entropy collapse: the policy spreads over {effective:.0f} tokens and {visible:.0f} are drawn, masks "
-               f"hardly vary; raise --entropy_coef ({config.entropy_coef:g}), or hold it with --target_entropy 0.9")
-    moved = values.get("policy_moved")
-    if "entropy_share" in values and moved is not None and moved < STILL:
-        yield (f"the policy stands still: {moved:.1e} of its probability moved in an epoch; raise --sampler_lr "
-               f"({config.sampler_lr:g}) or lower --entropy_coef, and see that train_explained is above 0.1")
+               "hardly vary; "
+               + (f"raise --entropy_coef ({config.entropy_coef:g}), or hold it with --target_entropy 0.9" if ppo
+                  else "lower --lr"))
+    share, moved = values.get("entropy_share"), values.get("policy_moved")
+    if share is not None and moved is not None and moved < STILL:
+        yield (f"the policy stands still: {moved:.1e} of its probability moved in an epoch; "
+               + (f"raise --sampler_lr ({config.sampler_lr:g}), and see" if ppo else "see")
+               + " that train_explained is above 0.1")
+    elif share is not None and share > UNIFORM:
+        yield (f"the policy is as good as uniform (its entropy is {share:.4f} of log N): masks are random; "
+               + (f"lower --entropy_coef ({config.entropy_coef:g}) or use --ppo_weighting policy; try another "
+                  f"--sampler_lr ({config.sampler_lr:g}), a higher one if train_policy_moved is below 0.01 and else a "
+                  "lower one; see" if ppo else "see") + " that train_explained is above 0.1")
 
 
 def _ppo(values: dict, config: SamplerConfig) -> Iterator[str]:
@@ -58,8 +65,10 @@ def _ppo(values: dict, config: SamplerConfig) -> Iterator[str]:
 
 
 def _masks(values: dict) -> Iterator[str]:
+    # What is always visible is seen 1 / visible_share times as often as under uniform masks: a third of the way there.
+    often = min(OFTEN, 1 + (1 / values.get("visible_share", 0.05) - 1) / 3)
     for kind in ("frame", "place"):
         low, high = (values.get(f"coverage_{kind}_{end}") for end in ("min", "max"))
-        if low is not None and high is not None and not (low >= ONE_SIDED[0] and high <= ONE_SIDED[1]):
+        if low is not None and high is not None and not (low >= RARE and high <= often):
             yield (f"mask coverage is one-sided: a {kind} is seen {low:.2f} to {high:.2f} times as often as under "
                    "uniform masks; look at the coverage picture, and raise --entropy_coef or --target_entropy")

@@ -88,11 +88,12 @@ class Diagnostics:
         """(numbers, coverage) of the epoch so far, over all processes (each of which must call).
 
         coverage: how often each token was visible, as a multiple of uniform, (T', H', W') on the CPU.
-        Numbers: visible_tokens, a clip; coverage_frame_min/_max and coverage_place_min/_max, the same multiple by time
-        slice and by place; mask_overlap, of a step's mask with that of the step before, other clips, as a multiple of
-        chance: large when the policy looks at the same places whatever the clip; motion_correlation, of pi with the
-        frame difference; value_explained, 1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the
-        value network is worse than the mean. What was not called is left out.
+        Numbers: visible_tokens, a clip; visible_share, of all its tokens; coverage_frame_min/_max and
+        coverage_place_min/_max, the same multiple by time slice and by place; mask_overlap, of a step's mask with that
+        of the step before, other clips, as a multiple of chance: large when the policy looks at the same places
+        whatever the clip; motion_correlation, of pi with the frame difference; value_explained,
+        1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the value network is worse than the
+        mean. What was not called is left out.
         """
         clips = torch.tensor([self._clips], dtype=torch.float64, device=self.device)
         sums = torch.cat([clips, self._overlap.double(), self._correlation, self._value, self._seen.double()])
@@ -103,12 +104,13 @@ class Diagnostics:
             return {}, seen
         coverage = seen / seen.mean()
         numbers = {"visible_tokens": float(seen.sum()) / clips}
+        numbers["visible_share"] = numbers["visible_tokens"] / self.grid.num_tokens
         for name, axes in (("frame", (1, 2)), ("place", (0,))):
             if float(seen.sum(dim=axes).mean()) >= FEWEST:
                 shares = coverage.mean(dim=axes)
                 numbers |= {f"coverage_{name}_min": float(shares.min()), f"coverage_{name}_max": float(shares.max())}
         if compared:
-            numbers["mask_overlap"] = overlap / compared * self.grid.num_tokens / numbers["visible_tokens"]
+            numbers["mask_overlap"] = overlap / compared / numbers["visible_share"]
         if asked:
             numbers["motion_correlation"] = correlated / asked
         spread = square - reward**2 / count if count else 0.0

@@ -20,7 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..masking import MASKINGS, TokenGrid, find_masking
 from . import engine_for_pretraining, engine_for_pretraining_ppo
+from .alerts import alerts
 from .batches import Normalizer
+from .diagnostics import Diagnostics
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from .flags import add_flags, from_args
@@ -92,6 +94,7 @@ class TokenSampling:
         self.entropy = EntropyCoefficient(self.config.entropy_coef, self.config.target_entropy,
                                           floor=0.1 * self.config.policy_coef)
         self.buffer, self.meters = EpisodeBuffer(), Meters()
+        self.diagnostics = Diagnostics(TokenGrid(*args.window_size), self.device)
 
     def _learner(self, args: argparse.Namespace, model: nn.Module) -> Learner:
         net = self.row.sampler(TokenGrid(*args.window_size), model.encoder.patch_embed.proj.out_channels,
@@ -201,8 +204,9 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
             sampling.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
     meters = sampling.meters
     meters.reset()
+    sampling.diagnostics.reset()
     setup = PretrainSetup(device, Normalizer(device), Reconstruction(normalize=normlize_target),
-                          patch_size_of(mae.module))
+                          patch_size_of(mae.module), diagnostics=sampling.diagnostics)
     loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
     if sampling.row.learner == "ppo":
         training = PPOTraining.from_flags(sampling.config, setup, sampling.entropy)
@@ -213,7 +217,11 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
     means = meters.means(sampling.runtime)
     if sampling.sampler is not None and sampling.sampler.health.total:
         raise ValueError(f"epoch {epoch}: the sampler's loss or gradient is not finite; lower --sampler_lr")
-    means |= {"lr": max(group["lr"] for group in optimizer.param_groups)}
+    means |= sampling.diagnostics.read(sampling.runtime)[0]
+    means |= {"lr": max(group["lr"] for group in optimizer.param_groups), "data_share": round(loader.data_share, 4)}
+    if sampling.runtime.is_main:
+        for message in alerts(means, sampling.config):
+            logger.warning("epoch %d: %s", epoch, message)
     if log_writer is not None:
         log_writer.update(head="loss", loss=means["loss"])
         log_writer.update(head="sampling", **{name: value for name, value in means.items() if name != "loss"})

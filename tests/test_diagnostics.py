@@ -26,7 +26,7 @@ def test_coverage_and_overlap_by_hand():
     numbers, coverage = watch.read()
     # Of 400 visible tokens: token 0 has 200, token 1 and token 3 have 100 each; uniform would be 100.
     assert coverage.tolist() == [[[2.0, 1.0]], [[0.0, 1.0]]]
-    assert numbers["visible_tokens"] == 2
+    assert (numbers["visible_tokens"], numbers["visible_share"]) == (2, 0.5)
     assert (numbers["coverage_frame_min"], numbers["coverage_frame_max"]) == (0.5, 1.5)
     assert (numbers["coverage_place_min"], numbers["coverage_place_max"]) == (1.0, 1.0)
     assert numbers["mask_overlap"] == 2.0   # both visible tokens again; chance is 2 * 2/4 = 1 of them
@@ -40,7 +40,7 @@ def test_too_few_masks_say_nothing_about_coverage():
     watch = Diagnostics(GRID, CPU)
     assert watch.read()[0] == {}
     watch.mask(masks("..##"))
-    assert set(watch.read()[0]) == {"visible_tokens"}
+    assert set(watch.read()[0]) == {"visible_tokens", "visible_share"}
 
 
 def test_frame_difference_of_a_step():
