@@ -35,13 +35,13 @@ def test_a_policy_that_stays_does_not_move_even_with_dropout():
 def test_policy_moved_is_the_probability_that_changed_place():
     mae, sampler, watched = tiny_mae(), tiny_sampler(head_init="zeros"), fixed()
     watched.measure(mae, sampler)                     # uniform over 36 tokens
-    before = watched._before.clone()
+    before = watched.before.clone()
     with torch.no_grad():
         for parameter in sampler.parameters():
             parameter.add_(0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
     moved = watched.measure(mae, sampler)["policy_moved"]
     torch.testing.assert_close(before, torch.full((5, 36), 1 / 36))
-    gained = (watched._before - before).clamp(min=0).sum(dim=1).mean()
+    gained = (watched.before - before).clamp(min=0).sum(dim=1).mean()
     assert moved > 0 and abs(moved - float(gained)) < 1e-6
 
 
