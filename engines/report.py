@@ -8,13 +8,16 @@ import base64
 import json
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 from ..datasets.program import run_program
+from .alerts import alerts
 from .flags import FlagParser
 from .logs import set_up_logging
+from .pretraining_config import SamplerConfig
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +28,11 @@ STYLE = """
 body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:16px;color:#222;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:4px 10px;border-bottom:1px solid #ddd;text-align:right}
-th:first-child{text-align:left}.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
+th:first-child{text-align:left;position:sticky;left:0;background:#fff}.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
 figure{margin:0}figcaption{font-size:.85rem;font-weight:600}svg{width:100%;height:auto}
-svg text{font-size:11px;fill:#555}
+svg text{font-size:11px;fill:#555}ul{padding-left:1.2rem}li,h2,.key{overflow-wrap:anywhere}
 .key span{white-space:nowrap;margin-right:16px}.key i{display:inline-block;width:18px;height:4px;margin-right:6px;
-vertical-align:middle}img{max-width:100%;height:auto;margin:4px 0}
+vertical-align:middle}img{min-width:760px;max-width:100%;height:auto;margin:4px 0}
 """
 
 
@@ -67,12 +70,26 @@ def read_run(folder: Path) -> Run:
     return Run(folder.resolve().name, records, flags, newest)
 
 
+def told_apart(runs: Sequence[Run], folders: Sequence[Path]) -> list[Run]:
+    """The runs, those of the same name with the folder above before it."""
+    names = [run.name for run in runs]
+    return [run._replace(name=f"{folder.resolve().parent.name}/{run.name}") if names.count(run.name) > 1 else run
+            for run, folder in zip(runs, folders, strict=True)]
+
+
+def alerts_of(run: Run) -> list[str]:
+    """What the last epoch's numbers say is going wrong; nothing where the flags are not known."""
+    known = {field.name: run.settings[field.name] for field in fields(SamplerConfig) if field.name in run.settings}
+    return alerts(run.records[-1], SamplerConfig(**known)) if known else []
+
+
 def curve(name: str, runs: Sequence[Run]) -> str:
     """One number of all runs over the epochs, as an inline SVG."""
     lines = [[(record["epoch"], record[name]) for record in run.records if name in record] for run in runs]
     points = [point for line in lines for point in line]
     xs, ys = zip(*points, strict=True)
     left, right, low, high = min(xs), max(xs), min(ys), max(ys)
+    labels = [(19, high), (153, low)] if high > low else [(86, low)]
 
     def place(x: float, y: float) -> str:
         return (f"{60 + 250 * (x - left) / ((right - left) or 1):.1f},"
@@ -80,14 +97,14 @@ def curve(name: str, runs: Sequence[Run]) -> str:
 
     drawn = "".join(
         f'<polyline fill="none" stroke="{COLOURS[i % 10]}" stroke-width="2" points="'
-        + " ".join(place(*point) for point in line) + '"/>'
+        + " ".join(place(*point) for point in line) + f'"><title>{escape(runs[i].name)}</title></polyline>'
         + "".join(f'<circle cx="{x}" cy="{y}" r="2.5" fill="{COLOURS[i % 10]}"/>'
                   for x, y in (place(*point).split(",") for point in line[-1:]))
         for i, line in enumerate(lines))
     return (f'<figure><figcaption>{escape(name.removeprefix("train_"))}</figcaption><svg viewBox="0 0 320 172" '
             f'role="img"><path d="M60 15V150H310" fill="none" stroke="#bbb"/>'
-            f'<text x="55" y="19" text-anchor="end">{high:.3g}</text>'
-            f'<text x="55" y="153" text-anchor="end">{low:.3g}</text><text x="60" y="167">epoch {left}</text>'
+            + "".join(f'<text x="55" y="{y}" text-anchor="end">{value:.3g}</text>' for y, value in labels)
+            + f'<text x="60" y="167">epoch {left}</text>'
             f'<text x="310" y="167" text-anchor="end">{right}</text>{drawn}</svg></figure>')
 
 
@@ -112,11 +129,16 @@ def _parts(runs: Sequence[Run]) -> Iterator[str]:
                if isinstance(value, int | float) and name not in ("epoch", "step")}
     order = [name for name in FIRST if name in numbers] + sorted(numbers - set(FIRST))
     names = [run.name for run in runs]
+    warnings = [(run.name, message) for run in runs for message in alerts_of(run)]
     yield ('<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
            f'content="width=device-width,initial-scale=1"><title>Runs</title><style>{STYLE}</style></head><body>')
     yield f"<h1>{len(runs)} run{'s' * (len(runs) > 1)}</h1><p class='key'>"
     yield "".join(f'<span><i style="background:{COLOURS[i % 10]}"></i>{escape(n)}</span> ' for i, n in enumerate(names))
-    yield "</p><h2>Curves</h2><div class='curves'>" + "".join(curve(name, runs) for name in order) + "</div>"
+    yield "</p>"
+    if warnings:
+        yield "<h2>Alerts of the last epoch</h2><ul>"
+        yield "".join(f"<li><b>{escape(name)}</b>: {escape(message)}</li>" for name, message in warnings) + "</ul>"
+    yield "<h2>Curves</h2><div class='curves'>" + "".join(curve(name, runs) for name in order) + "</div>"
     yield "<h2>Last epoch</h2>" + table(["", *names], [
         [name.removeprefix("train_"), *(run.records[-1].get(name, "-") for run in runs)] for name in ["epoch", *order]])
     flags = sorted({name for run in runs for name in run.settings})
@@ -129,7 +151,7 @@ def _parts(runs: Sequence[Run]) -> Iterator[str]:
             yield f"<h2>Pictures of {escape(run.name)}</h2>"
         for path in run.pictures:
             data = base64.b64encode(path.read_bytes()).decode()
-            yield f'<img alt="{escape(path.stem)}" src="data:image/png;base64,{data}">'
+            yield f'<div class="wide"><img alt="{escape(path.stem)}" src="data:image/png;base64,{data}"></div>'
     yield "</body></html>\n"
 
 
@@ -145,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the page."""
     args = get_parser().parse_args(argv)
     set_up_logging(True)
-    text = page([read_run(folder) for folder in args.runs])
+    text = page(told_apart([read_run(folder) for folder in args.runs], args.runs))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(text, encoding="utf-8")
     logger.info("%s, %.1f MB", args.out, len(text) / 1e6)
