@@ -11,6 +11,32 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
+    parser.addoption("--long", action="store_true", help="the fault tests at full size: 200 files, 2,000 clips")
+
+
+@pytest.fixture
+def fault(request):
+    """`fault(name, happened, lost)`: a row of the table of faults that stands at the end of the run."""
+    def note(name: str, happened: str, lost: str = "nothing") -> None:
+        # On the report, not in a list here: with -n tests run in other processes, and their reports travel.
+        request.node.user_properties.append(("fault", [name, happened, lost]))
+
+    return note
+
+
+def pytest_terminal_summary(terminalreporter):
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())
+               if report.when == "call"]
+    rows = sorted(value + [""] if report.passed else value + ["FAILED"]
+                  for report in reports for key, value in report.user_properties if key == "fault")
+    if not rows:
+        return
+    rows.insert(0, ["fault", "what happened", "lost", ""])
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    terminalreporter.section("faults")
+    for row in rows:
+        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line("  ".join(cells).rstrip())
 
 
 @pytest.fixture(scope="session")
