@@ -18,12 +18,12 @@ class WorkerDied(ValueError):
 
 
 def for_each(function: Callable[[Item], Result], items: Sequence[Item], workers: int,
-             title: str) -> Iterator[tuple[int, Result | WorkerDied]]:
+             title: str, unit: str = "video") -> Iterator[tuple[int, Result | WorkerDied]]:
     """Yield (position, function(item)) as they come; WorkerDied in place of the result where a process died.
 
     `function` must be picklable and must not raise. With 0 workers everything runs in this process.
     """
-    with tqdm(total=len(items), desc=title, unit="video", mininterval=.5) as bar:
+    with tqdm(total=len(items), desc=title, unit=unit, mininterval=.5) as bar:
         for position, result in _results(function, items, workers):
             bar.update()
             yield position, result

@@ -21,7 +21,7 @@ from ..datasets.moving_shapes import truth_for
 from ..datasets.program import run_program
 from ..datasets.samplers import EpochSampler
 from ..datasets.transforms import pretrain_transform
-from ..masking import RandomMasking, TokenGrid
+from ..masking import RandomMasking, TokenGrid, find_masking
 from ..models import create_model
 from . import checkpointing
 from .batches import ClipBatch, Normalizer
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         mask = state["settings"]["mask"]
         if clips is None:
             clips = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae)
-        per_clip = RandomMasking(grid_of(mae), mask["mask_ratio"])
+        per_clip = find_masking(mask["mask_type"]).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         rows.append((f"{name}, before", measure(*untrained(state), clips, per_clip)))
         after = measure(mae, sampler, clips, per_clip)._replace(top1=accuracy)
         rows.append((f"{name}, after {state['step']} steps", after))

@@ -1,0 +1,86 @@
+"""Compare masking strategies on moving shapes, where the truth about motion is known.
+
+    python -m tats.engines.compare_masks --data data/shapes --out output/compare [--methods random tats --ratios .9]
+
+One cell is a method, a mask ratio and a seed; a cell that is finished is not run again, so a comparison can be stopped
+and continued. Writes moving_shapes.csv (all numbers) and summary.md (means over seeds, differences to random masks).
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
+
+from ..datasets.parallel import WorkerDied, default_workers, for_each
+from ..datasets.program import run_program
+from .comparison import METHODS, Cell, Plan, result_file, run_cell
+from .comparison_table import summary, write_csv
+from .flags import FlagParser
+from .logs import set_up_logging
+
+logger = logging.getLogger(__name__)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The program's command line."""
+    parser = FlagParser("compare_masks", description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, required=True, help="folder written by tats.datasets.moving_shapes")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the cells and the tables")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD",
+                        help=f"some of {', '.join(METHODS)}")
+    parser.add_argument("--ratios", nargs="+", type=float, default=[.85, .9, .95], help="mask ratios")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the data")
+    parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
+    parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
+    parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
+    parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
+                        "GPU they share it")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the cells that are missing, then write the tables of all that are there.
+
+    Raises:
+        ValueError: a cell failed; the others have been run and are in the tables.
+    """
+    args = get_parser().parse_args(argv)
+    set_up_logging(True)
+    if not (args.data / "train.csv").is_file():
+        raise ValueError(f"{args.data} holds no moving shapes: python -m tats.datasets.moving_shapes --out {args.data}")
+    common = ["--num_workers", "0"]   # a core has its own cell
+    epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
+    plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
+                [f"@{args.finetune.resolve()}", *common])
+    cells = [Cell(method, ratio, seed) for seed, ratio, method in product(args.seeds, args.ratios, args.methods)]
+    missing = [cell for cell in cells if not result_file(plan, cell).is_file()]
+    logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
+    plan.out.mkdir(parents=True, exist_ok=True)
+    os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
+    failed = []
+    for place, numbers in for_each(run_cell, [(plan, cell) for cell in missing], args.jobs, "cells", "cell"):
+        if isinstance(numbers, (str, WorkerDied)):
+            failed.append(f"{missing[place].name}: {numbers}" if isinstance(numbers, WorkerDied) else numbers)
+            logger.warning("%s", failed[-1])
+    write_tables(plan, cells)
+    if failed:
+        raise ValueError(f"{len(failed)} of {len(cells)} cells failed; the first: {failed[0]}")
+
+
+def write_tables(plan: Plan, cells: Sequence[Cell]) -> None:
+    """moving_shapes.csv and summary.md from the cells that are finished; the latter on stdout, too."""
+    done = [json.loads(result_file(plan, cell).read_text()) for cell in cells if result_file(plan, cell).is_file()]
+    if not done:
+        return
+    write_csv(plan.out / "moving_shapes.csv", done)
+    text = "\n".join(summary(done)) + "\n"
+    (plan.out / "summary.md").write_text(text)
+    sys.stdout.write(text)
+
+
+if __name__ == "__main__":
+    run_program(main)

@@ -1,0 +1,83 @@
+"""Tables of a comparison of masking strategies: means and deviations over seeds, paired differences to random masks."""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+
+BASELINE = "random"
+MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
+         "enrichment": ("enrichment", 2), "texture_enrichment": ("texture enrichment", 2),
+         "fixed_error": ("error, fixed mask", 3), "visible_tokens": ("visible", 0)}
+FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune_motion": ("fine-tuned", 1),
+            "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1)}
+LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
+            "value_explained": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
+            "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}
+
+
+def write_csv(path: Path, cells: Sequence[dict]) -> None:
+    """All numbers of all cells, one line each."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(cells)
+
+
+def summary(cells: Sequence[dict]) -> Iterator[str]:
+    """Markdown: for each mask ratio what the masks look at, what the features are worth, how the policy learned."""
+    for ratio in sorted({cell["mask_ratio"] for cell in cells}):
+        here = [cell for cell in cells if cell["mask_ratio"] == ratio]
+        seeds = sorted({cell["seed"] for cell in here})
+        yield f"## Mask ratio {ratio:g} ({len(seeds)} seeds)\n"
+        yield from table("What the masks look at", MASKS, here)
+        yield from table("Features, top-1 in %: motion classes (first three), appearance classes (last three)",
+                         FEATURES, here)
+        yield from differences(here)
+        yield from table("How the policy learned, and its cost", LEARNING, here)
+
+
+def table(title: str, columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:
+    """One table, a line a method: mean ± standard deviation over the seeds."""
+    yield f"**{title}**\n"
+    yield "| method | " + " | ".join(name for name, _ in columns.values()) + " |"
+    yield "|---|" + "---|" * len(columns)
+    for method in dict.fromkeys(cell["method"] for cell in cells):
+        rows = [cell for cell in cells if cell["method"] == method]
+        yield f"| {method} | " + " | ".join(
+            spread([row.get(key) for row in rows], digits) for key, (_, digits) in columns.items()) + " |"
+    yield ""
+
+
+def differences(cells: Sequence[dict]) -> Iterator[str]:
+    """The features' table again as differences to random masks of the same seed: mean and its standard error."""
+    base = {cell["seed"]: cell for cell in cells if cell["method"] == BASELINE}
+    methods = [method for method in dict.fromkeys(cell["method"] for cell in cells) if method != BASELINE]
+    if not base or not methods:
+        return
+    yield "**Paired differences to random masks, in points: mean ± standard error over seeds**\n"
+    yield "| method | " + " | ".join(name for name, _ in FEATURES.values()) + " |"
+    yield "|---|" + "---|" * len(FEATURES)
+    for method in methods:
+        pairs = [(cell, base[cell["seed"]]) for cell in cells if cell["method"] == method and cell["seed"] in base]
+        columns = ([cell[key] - other[key] for cell, other in pairs] for key in FEATURES)
+        yield f"| {method} | " + " | ".join(map(_difference, columns)) + " |"
+    yield ""
+
+
+def spread(values: Sequence[float | None], digits: int) -> str:
+    """mean ± standard deviation, a dash where nothing was measured."""
+    known = [value for value in values if value is not None and not math.isnan(value)]
+    if not known:
+        return "–"
+    deviation = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
+    return f"{mean(known):.{digits}f}{deviation}"
+
+
+def _difference(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    error = f" ± {stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
+    return f"{mean(values):+.1f}{error}"

@@ -1,0 +1,96 @@
+"""The comparison of masking strategies: cells run and are not run twice; tables by hand."""
+
+import csv
+
+import numpy as np
+import pytest
+from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
+from tats.engines.compare_masks import main
+from tats.engines.comparison import METHODS, Cell, linear_probe
+from tats.engines.comparison_table import FEATURES, differences, spread, summary
+
+PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
+--mae_only_epochs 1 --warmup_epochs 0 --sampler_lr 1e-3 --vis_clips 0 --device cpu"""
+FINETUNE = """--model vit_tats_tiny --batch_size 16 --num_sample 1 --epochs 1 --aa none --crop_scale 1 1 --mixup 0
+--cutmix 0 --reprob 0 --disable_eval_during_finetuning --device cpu"""
+
+
+def write_arguments(path, text):
+    words = text.split()
+    path.write_text("\n".join(words) + "\n")
+    return str(path)
+
+
+@pytest.mark.slow
+def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypatch):
+    write_moving_shapes(ShapesConfig(tmp_path / "data", (32, 32, 32)), workers=1, progress=False)
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--ratios", ".9", "--jobs", "0",
+                 "--pretrain", write_arguments(tmp_path / "pretrain.args", PRETRAIN),
+                 "--finetune", write_arguments(tmp_path / "finetune.args", FINETUNE)]
+    main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
+    table = (tmp_path / "out" / "moving_shapes.csv").read_text()
+    rows = list(csv.DictReader(table.splitlines()))
+    assert [(row["method"], row["mask_ratio"], row["seed"]) for row in rows] == [
+        ("random", "0.9", "0"), ("tats", "0.9", "0")]
+    for row in rows:
+        assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
+        assert all(0 <= float(row[name]) <= 100 for name in FEATURES)
+    assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
+    monkeypatch.setattr("tats.engines.comparison._run", lambda *_: pytest.fail("a finished cell was run again"))
+    main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
+    assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
+    assert "| tats |" in capsys.readouterr().out
+
+
+def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").touch()
+
+    def run(plan, cell):
+        if cell.seed == 1:
+            raise ValueError("disk on fire")
+        (plan.out / cell.name).mkdir(parents=True)
+        return cell._asdict() | dict.fromkeys(FEATURES, 50.)
+
+    monkeypatch.setattr("tats.engines.comparison._run", run)
+    (tmp_path / "args").touch()
+    with pytest.raises(ValueError, match="1 of 2 cells failed; the first: random-r900-seed1: disk on fire"):
+        main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--ratios", ".9", "--jobs", "0",
+              "--methods", "random", "--seeds", "0", "1", "--pretrain", str(tmp_path / "args"),
+              "--finetune", str(tmp_path / "args")])
+    assert len((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines()) == 2
+
+
+def test_without_data_one_line_says_how_to_make_them(tmp_path):
+    with pytest.raises(ValueError, match="holds no moving shapes: python -m tats.datasets.moving_shapes --out"):
+        main(["--data", str(tmp_path), "--out", str(tmp_path), "--pretrain", "x", "--finetune", "x"])
+
+
+def test_spread_by_hand():
+    assert spread([1., 2., 3.], 2) == "2.00 ± 1.00"
+    assert spread([1.5], 1) == "1.5"
+    assert spread([None, float("nan")], 1) == "–"
+
+
+def test_differences_are_paired_by_seed():
+    cells = [{"method": method, "mask_ratio": .9, "seed": seed} | dict.fromkeys(FEATURES, value)
+             for method, seed, value in (("random", 0, 10.), ("random", 1, 20.), ("tats", 0, 12.), ("tats", 1, 26.),
+                                         ("tats", 2, 99.))]
+    rows = [line for line in differences(cells) if line.startswith("| tats")]
+    assert rows[0].count("+4.0 ± 2.0") == len(FEATURES)   # (2 + 6) / 2; deviation 2.83 / sqrt(2); seed 2 has no partner
+    assert "## Mask ratio 0.9 (3 seeds)\n" in list(summary(cells))
+
+
+def test_the_linear_probe_finds_what_is_linear():
+    generator = np.random.default_rng(0)
+    labels = {split: generator.integers(0, 3, 90) for split in ("train", "val", "test")}
+    centers = 4 * np.eye(3)
+    features = {split: centers[labels[split]] + generator.normal(size=(90, 3)) for split in labels}
+    assert linear_probe(features, labels) > 95
+    noise = {split: generator.normal(size=(90, 3)) for split in labels}
+    assert linear_probe(noise, labels) < 60
+
+
+def test_names_of_cells_differ():
+    names = {Cell(method, ratio, seed).name for method in METHODS for ratio in (.85, .9, .95, .975) for seed in (0, 1)}
+    assert len(names) == len(METHODS) * 8
