@@ -11,7 +11,7 @@ torch.set_num_threads(1)
 
 def pytest_addoption(parser):
     parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
-    parser.addoption("--long", action="store_true", help="the fault tests at full size: 200 files, 2,000 clips")
+    parser.addoption("--long", action="store_true", help="fault tests at full size: 200 files, 2,000 clips, 20 kills")
 
 
 @pytest.fixture
