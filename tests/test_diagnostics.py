@@ -1,15 +1,19 @@
 """The numbers that a run reports about its masks, by hand."""
 
 import math
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 from pretraining_setup import CPU, EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
+from tats.engines import engine_for_pretraining, ppo
 from tats.engines.diagnostics import Diagnostics, correlation, frame_difference
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.meters import Meters
 from tats.engines.ppo import Episode, PPOSettings, sampling_loss
-from tats.masking import TokenGrid
+from tats.masking import MASKINGS, TokenGrid
+from tats.models import create_model
 
 GRID = TokenGrid(2, 1, 2)
 
@@ -123,3 +127,36 @@ def test_an_epoch_reports_without_changing_what_is_learned():
             assert -1 <= numbers["motion_correlation"] <= 1 and "value_explained" in numbers
     for name in weights[0]:
         assert torch.equal(weights[0][name], weights[1][name]), name
+
+
+@pytest.mark.slow
+def test_watching_costs_less_than_two_hundredths_of_a_step(monkeypatch):
+    """The time inside everything that only reports, over that of the steps, both of this thread's CPU."""
+    spent, asked = [0.0], []
+
+    def timed(owner, name):
+        call = getattr(owner, name)
+
+        def measured(*arguments, **options):
+            start = time.thread_time()
+            result = call(*arguments, **options)
+            spent[0] += time.thread_time() - start
+            asked.append(name)
+            return result
+        monkeypatch.setattr(owner, name, measured)
+
+    for owner, names in ((Diagnostics, ("mask", "policy", "value", "read")), (Meters, ("__call__", "means")),
+                         (ppo, ("_diagnostics", "spread")), (engine_for_pretraining, ("explained_share",))):
+        for name in names:
+            timed(owner, name)
+    mae = create_model("pretrain_tats_tiny")
+    tats = MASKINGS["tats"].sampler(TokenGrid(8, 6, 6), 96, mask_ratio=0.75)
+    watch, meters = Diagnostics(TokenGrid(8, 6, 6), CPU), Meters()
+    training = ppo_training(mae)
+    training = replace(training, setup=replace(training.setup, diagnostics=watch))
+    batches = loader(10, 16, grid=(8, 6, 6))
+    start = time.thread_time()
+    train_one_epoch(0, batches, learner(mae), learner(tats), EpisodeBuffer(), training, meters)
+    assert meters.means()["loss"] > 0 and watch.read()[0]["visible_tokens"] == 72
+    assert len(set(asked)) == 9
+    assert spent[0] < 0.02 * (time.thread_time() - start)
