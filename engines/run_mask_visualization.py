@@ -132,6 +132,8 @@ def video_files(args: argparse.Namespace) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write one figure a video and ratio, and one of trajectories a video."""
     args = get_parser().parse_args(argv)
+    if args.frames < 1:
+        raise ValueError(f"--frames must be at least 1, got {args.frames}")
     set_up_logging(True)
     torch.manual_seed(0)
     state = checkpointing.load(args.checkpoint)

@@ -113,7 +113,7 @@ def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
           "--out", str(tmp_path / "sheets")])
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [
         f"{clip}-tats-r{ratio}.png" for clip in ("000000", "000002") for ratio in ("0.75", "0.9")]
-    for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube")):
+    for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube"), (["--frames", "0"], "--frames")):
         with pytest.raises(SystemExit) as stopped:
             run_program(lambda more=wrong: draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"),
                                                  "--out", str(tmp_path / "x"), *more]))
