@@ -61,6 +61,15 @@ class RunConfig:
     local_rank: int = flag(-1, "set by launchers; read from the environment", aliases=("--local-rank",))
     print_freq: int = flag(20, "steps between two lines of progress")
 
+    def check(self) -> None:
+        """Raises ValueError: a number that counts what cannot be."""
+        for name in ("save_every_steps", "keep_last", "keep_every"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        for name in ("save_ckpt_freq", "max_bad_steps", "print_freq", "dist_timeout"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
+
 
 # Accepted because VideoMAE's scripts pass them, in both programs; each is named in a warning when given.
 DEAD_FLAGS = {

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from .common_config import RunConfig
+from .event_files import EventFiles
 
 logger = logging.getLogger(__name__)
 
@@ -63,14 +64,11 @@ class RunLog(contextlib.AbstractContextManager):
 
     def __init__(self, run: RunConfig, first: int = 0, is_main: bool = True):
         self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
-        self._writer, self._waiting = None, []
+        self._events, self._waiting = None, []
         if self._file is not None and (run.auto_resume or run.resume) and self._file.is_file():
             self._drop_from(first)
         if (run.log_dir or run.output_dir) and is_main:
-            from tensorboardX import SummaryWriter
-
-            # Its thread dies of a full disk; with a short queue the next scalar would then wait for ever.
-            self._writer = SummaryWriter(str(run.log_dir or run.output_dir), max_queue=1 << 20)
+            self._events = EventFiles(run.log_dir or run.output_dir)
 
     def _drop_from(self, first: int) -> None:
         """Leave out whole lines of epochs that run again, and the torn line that a kill may leave."""
@@ -92,25 +90,21 @@ class RunLog(contextlib.AbstractContextManager):
                     _append(self._file, self._waiting[0])
                     self._waiting.pop(0)
         with outliving_a_full_disk("TensorBoard's events"):
-            if self._writer is not None:
-                for name, value in record.items():
-                    if isinstance(value, int | float) and name != "epoch":
-                        self._writer.add_scalar(name, value, record["epoch"])
-                self._writer.flush()
+            if self._events is not None:
+                self._events.scalars({name: value for name, value in record.items()
+                                      if isinstance(value, int | float) and name != "epoch"}, record["epoch"])
 
     def pictures(self, paths: Iterable[Path], epoch: int) -> None:
         """PNG files as TensorBoard images, under their names without the epoch."""
-        if self._writer is not None:
+        if self._events is not None:
             from PIL import Image
 
             for path in paths:
-                self._writer.add_image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch,
-                                       dataformats="HWC")
+                self._events.image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch)
 
     def __exit__(self, *_: object) -> None:
-        with outliving_a_full_disk("TensorBoard's events"):
-            if self._writer is not None:
-                self._writer.close()
+        if self._events is not None:
+            self._events.close()
 
 
 def _append(path: Path, line: str) -> None:

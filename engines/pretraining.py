@@ -60,6 +60,7 @@ class Settings:
         for name in ("batch_size", "update_freq", "epochs"):
             if getattr(settings.optim, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(settings.optim, name)}")
+        settings.run.check()
         return settings
 
 

@@ -111,7 +111,7 @@ find_checkpoint() {
 
 # Run `-m $2...` with output folder $1 and leave a note there when it has ended well.
 run() {
-    local output=$1 note command=("$PYTHON") meet=() word before=
+    local output=$1 note command=("$PYTHON") meet=() word before= status=0
     shift
     if [ "$GPUS" = 0 ]; then set -- "$@" --device cpu; fi
     set -- "$@" --output_dir "$output" ${rest[@]+"${rest[@]}"}
@@ -136,8 +136,13 @@ run() {
         echo "finished before: $output" >&2
         return
     fi
-    rm -f "$output/finished"
-    "${command[@]}" -m "$@"
+    rm -f "$output/finished" "$output/stopped"
+    "${command[@]}" -m "$@" || status=$?
+    if [ -f "$output/stopped" ]; then   # saved and ended by a signal: the program's exit code is 0, torchrun's 1
+        echo "stopped: $output; the same command goes on" >&2
+        exit 143
+    fi
+    [ "$status" = 0 ] || return "$status"
     if [ "$NODE_RANK" = 0 ]; then echo "$note" >"$output/finished"; fi
 }
 
@@ -235,7 +240,7 @@ run_table() {
         for kind in $kinds; do
             status=0
             run_row "$method" "$kind" "$row" "$@" || status=$?
-            [ "$status" != 130 ] || exit 130   # Ctrl-C means the whole table
+            case $status in 130 | 143) exit "$status" ;; esac   # Ctrl-C and SIGTERM mean the whole table
             [ "$status" = 0 ] || { failed+=("METHOD=$method ${kind}_$row"); break; }
         done
     done

@@ -7,10 +7,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from forked_runs import differing, final_state
 from tats.engines.common_config import RunConfig
+from tats.engines.event_files import EventFiles
 from tats.engines.logs import RunLog
 from test_resume import flags, log_lines
 
@@ -151,6 +153,35 @@ def test_torchrun_shows_the_first_cause(shapes, tmp_path, fault):
     root = done.stderr.split("Root Cause (first observed failure)")[1]
     assert "rank      : 1" in root and "this process has had enough" in root
     fault("one of two processes fails", "all ended, torchrun shows the first cause", "steps since the save")
+
+
+def test_event_files_after_a_full_disk(tmp_path, monkeypatch):
+    """What is written can be read, and an error leaves nothing that waits: the next epoch begins another file."""
+    from tensorboardX.proto.event_pb2 import Event
+    from tensorboardX.record_writer import RecordWriter
+
+    def values():
+        for path in sorted(tmp_path.glob("events.out.tfevents.*")):
+            data = path.read_bytes()
+            while data:   # length, its checksum, the event, its checksum
+                size = int.from_bytes(data[:8], "little")
+                event, data = Event.FromString(data[12:12 + size]), data[16 + size:]
+                yield from ((event.step, value.tag, value.simple_value or value.image.height)
+                            for value in event.summary.value)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    files = EventFiles(tmp_path)
+    files.scalars({"loss": 0.5, "reward": 2.0}, 0)
+    files.image("sheet", np.zeros((4, 6, 3), dtype=np.uint8), 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RecordWriter, "flush", full)
+        with pytest.raises(OSError, match="No space"):
+            files.scalars({"loss": 0.25}, 1)
+    files.scalars({"loss": 0.125}, 2)
+    files.close()
+    assert {(0, "loss", 0.5), (0, "reward", 2.0), (0, "sheet", 4), (2, "loss", 0.125)} <= set(values())
 
 
 def test_log_lines_wait_for_room(tmp_path, caplog):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 from dry_runs import SCRIPTS, dry_run, run_script
@@ -177,6 +178,13 @@ def test_a_failed_run_is_not_finished_any_more(world):
     open(f"{folder}/finished", "w").close()
     assert run_script("pretrain_ucf101_r085.sh", METHOD="adamae", **world).returncode == 1
     assert not os.path.exists(f"{folder}/finished")
+
+
+def test_a_run_that_a_signal_ended_is_not_finished_and_ends_a_table(world):
+    make_program(Path(world["PYTHON"]), FAKE_PYTHON.replace("touch", 'touch "$output/stopped"'))
+    done = run_script("table1.sh", "ucf101_r095", METHOD="tats", **world)
+    assert done.returncode == 143 and "goes on" in done.stderr and len(calls(world)) == 1
+    assert not os.path.exists(f"{world['OUTPUT_ROOT']}/tats/pretrain_ucf101_r095/finished")
 
 
 def test_finetuning_takes_the_last_checkpoint_of_the_finished_run(world):

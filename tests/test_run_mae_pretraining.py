@@ -114,6 +114,8 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     assert "--reward clip" in failing(capsys, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
     assert "true or false" in failing(capsys, *TINY, *out, *good, "--normlize_target", "maybe")
     assert "unrecognized" in failing(capsys, *TINY, *out, *good, "--no_such_flag")
+    assert "keep_last" in failing(capsys, *TINY, *out, *good, "--keep_last", "-1")
+    assert "max_bad_steps" in failing(capsys, *TINY, *out, *good, "--max_bad_steps", "0")
     assert "missing.pth" in failing(capsys, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")
 
 
