@@ -58,18 +58,26 @@ class OpenVideo:
 
 
 @contextlib.contextmanager
-def open_video(path: str | os.PathLike, backend: str = "auto") -> Iterator[OpenVideo]:
+def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 0) -> Iterator[OpenVideo]:
     """Open a video file, or a folder of pictures in the order of the numbers in their names, for a `with` block.
 
     Args:
         path: of the file or folder.
         backend: "auto" or one of BACKENDS (folders need none).
+        seconds: decode in a process of its own, which may take that long over opening and over each `read`; 0: decode
+            in this process, without a limit.
 
     Raises:
-        VideoError: it cannot be opened or holds no frames: path and cause in one line.
+        VideoError: it cannot be opened, takes too long, crashes the decoder or holds no frames: path and cause in one
+            line.
         ValueError: the backend is unknown or not installed.
     """
-    video = OpenVideo(os.fspath(path), _open_reader(os.fspath(path), backend))
+    path = os.fspath(path)
+    if seconds:
+        from .decoder_process import GuardedReader
+        video = OpenVideo(path, GuardedReader(path, resolve_backend(backend), seconds))
+    else:
+        video = OpenVideo(path, open_reader(path, backend))
     try:
         yield video
     finally:
@@ -90,14 +98,15 @@ def resolve_backend(name: str = "auto") -> str:
 @functools.cache
 def _resolve(name: str) -> str:
     for backend in BACKENDS if name == "auto" else (name,):
-        if _loads(backend):
+        if loads(backend):
             logger.info("reading videos with %s", backend)
             return backend
     wanted = "no video backend" if name == "auto" else f"video backend {name}"
     raise ValueError(f"{wanted} can be loaded: install {'av' if name in ('auto', 'pyav') else name}")
 
 
-def _loads(backend: str) -> bool:
+def loads(backend: str) -> bool:
+    """Whether a decoder is installed and can be loaded."""
     module = {"pyav": "av"}.get(backend, backend)
     if importlib.util.find_spec(module) is None:
         return False
@@ -110,7 +119,8 @@ def _loads(backend: str) -> bool:
     return True
 
 
-def _open_reader(path: str, backend: str):
+def open_reader(path: str, backend: str):
+    """The reader of a backend, in this process. Raises as `open_video`."""
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
@@ -122,14 +132,18 @@ def _open_reader(path: str, backend: str):
         raise VideoError(path, "neither a file nor a folder")   # a pipe would block for ever
     if status.st_size == 0:
         raise VideoError(path, "the file is empty")
-    backend = resolve_backend(backend)
+    return reader_class(resolve_backend(backend))(path)
+
+
+def reader_class(backend: str) -> type:
+    """The reader of files with a backend; each decoder is imported only where it is used."""
     if backend == "pyav":
         from .read_pyav import PyAVReader as Reader
     elif backend == "decord":
         from .read_decord import DecordReader as Reader
     else:
         from .read_torchcodec import TorchcodecReader as Reader
-    return Reader(path)
+    return Reader
 
 
 def empty_clip(path: str, frames: int, height: int, width: int) -> np.ndarray:

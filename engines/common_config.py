@@ -10,10 +10,20 @@ class LoaderConfig:
     """Loading"""
 
     video_backend: str = flag("auto", "video decoder", choices=("auto", "decord", "pyav", "torchcodec"))
-    max_bad_fraction: float = flag(0.01, "unreadable videos are replaced in training and noted in bad_videos.txt; a "
-                                   "larger share of the list stops the run. 0: the first one does")
+    decode_timeout: float = flag(120.0, "seconds that a decoder may take over a clip, in a process of its own; past "
+                                 "them it is ended and the video counts as unreadable. 0: no process, no limit")
     num_workers: int = flag(10, "loader processes a rank")
     pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU")
+
+
+@dataclass(frozen=True)
+class TrainLoaderConfig(LoaderConfig):
+    """Loading for training"""
+
+    max_bad_fraction: float = flag(0.01, "unreadable videos are replaced in training and noted in bad_videos.txt; a "
+                                   "larger share of the list stops the run. 0: the first one does")
+    verify_decode: int = flag(0, "before training, read this many random videos with a second decoder too, and end "
+                              "with 2 where the two see different pictures")
 
 
 @dataclass(frozen=True)

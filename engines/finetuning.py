@@ -17,6 +17,7 @@ from ..datasets.finetune_transforms import SCALE, FinetuneTransform
 from ..datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
 from ..datasets.lists import ClipList
 from ..datasets.samplers import EpochSampler
+from ..datasets.verify_decode import verify_decode
 from ..models import create_model, load_encoder, read_checkpoint
 from .evaluation import evaluation_rows
 from .finetuning_config import (
@@ -187,6 +188,8 @@ def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
         ValueError: too few clips for a step.
     """
     data, batch = settings.data, settings.optim.batch_size
+    if data.verify_decode and where.is_main:
+        verify_decode(clips, data.video_backend, data.verify_decode, settings.run.seed, data.decode_timeout)
     augment = settings.augment
     transform = FinetuneTransform(size, task.flip, augment.aa, augment.train_interpolation,
                                   tuple(augment.crop_scale or SCALE))
@@ -195,7 +198,7 @@ def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
         Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
         bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
     dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, backend=data.video_backend,
-                            bad_videos=bad)
+                            bad_videos=bad, decode_timeout=data.decode_timeout)
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, batch, sampler=order, num_workers=data.num_workers, collate_fn=flatten_repeats,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
@@ -210,7 +213,7 @@ def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
 def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, where: Runtime) -> DataLoader:
     """The loader of this process's share of the videos with all their views; see `evaluate_rows`."""
     data = settings.data
-    dataset = TestViews(clips, task.sampling, views, data.video_backend)
+    dataset = TestViews(clips, task.sampling, views, data.video_backend, decode_timeout=data.decode_timeout)
     return DataLoader(dataset, max(1, settings.optim.batch_size // views.count),
                       sampler=evaluation_rows(len(clips), where.rank, where.world_size), num_workers=data.num_workers,
                       pin_memory=data.pin_mem and where.device.type == "cuda")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from . import common_config
-from .common_config import LoaderConfig
+from .common_config import TrainLoaderConfig
 from .flags import flag
 
 
@@ -36,7 +36,7 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
-class LabelledDataConfig(LoaderConfig):
+class LabelledDataConfig(TrainLoaderConfig):
     """Data"""
 
     data_path: str = flag("", "folder with train.csv, val.csv and test.csv: a video path and a label a line")

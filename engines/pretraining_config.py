@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from . import common_config
-from .common_config import LoaderConfig, OptimConfig, RunConfig
+from .common_config import OptimConfig, RunConfig, TrainLoaderConfig
 from .flags import flag
 
 
@@ -35,7 +35,7 @@ class MaskConfig:
 
 
 @dataclass(frozen=True)
-class DataConfig(LoaderConfig):
+class DataConfig(TrainLoaderConfig):
     """Data"""
 
     data_path: str = flag("", "list file: a video path a line, an optional label behind it")

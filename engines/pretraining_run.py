@@ -16,6 +16,7 @@ from ..datasets.clips import ClipShape, PretrainClips
 from ..datasets.lists import read_list
 from ..datasets.samplers import EpochSampler
 from ..datasets.transforms import pretrain_transform
+from ..datasets.verify_decode import verify_decode
 from ..models import create_model
 from . import alerts, engine_for_pretraining, engine_for_pretraining_ppo, runtime
 from .batches import Normalizer
@@ -211,6 +212,8 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
     """
     data, model = settings.data, settings.model
     clips = read_list(data.data_path, need_label=False)
+    if data.verify_decode and where.is_main:
+        verify_decode(clips, data.video_backend, data.verify_decode, settings.run.seed, data.decode_timeout)
     known = data_set(data.data_set) if data.data_set else None
     transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
     bad = None
@@ -218,7 +221,8 @@ def build_loader(settings: Settings, where: runtime.Runtime, mae: nn.Module,
         Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
         bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
     shape = ClipShape(model.num_frames, stride_of(settings.data.data_set, settings.data.sampling_rate))
-    dataset = PretrainClips(clips, shape, transform, per_clip, data.video_backend, bad)
+    dataset = PretrainClips(clips, shape, transform, per_clip, data.video_backend, bad,
+                            data.decode_timeout)
     order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
     loader = DataLoader(dataset, settings.optim.batch_size, sampler=order, num_workers=data.num_workers,
                         pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from tats.datasets.bad_videos import MAX_REPLACEMENTS, BadVideos, TooManyBadVideos, replacement_row
 from tats.datasets.clips import ClipShape, PretrainClips, PretrainSample
-from tats.datasets.decode import VideoError, _loads
+from tats.datasets.decode import VideoError, loads
 from tats.datasets.lists import read_list
 from tats.datasets.samplers import EpochSampler
 from tats.datasets.transforms import pretrain_transform
@@ -149,7 +149,7 @@ def test_fractions_outside_zero_and_one_are_refused(tmp_path):
         BadVideos(tmp_path / "bad.txt", 10, 1.5)
 
 
-@pytest.mark.parametrize("backend", [name for name in ("pyav", "decord") if _loads(name)])
+@pytest.mark.parametrize("backend", [name for name in ("pyav", "decord") if loads(name)])
 def test_an_epoch_over_the_given_clips(given, tmp_path, backend):
     names = ["demo.mp4", "part_0.mp4", "test_video_structuralize.mp4", "flipping_a_pancake.mkv", "test.avi",
              "video_90.mov", "unordered.mov"]

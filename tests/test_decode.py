@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tats.datasets.decode import OpenVideo, VideoError, _loads, open_video, resolve_backend
+from tats.datasets.decode import OpenVideo, VideoError, loads, open_video, resolve_backend
 
-BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if _loads(name)]
+BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 TIME_LIMIT = 60
 
 
@@ -298,7 +298,7 @@ def test_backends_are_checked_and_said_once(caplog, monkeypatch):
     with caplog.at_level("INFO"):
         assert resolve_backend("auto") == resolve_backend() == "pyav"
     assert [record.message for record in caplog.records] == ["reading videos with pyav"]
-    monkeypatch.setattr(decode, "_loads", lambda name: False)
+    monkeypatch.setattr(decode, "loads", lambda name: False)
     decode._resolve.cache_clear()
     for name in ("auto", "decord"):
         with pytest.raises(ValueError, match="install"):

@@ -26,9 +26,9 @@ def decodes(monkeypatch):
     opened, real = [], labelled.open_video
 
     @contextlib.contextmanager
-    def counting(path, backend):
+    def counting(path, backend, seconds):
         opened.append(path)
-        with real(path, backend) as video:
+        with real(path, backend, seconds) as video:
             yield video
 
     monkeypatch.setattr(labelled, "open_video", counting)

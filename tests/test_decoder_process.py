@@ -1,0 +1,140 @@
+"""Decoders that hang, crash or eat memory cost one video and a line of bad_videos.txt; everything else is as before."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hostile_decoders
+import numpy as np
+import pytest
+from tats.datasets import decoder_process
+from tats.datasets.decode import VideoError, open_video
+from tats.datasets.lists import read_list
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs Linux's /proc")
+
+CAUSES = {"sleeps": "no answer from the decoder within", "spins": "no answer from the decoder within",
+          "crashes": "the decoder crashed (SIGSEGV)", "aborts": "the decoder crashed (SIGABRT)",
+          "eats": "it takes more memory than a decoder may have"}
+
+
+@pytest.fixture
+def hostile(shapes, tmp_path, monkeypatch):
+    """24 readable videos and one of each fault, as a list."""
+    monkeypatch.setattr(decoder_process, "_START", hostile_decoders.START)
+    rows = list(read_list(shapes / "train.csv").paths)
+    for name in CAUSES:
+        shutil.copy(rows[0], tmp_path / f"{name}.mp4")
+    path = tmp_path / "train.csv"
+    path.write_text("\n".join([*rows, *(str(tmp_path / f"{name}.mp4") for name in CAUSES)]) + "\n")
+    return path
+
+
+def decoders():
+    """Process numbers of this process's decoders."""
+    pids = [int(pid) for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()]
+    return [pid for pid in pids if is_alive(pid) and b"hostile_decoders" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def is_alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_the_same_frames_from_the_other_process(shapes):
+    paths = read_list(shapes / "train.csv").paths
+    for path in list(paths)[:3]:
+        with open_video(path) as here, open_video(path, seconds=60) as there:
+            assert here.num_frames == there.num_frames
+            for indices in ([0], [5, 2, 2, 9], range(here.num_frames)):
+                assert np.array_equal(here.read(indices), there.read(indices))
+            with pytest.raises(ValueError, match="asked of"):
+                there.read([here.num_frames])
+
+
+def test_what_is_said_about_a_file_is_the_same(tmp_path):
+    (tmp_path / "text.mp4").write_text("no video\n" * 100)
+    said = []
+    for seconds in (0, 60):
+        for name in ("text.mp4", "none.mp4"):
+            with pytest.raises(VideoError) as error, open_video(tmp_path / name, seconds=seconds):
+                pass
+            said.append(str(error.value))
+    assert said[:2] == said[2:]
+
+
+@pytest.mark.faults
+def test_each_fault_is_named_in_time_and_the_next_video_is_read(hostile, fault):
+    paths = read_list(hostile, need_label=False).paths
+    with open_video(paths[0], seconds=hostile_decoders.SECONDS) as video:
+        good = video.read([0, 3])
+    for path in list(paths)[-len(CAUSES):]:
+        name, start = Path(path).stem, time.monotonic()
+        with pytest.raises(VideoError) as error, open_video(path, seconds=hostile_decoders.SECONDS):
+            pass
+        assert str(error.value).startswith(f"{path}: {CAUSES[name]}")
+        assert time.monotonic() - start < 20
+        with open_video(paths[0], seconds=hostile_decoders.SECONDS) as video:
+            assert np.array_equal(video.read([0, 3]), good)
+        assert len(decoders()) == 1
+        fault(f"a decoder that {name}", f"ended: {error.value.cause}")
+
+
+@pytest.mark.faults
+@pytest.mark.slow
+def test_a_loader_gives_the_same_clips_whatever_its_decoders_do(hostile, tmp_path, fault):
+    """With two workers and without any: same clips in the same order, the five files noted once with their causes."""
+    here = hostile_decoders.hashes(hostile, tmp_path / "bad0.txt", 0)
+    command = [sys.executable, hostile_decoders.__file__, str(hostile), str(tmp_path / "bad2.txt"), "2"]
+    there = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.splitlines()
+    assert here == there and len(here) == 29
+    for name in ("bad0.txt", "bad2.txt"):
+        noted = (tmp_path / name).read_text().splitlines()
+        assert sorted(Path(line.split(":")[0]).stem for line in noted) == sorted(CAUSES)
+        assert all(CAUSES[Path(line.split(":")[0]).stem] in line for line in noted)
+    fault("5 decoder faults in one epoch, 2 workers", "each replaced and noted once", "nothing: other clips unchanged")
+
+
+@pytest.mark.faults
+def test_a_decoder_that_somebody_ends_costs_nothing(hostile, fault):
+    paths = read_list(hostile, need_label=False).paths
+    with open_video(paths[0], seconds=hostile_decoders.SECONDS) as video:
+        before = video.read([1])
+        for _ in range(3):
+            decoder, = decoders()
+            os.kill(decoder, signal.SIGKILL)
+            assert np.array_equal(video.read([1]), before)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):   # as a scheduler sends to all processes
+            decoder, = decoders()
+            os.kill(decoder, number)
+            assert np.array_equal(video.read([1]), before) and decoders() == [decoder]
+    fault("decoder killed from outside", "the clip is decoded again")
+
+
+@pytest.mark.faults
+def test_a_decoder_that_hangs_ends_though_its_loader_is_gone(hostile, fault):
+    path = hostile.parent / "spins.mp4"
+    source = f"""
+import os, sys, hostile_decoders
+from tats.datasets import decoder_process
+decoder_process._START = hostile_decoders.START
+decoder = decoder_process._Decoder("pyav", .1)
+decoder._start()
+decoder._pipe.send_bytes(b'{{"path": "{path}", "wanted": null}}')
+sys.stdout.write(str(decoder._process.pid))
+sys.stdout.flush()
+os._exit(0)
+"""
+    env = os.environ | {"PYTHONPATH": str(Path(hostile_decoders.__file__).parent)}
+    pid = int(subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, env=env).stdout)
+    deadline = time.monotonic() + 30
+    while is_alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(.1)
+    fault("loader killed while its decoder hangs", "the decoder ends by itself")
