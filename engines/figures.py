@@ -15,6 +15,7 @@ from .reconstruction import Reconstruction, patch_size_of
 from .sheet import Row
 
 TRUE_PATCHES = "patch mean and deviation of the reconstruction are the true ones"    # for captions, see `leak`
+MASKED = 0.8    # light grey of the masked tokens: dark and medium tones are what videos are made of
 
 
 def sheet_rows(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, normalized: bool, visible: int,
@@ -42,11 +43,11 @@ def frames_row(pixels: Tensor) -> Row:
 
 
 def mask_row(title: str, pixels: Tensor, mask: Tensor, mae: nn.Module) -> Row:
-    """The visible tokens of the first clip as they are, the masked ones dark; their number stands below the title."""
+    """The visible tokens of the first clip as they are, the masked ones grey; their number stands below the title."""
     patch = patch_size_of(mae)
     hidden = token_map(mask.float(), grid_of(mae), patch)
     hidden = hidden.repeat_interleave(patch.patch_size, 2).repeat_interleave(patch.patch_size, 3)
-    images = _images(pixels * (1 - hidden[:, None]) + 0.12 * hidden[:, None])
+    images = _images(pixels * (1 - hidden[:, None]) + MASKED * hidden[:, None])
     return Row(f"{title}\n{int((~mask[0]).sum())} visible", images)
 
 

@@ -39,7 +39,7 @@ def get_parser() -> argparse.ArgumentParser:
                         "ratio: names without a sampler (random, tube, frame), or further checkpoints")
     parser.add_argument("--video", nargs="*", default=[], help="video files")
     parser.add_argument("--data_path", help="or a list file")
-    parser.add_argument("--rows", nargs="*", type=int, default=[0, 1, 2, 3], help="rows of the list, from 0")
+    parser.add_argument("--rows", nargs="*", type=int, help="rows of the list, from 0; none: the first four")
     parser.add_argument("--mask_ratio", nargs="*", type=float, default=[], help="ratios to draw; none: the trained one")
     parser.add_argument("--sampling_rate", type=int, help="stride between frames; none: that of the training")
     parser.add_argument("--frames", type=int, default=8, help="frames of a sheet")
@@ -121,9 +121,10 @@ def video_files(args: argparse.Namespace) -> list[str]:
     videos = list(args.video)
     if args.data_path:
         clips = read_list(args.data_path, need_label=False)
-        if any(not 0 <= row < len(clips) for row in args.rows):
-            raise ValueError(f"--rows {args.rows}: {args.data_path} has the rows 0 to {len(clips) - 1}")
-        videos += [clips.paths[row] for row in args.rows]
+        rows = list(range(len(clips))[:4]) if args.rows is None else args.rows
+        if any(not 0 <= row < len(clips) for row in rows):
+            raise ValueError(f"--rows {rows}: {args.data_path} has the rows 0 to {len(clips) - 1}")
+        videos += [clips.paths[row] for row in rows]
     if not videos:
         raise ValueError("nothing to draw: give --video FILE... or --data_path LIST")
     return videos
@@ -135,7 +136,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
     set_up_logging(True)
-    torch.manual_seed(0)
     state = checkpointing.load(args.checkpoint)
     mae, sampler, name = rebuild(state)
     settings = state["settings"]
@@ -150,6 +150,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         title = f"{args.data_set}, {Path(path).name}" if args.data_set else Path(path).name
         stem = args.out / f"{file_stem}-{name}"
         for ratio in args.mask_ratio or [settings["mask"]["mask_ratio"]]:
+            torch.manual_seed(0)   # a clip's masks do not depend on what else is drawn
             per_clip = find_masking(name).per_clip(grid, ratio)
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible

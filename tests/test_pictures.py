@@ -6,7 +6,7 @@ import torch
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
 from tats.datasets.program import run_program
 from tats.engines.batches import Normalizer
-from tats.engines.figures import sheet_rows
+from tats.engines.figures import MASKED, sheet_rows
 from tats.engines.pictures import error_map, reconstructed_frames, token_map
 from tats.engines.reconstruction import PatchSize
 from tats.engines.run_mae_pretraining import main as pretrain
@@ -57,7 +57,7 @@ def test_the_mask_drawn_is_the_mask_used():
         h, w = divmod(rest, 3)
         block = (slice(2 * t, 2 * t + 2), slice(4 * h, 4 * h + 4), slice(4 * w, 4 * w + 4))
         truth = pixels[0].permute(1, 2, 3, 0)[block]
-        expected = torch.full_like(truth, 0.12) if mask[0, token] else truth
+        expected = torch.full_like(truth, MASKED) if mask[0, token] else truth
         torch.testing.assert_close(images[block], expected)
 
 
@@ -66,7 +66,7 @@ def test_the_mask_on_the_sheet_is_the_one_that_the_model_was_given():
     mae.register_forward_pre_hook(lambda _, inputs: used.append(inputs[1]))
     batch = Normalizer(CPU).prepare(clips(1), CPU)
     rows = sheet_rows(mae, tiny_sampler().eval(), batch, True, 9, True)
-    dark = torch.from_numpy(np.isclose(rows[-1].images, 0.12).all(axis=-1)[::2, ::4, ::4]).flatten()
+    dark = torch.from_numpy(np.isclose(rows[-1].images, MASKED).all(axis=-1)[::2, ::4, ::4]).flatten()
     assert torch.equal(dark, used[0][0]) and not torch.equal(dark, batch.mask[0])   # not the loader's
     blank = torch.from_numpy(np.isnan(rows[2].images[::2])).flatten()
     assert torch.equal(blank, ~dark)
@@ -113,6 +113,10 @@ def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
           "--out", str(tmp_path / "sheets")])
     assert sorted(path.name for path in (tmp_path / "sheets").iterdir()) == [
         f"{clip}-tats-r{ratio}.png" for clip in ("000000", "000002") for ratio in ("0.75", "0.9")]
+    draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"), "--rows", "2", "--mask_ratio", "0.9",
+          "--compare", "random", "tube", checkpoint, "--no_leak", "--out", str(tmp_path / "alone")])
+    name = "000002-tats-r0.9.png"   # the same picture, whatever else is drawn
+    assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "sheets" / name).read_bytes()
     for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube"), (["--frames", "0"], "--frames")):
         with pytest.raises(SystemExit) as stopped:
             run_program(lambda more=wrong: draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"),
