@@ -234,7 +234,7 @@ def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: in
     groups = parameter_groups(classifier, optim.weight_decay, classifier.no_weight_decay(),
                               layer_decay_scale(classifier.get_num_layers(), optim.layer_decay))
     optimizer = make_optimizer(groups, optim.opt, eps=optim.opt_eps, betas=optim.opt_betas or (0.9, 0.999),
-                               momentum=optim.momentum)
+                               momentum=optim.momentum, fused=False if settings.zero.enable_deepspeed else None)
     if not settings.zero.enable_deepspeed:
         return Learner(classifier, optimizer, lr, weight_decay=decay, clip_grad=optim.clip_grad, runtime=where,
                        precision=precision)

@@ -21,7 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from ..masking import MASKINGS, TokenGrid, find_masking
 from . import engine_for_pretraining, engine_for_pretraining_ppo
 from .alerts import alerts
+from .bad_steps import BadSteps
 from .batches import Normalizer
+from .common_config import RunConfig
 from .diagnostics import Diagnostics
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
@@ -94,6 +96,7 @@ class TokenSampling:
         self.entropy = EntropyCoefficient(self.config.entropy_coef, self.config.target_entropy,
                                           floor=0.1 * self.config.policy_coef)
         self.buffer, self.meters = EpisodeBuffer(), Meters()
+        self.bad_steps = BadSteps({"sampler": self.sampler}, None, RunConfig().max_bad_steps, {})
         self.diagnostics = Diagnostics(TokenGrid(*args.window_size), self.device)
 
     def _learner(self, args: argparse.Namespace, model: nn.Module) -> Learner:
@@ -184,7 +187,7 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
         Means of the epoch over all processes, for log.txt.
 
     Raises:
-        ValueError: a loss that is not finite.
+        ValueError: a loss that is not finite, or many steps of the sampler in a row.
     """
     del patch_size, lr_scheduler
     sampling, first = loss_scaler, start_steps or 0
@@ -215,8 +218,7 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
     else:
         engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
     means = meters.means(sampling.runtime)
-    if sampling.sampler is not None and sampling.sampler.health.total:
-        raise ValueError(f"epoch {epoch}: the sampler's loss or gradient is not finite; lower --sampler_lr")
+    sampling.bad_steps.look(lambda: {"epoch": epoch, "last_step": mae.steps})
     means |= sampling.diagnostics.read(sampling.runtime)[0]
     means |= {"lr": max(group["lr"] for group in optimizer.param_groups), "data_share": round(loader.data_share, 4)}
     if sampling.runtime.is_main:

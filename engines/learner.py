@@ -146,7 +146,14 @@ class Learner:
         """Put back what `state_dict` returned."""
         if self.optimizer is None:
             return
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(_as_fused(state["optimizer"], self.optimizer))
         self.scaler.load_state_dict(state["scaler"])
         self.health.load(state.get("health", {"in_a_row": 0, "total": 0}))
         self.start(state["steps"])
+
+
+def _as_fused(state: dict, optimizer: torch.optim.Optimizer) -> dict:
+    """An optimiser's state for one that may be `fused` where the other was not: a GPU's for a CPU, and back."""
+    groups = [saved | {"fused": own["fused"]} if "fused" in own else saved
+              for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)]
+    return state | {"param_groups": groups}

@@ -27,14 +27,21 @@ def parameter_groups(net: nn.Module, weight_decay: float, skip: Iterable[str] = 
 
 
 def make_optimizer(groups: Sequence[dict], name: str = "adamw", *, eps: float = 1e-8,
-                   betas: Sequence[float] | None = None, momentum: float = 0.9) -> torch.optim.Optimizer:
+                   betas: Sequence[float] | None = None, momentum: float = 0.9,
+                   fused: bool | None = None) -> torch.optim.Optimizer:
     """Any of timm's optimisers by name, learning rate to be set by a schedule.
+
+    Args:
+        fused: one kernel for all of AdamW's step, in which a bad step is left out on the device, so that nothing waits
+            for it, see `Learner`. None: on GPUs.
 
     Raises:
         ValueError: timm knows no such optimiser.
     """
     groups = [{key: value for key, value in group.items() if key != "names"} for group in groups]
-    options = {"eps": eps}
+    if fused is None:
+        fused = all(parameter.is_cuda for group in groups for parameter in group["params"])
+    options = {"eps": eps} | ({"fused": True} if fused and name == "adamw" else {})
     if betas is not None:
         options["betas"] = tuple(betas)
     try:

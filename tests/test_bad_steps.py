@@ -1,5 +1,6 @@
 """Numbers that are not finite: who skips which step, what is written, when it ends, and that all processes agree."""
 
+import copy
 import json
 import logging
 
@@ -21,6 +22,7 @@ from tats.engines.bad_steps import BadSteps, BrokenNumbers
 from tats.engines.health import CHECKED, Health
 from tats.engines.learner import Learner
 from tats.engines.meters import Meters
+from tats.engines.optim import make_optimizer, parameter_groups
 from tats.engines.reconstruction import Reconstruction
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
@@ -84,6 +86,28 @@ def test_a_bad_step_is_as_if_it_had_not_been(fused):
     assert means["loss"] > 0 and "grad_norm" not in means   # its loss was finite, its norm is left out
     train("tube", batches[:1], mae, None, Meters())
     assert changed(net, weights) and (int(mae.health.in_a_row), int(mae.health.total)) == (0, 2)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_fused_optimiser_goes_on_from_another_ones_state(fused):
+    """A checkpoint of a GPU, where AdamW is fused, on a CPU, where it is not, and back."""
+    def one(fused):
+        net = tiny_mae()
+        return Learner(net, make_optimizer(parameter_groups(net, 0.05), fused=fused), lambda step: 1e-2)
+
+    first, second = one(fused), one(not fused)
+    train("tube", loader(2, 4), first, None, Meters())
+    second.module.load_state_dict(first.module.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    assert second.optimizer.param_groups[0]["fused"] is ((not fused) or None)
+    for learner_ in (first, second):
+        train("tube", loader(2, 4, seed=1), learner_, None, Meters())
+    for name, value in first.module.state_dict().items():
+        torch.testing.assert_close(second.module.state_dict()[name], value)
+    poison(second.module, {1})
+    weights = snapshot(second.module)
+    train("tube", loader(1, 4), second, None, Meters())
+    assert not changed(second.module, weights)
 
 
 @pytest.mark.parametrize("name", ["tats", "adamae"])
