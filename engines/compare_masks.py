@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
-from .comparison import METHODS, Cell, Plan, result_file, run_cell
+from .comparison import METHODS, Cell, Plan, result_file, run_cell, warm_file, warm_up
 from .comparison_table import summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
@@ -37,6 +37,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
     parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
     parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
+    parser.add_argument("--warm_epochs", type=int, default=4,
+                        help="of random masks at a ratio of .75 before, once a seed")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
                         "GPU they share it")
     return parser
@@ -55,20 +57,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = ["--num_workers", "0"]   # a core has its own cell
     epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
     plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common])
+                [f"@{args.finetune.resolve()}", *common], args.warm_epochs)
     cells = [Cell(method, ratio, seed) for seed, ratio, method in product(args.seeds, args.ratios, args.methods)]
     missing = [cell for cell in cells if not result_file(plan, cell).is_file()]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
     plan.out.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
+    cold = [seed for seed in args.seeds if not warm_file(plan, seed).is_file()]
     failed = []
-    for place, numbers in for_each(run_cell, [(plan, cell) for cell in missing], args.jobs, "cells", "cell"):
-        if isinstance(numbers, (str, WorkerDied)):
-            failed.append(f"{missing[place].name}: {numbers}" if isinstance(numbers, WorkerDied) else numbers)
-            logger.warning("%s", failed[-1])
+    for function, items, title in ((warm_up, cold, "warm-ups"), (run_cell, missing, "cells")):
+        for place, result in for_each(function, [(plan, item) for item in items], args.jobs, title, "run"):
+            if isinstance(result, (str, WorkerDied)):
+                failed.append(result if isinstance(result, str) else f"{items[place]}: {result}")
+                logger.warning("%s", failed[-1])
     write_tables(plan, cells)
     if failed:
-        raise ValueError(f"{len(failed)} of {len(cells)} cells failed; the first: {failed[0]}")
+        raise ValueError(f"{len(failed)} run(s) failed; the first: {failed[0]}")
 
 
 def write_tables(plan: Plan, cells: Sequence[Cell]) -> None:
