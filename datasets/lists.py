@@ -6,14 +6,19 @@
 """
 
 import re
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 
 SEPARATORS = ("\t", ";", ",", " ")   # from the one that is least likely inside a path
 SHOWN_BAD_ROWS = 5
+MAX_PATH = 4096      # characters; Linux opens none that is longer
+MAX_LINE = 1 << 16   # characters that are kept of a line
 _LABEL = re.compile(r"-?\d{1,18}")
 _HEADER_WORDS = frozenset("path paths video videos file files filename name video_path video_name video_id id "
                           "label labels class class_id classes target category".split())
@@ -28,9 +33,11 @@ class Paths:
     """
 
     def __init__(self, paths: Iterable[str]):
-        encoded = [path.encode("utf-8", "surrogateescape") for path in paths]
-        self._ends = np.cumsum([len(one) for one in encoded], dtype=np.int64)
-        self._bytes = np.frombuffer(b"".join(encoded), dtype=np.uint8)
+        joined, ends = bytearray(), array("q")
+        for path in paths:
+            joined += path.encode("utf-8", "surrogateescape")
+            ends.append(len(joined))
+        self._ends, self._bytes = np.array(ends, np.int64), np.frombuffer(bytes(joined), dtype=np.uint8)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -96,24 +103,39 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"list of videos not found: {path}")
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = [(number, line.strip()) for number, line in enumerate(file, start=1) if line.strip()]
-    separator = _find_separator([text for _, text in rows[:200]])
-    if rows and _is_header(rows[0][1]):
-        del rows[0]
-    if not rows:
-        raise ValueError(f"list of videos is empty: {path}")
+    labels, lines, bad = array("q"), array("q"), []
 
-    good, bad = [], []
-    for number, text in rows:
-        name, label = _split(text, separator)
-        reason = _fault(name, label, need_label, num_classes)
-        if reason:
-            bad.append(f"line {number}: {text[:120]!a} ({reason})")
-        else:
-            good.append((name, -1 if label is None else label, number))
-    paths, labels, lines = zip(*good, strict=True) if good else ((), (), ())
-    return ClipList(Paths(paths), np.array(labels, np.int64), np.array(lines, np.int64), str(path)), bad
+    def good_paths(rows: Iterable[tuple[int, str]], separator: str) -> Iterator[str]:
+        for number, text in rows:
+            name, label = _split(text, separator)
+            if reason := _fault(name, label, need_label, num_classes):
+                bad.append(f"line {number}: {text[:120]!a} ({reason})")
+            else:
+                labels.append(-1 if label is None else label)
+                lines.append(number)
+                yield name
+
+    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
+        rows = _rows(file)   # a row at a time: of a million only the arrays are ever in memory
+        head = list(islice(rows, 200))
+        separator = _find_separator([text for _, text in head])
+        if head and _is_header(head[0][1]):
+            del head[0]
+        paths = Paths(good_paths(chain(head, rows), separator))
+    if not labels and not bad:
+        raise ValueError(f"list of videos is empty: {path}")
+    return ClipList(paths, np.array(labels, np.int64), np.array(lines, np.int64), str(path)), bad
+
+
+def _rows(file: TextIO) -> Iterator[tuple[int, str]]:
+    """(line number, text) of the lines that are not blank."""
+    number = 0
+    while line := file.readline(MAX_LINE):
+        number += 1
+        if text := line.strip():
+            yield number, text
+        while len(line) == MAX_LINE and not line.endswith("\n"):   # the rest of it: what stands here is no list
+            line = file.readline(MAX_LINE)
 
 
 def _find_separator(texts: list[str]) -> str:
@@ -145,6 +167,8 @@ def _fault(name: str, label: int | None, need_label: bool, num_classes: int | No
     """Why a row cannot be used; empty when it can."""
     if not name:
         return "no path"
+    if len(name) > MAX_PATH:
+        return f"longer than {MAX_PATH} characters"
     if "\0" in name:
         return "a zero byte in the path"
     if label is None:

@@ -2,7 +2,8 @@
 
 Known of it: after a seek it returns other frames than asked in H.264 with open groups or gradual refresh and in
 MPEG-4 with B-frames; it may return a neighbour where a frame is damaged, without a word; files that announce
-more frames than they hold can keep it in native code for ever. The reader for PyAV has none of these faults.
+more frames than they hold can keep it in native code for ever; it turns pictures as the file says, but does not
+mirror them. The reader for PyAV has none of these faults.
 """
 
 import re

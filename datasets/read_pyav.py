@@ -182,9 +182,7 @@ class _Taken:
         if frame.is_corrupt:
             self.error = "the decoder marks it as damaged"
             return
-        picture = self.to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        if frame.rotation % 360:
-            picture = np.rot90(picture, (frame.rotation // 90) % 4)
+        picture = as_shown(self.to_rgb.reformat(frame, format="rgb24").to_ndarray(), frame)
         if self.clip is None:
             self.clip = empty_clip(self.path, len(self.slots), *picture.shape[:2])
         if picture.shape != self.clip.shape[1:]:
@@ -192,6 +190,17 @@ class _Taken:
                                         f"to {picture.shape[1]}x{picture.shape[0]} at frame {number}")
         self.clip[self.slots[number]] = picture
         self.left.discard(number)
+
+
+def as_shown(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) turned and mirrored as players do: the file's matrix puts x at a x + c y, and y at b x + d y."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return picture
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    if abs(b) > abs(a):
+        picture, a, d = picture.swapaxes(0, 1), c, b
+    return picture[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
 
 
 def _cause(error: av.FFmpegError) -> str:

@@ -1,10 +1,14 @@
 """List files: separators, spaces, headers, labels that may be missing, and what is said about bad rows."""
 
+import tempfile
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tats.datasets.lists import Paths, read_list
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tats.datasets.lists import Paths, read_list, scan_list
 
 
 def written(tmp_path, text, name="train.csv"):
@@ -95,3 +99,59 @@ def test_paths_cost_their_bytes_and_behave_like_a_list():
     assert len(paths) == 20_000
     with pytest.raises(IndexError):
         paths[20_000]
+
+
+def test_a_line_without_an_end_is_a_bad_row_and_not_in_memory(tmp_path):
+    path = written(tmp_path, "/data/a.mp4 1\n" + "x" * 40_000_000 + " 2\n/data/b.mp4 3\n")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=r"1 of 3 rows .* line 2: 'x+' \(longer than 4096 characters\)"):
+        read_list(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_reading_takes_little_more_memory_than_what_is_kept(tmp_path):
+    """The one byte array and three arrays of numbers, with the room that growing takes; not an object a row."""
+    path = written(tmp_path, "".join(f"/data/kinetics/train/{row:015d}.mp4 {row % 400}\n" for row in range(50_000)))
+    tracemalloc.start()
+    rows = read_list(path)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(rows) == 50_000 and rows.paths[49_999].endswith("049999.mp4")
+    assert peak < 2.5 * kept < 2.5 * 50_000 * 75
+
+
+@given(st.lists(st.tuples(
+    st.text(st.characters(blacklist_characters="\n\r\0", blacklist_categories=["Cs"]), min_size=1, max_size=60),
+    st.integers(0, 10**17)), min_size=1, max_size=8), st.sampled_from(["\t", ";", ",", " "]))
+@settings(max_examples=200, deadline=None)
+def test_any_rows_come_back_or_are_named(rows, separator):
+    """What was written is read again, or refused by line; nothing is lost or moved to another row."""
+    rows = [(name, label) for name, label in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "list.csv"
+        path.write_text("".join(f"/v/{name}.mp4{separator}{label}\n" for name, label in rows), newline="")
+        found, bad = scan_list(path)
+    lines = found.lines.tolist() + [int(line.split(":")[0].removeprefix("line ")) for line in bad]
+    # Other line ends than \n (form feed, NEL, ...) are part of a path: each line is one row.
+    assert sorted(lines) == list(range(1, len(rows) + 1))
+    for name, label, line in zip(found.paths, found.labels.tolist(), found.lines.tolist(), strict=True):
+        assert label == rows[line - 1][1] and name == f"/v/{rows[line - 1][0]}.mp4".strip()
+
+
+@pytest.mark.faults
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=400))
+def test_any_bytes_give_rows_or_one_line(content):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "list.csv"
+        path.write_bytes(content)
+        for need_label in (True, False):
+            try:
+                rows = read_list(path, need_label)
+            except ValueError as error:
+                assert str(path) in str(error) and "\n" not in str(error)
+            else:
+                assert len(rows) == len(rows.paths) == len(rows.labels) > 0
+                assert all(name and "\0" not in name for name in rows.paths)
