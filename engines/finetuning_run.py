@@ -39,7 +39,7 @@ class Finetuning(Resumable):
     """One run: everything that is built once, an epoch at a time, saved and resumed, then tested."""
 
     def __init__(self, settings: Settings, where: runtime.Runtime):
-        super().__init__(settings.run, where)
+        super().__init__(settings.run, where, saves=settings.run.save_ckpt)
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
@@ -147,15 +147,9 @@ class Finetuning(Resumable):
             self.setup.ema.module.load_state_dict(state["model_ema"])
         self.best = state["best"]
 
-    def save(self, whole: bool = True) -> None:
-        """As `Resumable.save`, where --save_ckpt says so."""
-        if self.settings.run.save_ckpt:
-            super().save(whole)
-            self.where.barrier()
-
     def save_best(self) -> None:
         """Write checkpoint-best.pth: the weights alone."""
-        if self.folder is None or not self.settings.run.save_ckpt:
+        if not self.saves:
             return
         weights = self.learner.weights()
         if self.where.is_main:

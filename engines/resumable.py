@@ -30,9 +30,10 @@ class Resumable:
         unsaved: whether the last attempt to write a checkpoint failed.
     """
 
-    def __init__(self, run: RunConfig, where: runtime.Runtime):
+    def __init__(self, run: RunConfig, where: runtime.Runtime, saves: bool = True):
         self.flags, self.where = run, where
         self.folder = Path(run.output_dir) if run.output_dir else None
+        self.saves = saves and self.folder is not None
         self.interrupts, self.meters = Interrupts(where), Meters()
         self.epoch, self.position, self._looked, self.unsaved = run.start_epoch, 0, 0, False
 
@@ -103,8 +104,8 @@ class Resumable:
         where = f"epoch {self.epoch}, after step {self.main.steps}"
         if self.folder is not None and self.where.is_main:
             (self.folder / "stopped").write_text(f"{signal_name} in {where}\n")
-        raise Stopped(f"{signal_name}: ended in {where}; the same command goes on from there" if self.folder else
-                      f"{signal_name}: ended in {where}; nothing was saved without --output_dir")
+        raise Stopped(f"{signal_name}: ended in {where}; " + (
+            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"))
 
     def look(self) -> None:
         """Learn of bad steps since the last look."""
@@ -121,7 +122,7 @@ class Resumable:
 
         A full disk does not end the run: it warns, and the next epoch's end or step checkpoint tries again.
         """
-        if self.folder is None:
+        if not self.saves:
             return
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position

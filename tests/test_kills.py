@@ -36,7 +36,7 @@ def without_output(arguments):
 
 def test_kill_9_at_random_moments(shapes, tmp_path, fault, request):
     """Every resumed run ends in the very state of the run that was left alone."""
-    count = 20 if request.config.getoption("--long") else 6
+    count = 20 if request.config.getoption("--long") else 4
     rows = {"tats": ["--mask_type", "tats", "--update_every", "4"], "adamae": ["--mask_type", "adamae"],
             "tube": ["--mask_type", "tube", "--num_workers", "1"]}
     runs = [(name, without_output(flags(shapes, "", *row, "--epochs", "2", "--save_every_steps", "1")))
