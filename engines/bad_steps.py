@@ -40,11 +40,12 @@ class BadSteps:
         """What has been until now is no news: after a resume."""
         self._told = {name: int(learner.health.total) for name, learner in self.learners.items()}
 
-    def look(self, about: Callable[[], dict]) -> None:
+    def look(self, about: Callable[[str], dict]) -> None:
         """Ask the device once for all learners what has happened since the last look.
 
         Args:
-            about: gives what the record says of the steps since then: epoch, steps, rows; called when it is needed.
+            about: learner's name -> what the record says of its steps since then: epoch, last_step, rows; called when
+                it is needed.
 
         Raises:
             BrokenNumbers: `most` bad steps in a row.
@@ -57,7 +58,7 @@ class BadSteps:
             new, self._told[name] = int(total) - self._told[name], int(total)
             if new:
                 broken = [cause for cause, flag in zip(CHECKED, causes, strict=True) if flag]
-                self._tell(name, learner, broken, about() | {"skipped": new, "in_a_row": int(in_a_row)})
+                self._tell(name, learner, broken, about(name) | {"skipped": new, "in_a_row": int(in_a_row)})
 
     def _tell(self, name: str, learner: Learner, broken: list[str], about: dict) -> None:
         what = f"epoch {about['epoch']}, step {about['last_step']}: {' and '.join(broken)} of the {name} not finite"

@@ -218,7 +218,7 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
     else:
         engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
     means = meters.means(sampling.runtime)
-    sampling.bad_steps.look(lambda: {"epoch": epoch, "last_step": mae.steps})
+    sampling.bad_steps.look(lambda _: {"epoch": epoch, "last_step": mae.steps})
     means |= sampling.diagnostics.read(sampling.runtime)[0]
     means |= {"lr": max(group["lr"] for group in optimizer.param_groups), "data_share": round(loader.data_share, 4)}
     if sampling.runtime.is_main:

@@ -1,7 +1,6 @@
 """Signals that ask a run to save and end: SIGTERM (a job's time is up, a requeue) and SIGUSR1 (a warning before it)."""
 
 import contextlib
-import logging
 import signal
 import threading
 from types import FrameType
@@ -9,8 +8,6 @@ from types import FrameType
 import torch
 
 from .runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 ASKS = (signal.SIGTERM, signal.SIGUSR1)
 
@@ -22,7 +19,8 @@ class Stopped(Exception):
 class Interrupts(contextlib.AbstractContextManager):
     """Inside the block a signal of `ASKS` is only noted; between two steps the processes agree on what they got.
 
-    A second one of the same kind finds the behaviour from before, so that a run that hangs can be ended.
+    Further ones change nothing: where a job's every process is told, torchrun tells its own once more. A run that hangs
+    is ended by SIGINT or SIGKILL.
     """
 
     def __init__(self, runtime: Runtime):
@@ -40,7 +38,6 @@ class Interrupts(contextlib.AbstractContextManager):
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._got = number
-        signal.signal(number, self._before[number])
 
     def agreed(self) -> str | None:
         """Name of the signal that any process got, None without; every process must call."""

@@ -80,7 +80,7 @@ class Pretraining(Resumable):
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                           floor=0.1 * settings.sampler.policy_coef)
         self.learner_kind = row.learner
-        self.buffer = EpisodeBuffer()
+        self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
         self.follow({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
                     settings.optim.batch_size * settings.optim.update_freq * where.world_size, asdict(settings))
 

@@ -28,7 +28,10 @@ class Resumable:
     Attributes:
         epoch: from 0. position: rows of the list that all processes have taken in it, 0 between two epochs.
         unsaved: whether the last attempt to write a checkpoint failed.
+        memory: steps that learners other than the first look back on.
     """
+
+    memory = 1
 
     def __init__(self, run: RunConfig, where: runtime.Runtime, saves: bool = True):
         self.flags, self.where = run, where
@@ -112,8 +115,12 @@ class Resumable:
         self.bad_steps.look(self._taken)
         self._looked = self.position
 
-    def _taken(self) -> dict:
-        rows = self.clip_order.rows(self._looked, self.position)
+    def _taken(self, name: str) -> dict:
+        """What the learner `name` may have learned from since the last look."""
+        start = self._looked
+        if self.learners[name] is not self.main:
+            start = max(0, min(start, self.position - self.memory * self.clips_a_step))
+        rows = self.clip_order.rows(start, self.position)
         return {"epoch": self.epoch, "last_step": self.main.steps, "rows": rows,
                 "videos": [str(self.clips.paths[row]) for row in rows]}
 

@@ -13,7 +13,7 @@ class AdaMAESampler(nn.Module):
 
     State: `pos_embed_probs (1, N, D)`, `get_token_probs.0.*` and `get_token_probs.1.*`, which AdaMAE's checkpoints
     hold under `encoder.`. Its code sends the logits through nan_to_num, so that a policy that died looks uniform;
-    here the engine refuses a non-finite loss instead.
+    here the engine skips such a step and says so.
 
     Args:
         grid, embed_dim, mask_ratio, visible: as for TATS.

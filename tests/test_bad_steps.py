@@ -176,14 +176,14 @@ def test_float16_overflows_are_no_news_and_endless_ones_end_the_run(tmp_path, ca
     watch = BadSteps({"net": one}, tmp_path / "bad_steps.jsonl", 8, {})
     for _ in range(5):   # the scaled gradient of the weight, 16 times the scale, overflows until that is 2**123
         one.optimize(net(torch.full((1, 1), 16.0)).sum())
-        watch.look(lambda: {"epoch": 0, "last_step": one.steps})
+        watch.look(lambda _: {"epoch": 0, "last_step": one.steps})
     assert int(one.health.total) == 3 and int(one.health.in_a_row) == 0
     assert not caplog.records and not (tmp_path / "bad_steps.jsonl").exists()
     poison(net, range(1, 99))
     with pytest.raises(BrokenNumbers, match="gradient of the net not finite, 8 steps in a row"):
         for _ in range(20):
             one.optimize(net(torch.ones(1, 1)).sum())
-            watch.look(lambda: {"epoch": 0, "last_step": one.steps})
+            watch.look(lambda _: {"epoch": 0, "last_step": one.steps})
 
 
 def test_a_value_that_is_not_finite_on_one_process_is_bad_on_all(monkeypatch):
@@ -269,5 +269,5 @@ def test_a_record_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     watch = BadSteps({"MAE": mae}, tmp_path / "missing" / "bad_steps.jsonl", 9, {})
     poison(mae.module, {1})
     train("tube", loader(1, 4), mae, None, Meters())
-    watch.look(lambda: {"epoch": 0, "last_step": 1})
+    watch.look(lambda _: {"epoch": 0, "last_step": 1})
     assert "cannot be written" in caplog.text
