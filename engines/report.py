@@ -28,7 +28,8 @@ STYLE = """
 body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:1200px;padding:16px;color:#222;background:#fff}
 h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.85rem}td,th{padding:4px 10px;border-bottom:1px solid #ddd;text-align:right}
-th:first-child{text-align:left;position:sticky;left:0;background:#fff}.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
+td{white-space:nowrap}th:first-child{text-align:left;position:sticky;left:0;background:#fff}
+.curves{display:grid;grid-template-columns:repeat(auto-fill,minmax(300px,1fr));gap:16px}
 figure{margin:0}figcaption{font-size:.85rem;font-weight:600}svg{width:100%;height:auto}
 svg text{font-size:11px;fill:#555}ul{padding-left:1.2rem}li,h2,.key{overflow-wrap:anywhere}
 .key span{white-space:nowrap;margin-right:16px}.key i{display:inline-block;width:18px;height:4px;margin-right:6px;
