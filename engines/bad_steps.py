@@ -2,12 +2,12 @@
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from .health import CHECKED
 from .learner import Learner
@@ -33,7 +33,6 @@ class BadSteps:
         self.learners = {name: learner for name, learner in learners.items()
                          if learner is not None and learner.optimizer is not None}
         self.record, self.most, self.settings = record, most, settings
-        self._told: dict[str, int] = {}
         self.forget()
 
     def forget(self) -> None:
@@ -89,21 +88,17 @@ def statistics(learner: Learner) -> dict:
     """Size of the weights and of the optimiser's averages, with the tensors in which they are largest."""
     found = {"weights": _sizes(dict(learner.module.named_parameters())), "steps": learner.steps,
              "lr": max(group["lr"] for group in learner.optimizer.param_groups)}
-    names = _names(learner.module)
+    names = {id(parameter): name for name, parameter in learner.module.named_parameters()}
     for kind in ("exp_avg", "exp_avg_sq"):
-        tensors = {names.get(id(parameter), "?"): state[kind] for parameter, state in learner.optimizer.state.items()
+        tensors = {names[id(parameter)]: state[kind] for parameter, state in learner.optimizer.state.items()
                    if kind in state}
         if tensors:
             found[kind] = _sizes(tensors)
     return found
 
 
-def _names(net: nn.Module) -> dict[int, str]:
-    return {id(parameter): name for name, parameter in net.named_parameters()}
-
-
 def _sizes(tensors: Mapping[str, torch.Tensor]) -> dict:
-    largest = {name: float(tensor.abs().max()) for name, tensor in tensors.items() if tensor.numel()}
-    order = sorted(largest, key=lambda name: -largest[name] if largest[name] == largest[name] else -float("inf"))
-    return {"not_finite": [name for name, tensor in tensors.items() if not tensor.isfinite().all()],
-            "largest": {name: largest[name] for name in order[:5]}}
+    largest = {name: float(tensor.abs().max()) for name, tensor in tensors.items()}
+    broken = [name for name, value in largest.items() if not math.isfinite(value)]
+    order = sorted(largest.keys() - broken, key=largest.get, reverse=True)
+    return {"not_finite": broken, "largest": {name: largest[name] for name in order[:5]}}

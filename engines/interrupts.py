@@ -12,8 +12,12 @@ from .runtime import Runtime
 ASKS = (signal.SIGTERM, signal.SIGUSR1)
 
 
-class Stopped(Exception):
-    """The run was asked to end, and has been saved."""
+class Stopped(SystemExit):
+    """The run was asked to end, and has been saved: the process ends with 0, and what called the program with it."""
+
+    def __init__(self, message: str):
+        super().__init__(0)
+        self.message = message
 
 
 class Interrupts(contextlib.AbstractContextManager):

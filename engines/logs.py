@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import platform
 import subprocess
 import sys
@@ -71,11 +72,11 @@ class RunLog(contextlib.AbstractContextManager):
             self._events = EventFiles(run.log_dir or run.output_dir)
 
     def _drop_from(self, first: int) -> None:
-        """Leave out whole lines of epochs that run again, and the torn line that a kill may leave."""
-        lines = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["epoch"] < first]
+        """Leave out lines of epochs that run again, and what a kill has torn."""
+        lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if _epoch_of(line) < first]
         if len(kept) < len(lines):
-            logger.info("%s: the last %d line(s) are of epochs that run again", self._file, len(lines) - len(kept))
+            logger.info("%s: %d line(s) are torn or of epochs that run again", self._file, len(lines) - len(kept))
             temporary = self._file.with_name("log.txt.writing")
             temporary.write_text("".join(kept), encoding="utf-8")
             temporary.replace(self._file)
@@ -105,6 +106,14 @@ class RunLog(contextlib.AbstractContextManager):
     def __exit__(self, *_: object) -> None:
         if self._events is not None:
             self._events.close()
+
+
+def _epoch_of(line: str) -> float:
+    """inf for a line that is not whole."""
+    try:
+        return json.loads(line)["epoch"] if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
 
 
 def _append(path: Path, line: str) -> None:

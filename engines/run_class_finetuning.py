@@ -34,10 +34,10 @@ def get_parser() -> FlagParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> dict | None:
+def main(argv: Sequence[str] | None = None) -> dict:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0.
 
-    Returns what is in result.json; None if a signal ended the training.
+    Returns what is in result.json.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     args = get_parser().parse_args(argv)
@@ -55,8 +55,8 @@ def main(argv: Sequence[str] | None = None) -> dict | None:
             finetuning.run()
         return finetuning.test()
     except Stopped as stopped:
-        logger.info("%s", stopped)
-        return None
+        logger.info("%s", stopped.message)
+        raise
     finally:
         runtime.stop(where)
 

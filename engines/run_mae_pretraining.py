@@ -49,7 +49,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.resume()
         training.run()
     except Stopped as stopped:
-        logger.info("%s", stopped)
+        logger.info("%s", stopped.message)
+        raise
     finally:
         runtime.stop(where)
 

@@ -93,7 +93,9 @@ def test_a_signal_saves_ends_and_the_same_command_goes_on(program, number, shape
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         patch.setattr(resumable.Resumable, "after_step", signalled)
-        assert main(arguments(tmp_path / "out")) is None
+        with pytest.raises(SystemExit) as stopped:
+            main(arguments(tmp_path / "out"))
+    assert stopped.value.code == 0
     assert steps == [1, 2] and signal.getsignal(number) is before
     assert [path.name for _, path in checkpointing.numbered_checkpoints(tmp_path / "out")] == ["epoch-0-step-2.pth"]
     assert (tmp_path / "out" / "stopped").read_text() == f"{number.name} in epoch 0, after step 2\n"
