@@ -53,12 +53,13 @@ def main(argv: Sequence[str] | None = None) -> dict:
         if finetuning.trains:
             finetuning.resume()
             finetuning.run()
-        return finetuning.test()
+        result = finetuning.test()
     except Stopped as stopped:
         logger.info("%s", stopped.message)
-        raise
-    finally:
         runtime.stop(where)
+        raise
+    runtime.stop(where)
+    return result
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.run()
     except Stopped as stopped:
         logger.info("%s", stopped.message)
-        raise
-    finally:
         runtime.stop(where)
+        raise
+    runtime.stop(where)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _choose_device(device: str, local_rank: int) -> torch.device:
 
 
 def stop(runtime: Runtime) -> None:
-    """Leave the process group."""
+    """Leave the process group. Not after a failure: the others would fail for it, before its cause has been noted."""
     if runtime.world_size > 1 and dist.is_initialized():
         dist.destroy_process_group()
 
