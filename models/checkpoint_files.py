@@ -2,6 +2,7 @@
 
 import json
 import logging
+import mmap
 import pickle
 import re
 import struct
@@ -23,6 +24,10 @@ _DAMAGED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, As
             OverflowError, OSError, NotImplementedError, pickle.PickleError, struct.error, zipfile.BadZipFile)
 
 
+# Of a file in memory: torch writes its checkpoints unpacked, and a packed file of zeros grows a thousandfold.
+_MOST_GROWTH = 4
+
+
 def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """A `.pth`, `.pt`, `.bin` or `.safetensors` file as a dictionary on the CPU.
 
@@ -34,7 +39,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: it is damaged, holds pickled objects and `trust` is False, or holds no dictionary.
+        ValueError: it is damaged, holds pickled objects and `trust` is False, asks for far more memory than its own
+            size, or holds no dictionary.
     """
     path = Path(path)
     if path.is_dir():
@@ -47,6 +53,8 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     if trust:
         logger.warning("reading %s with its pickled objects, which can run any code", path)
     try:
+        if not trust:
+            _refuse_growth(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=not trust)
     except _DAMAGED as error:
         if not trust and (found := _REFUSED.search(str(error))):
@@ -55,9 +63,33 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
                              "if you trust its source, say so with --trust_checkpoint") from error
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"checkpoint {path} cannot be read: damaged or no checkpoint ({reason})") from error
+    except MemoryError as error:
+        raise ValueError(f"checkpoint {path} asks for more memory than there is") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights")
     return checkpoint
+
+
+def _refuse_growth(path: Path) -> None:
+    """A small file must not take the machine's memory: neither by packing, nor by asking for a bytearray of any size,
+    the one object of a size of its own choice that torch's unpickler builds.
+
+    Raises:
+        ValueError, zipfile.BadZipFile.
+    """
+    if not zipfile.is_zipfile(path):
+        with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            has_bytearray = content.find(b"bytearray") >= 0
+    else:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            unpacked = sum(record.file_size for record in records)
+            if unpacked > _MOST_GROWTH * path.stat().st_size + (1 << 20):
+                raise ValueError(f"{unpacked} bytes unpacked, in a file of {path.stat().st_size}")
+            has_bytearray = any(b"bytearray" in archive.read(record) for record in records
+                                if record.filename.endswith(".pkl"))
+    if has_bytearray:
+        raise ValueError("it holds a bytearray, whose size the file may choose freely")
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
@@ -71,7 +103,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             config = (file.metadata() or {}).get("config")
     except SafetensorError as error:
         raise ValueError(f"checkpoint {path} cannot be read: damaged or no safetensors file ({error})") from error
-    return tensors if config is None else {"model": tensors, "config": json.loads(config)}
+    if config is None:
+        return tensors
+    try:
+        return {"model": tensors, "config": json.loads(config)}
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"checkpoint {path}: the configuration in its metadata is not JSON ({error})") from error
 
 
 def find_weights(checkpoint: Mapping[str, Any], model_key: str = "model|module") -> dict[str, Tensor]:

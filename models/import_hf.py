@@ -34,7 +34,7 @@ def import_folder(folder: str | Path) -> dict[str, Any]:
         raise FileNotFoundError(f"{folder} is no Hugging Face folder: it has no config.json")
     try:
         hf_config = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
     config, weights = from_hf(hf_config, _weights(folder))
     return {"model": weights, "config": config}
@@ -46,7 +46,12 @@ def _weights(folder: Path) -> dict[str, Tensor]:
             return read_checkpoint(folder / name)
         index = folder / f"{name}.index.json"
         if index.is_file():
-            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            try:
+                shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+            except (json.JSONDecodeError, RecursionError, LookupError, TypeError, AttributeError) as error:
+                raise ValueError(f"{index} is no index of weights ({error})") from error
+            if any(Path(str(shard)).name != shard for shard in shards):
+                raise ValueError(f"{index} names files outside its folder")
             return {key: value for shard in shards for key, value in read_checkpoint(folder / shard).items()}
     raise FileNotFoundError(f"{folder} holds no weights: neither {' nor '.join(_FILES)}")
 

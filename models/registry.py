@@ -38,6 +38,7 @@ _TABLE: dict[str, tuple[type[nn.Module], dict]] = {
 
 # Keywords of timm's create_model in VideoMAE's programs that say nothing here while they are off.
 _FROM_TIMM = ("pretrained", "drop_block_rate")
+_MOST = 1 << 16   # of any size: a checkpoint that says which model it holds must not take the machine's memory
 _ADDED_BY_TIMM = ("pretrained_cfg", "pretrained_cfg_overlay", "cache_dir")
 
 
@@ -56,7 +57,7 @@ def create_model(name: str, **kwargs) -> nn.Module:
     """Build a model of the table; keywords override its defaults (frames, input size, depth, classes, ...).
 
     Raises:
-        ValueError: an unknown name, or a keyword that the model does not take.
+        ValueError: an unknown name, a keyword that the model does not take, or a size that no model has.
     """
     if name not in _TABLE:
         raise ValueError(f"unknown model {name!r}; choose one of {', '.join(model_names())}")
@@ -65,6 +66,10 @@ def create_model(name: str, **kwargs) -> nn.Module:
               if key not in _ADDED_BY_TIMM and (value or key not in _FROM_TIMM)}
     if "pretrained" in kwargs:
         raise ValueError(f"model {name}: no weights come with a name; use load_encoder or load_pretraining")
+    for key, value in kwargs.items():
+        if any(isinstance(size, int) and abs(size) > _MOST for size in (value if isinstance(value, tuple | list) else
+                                                                        (value,))):
+            raise ValueError(f"model {name}: {key} {value} is more than {_MOST}")
     try:
         return build(**{**defaults, **kwargs})
     except TypeError as error:

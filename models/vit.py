@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from .positions import position_table
 
 DEFAULT_NORM = partial(nn.LayerNorm, eps=1e-6)
+MAX_TOKENS = 1 << 18   # 512 frames of 512 x 512; more is a slip, or a file that wants the machine's memory
 
 
 def to_pair(size: int | tuple[int, int]) -> tuple[int, int]:
@@ -43,6 +44,8 @@ class PatchEmbed(nn.Module):
         self.grid = (num_frames // tubelet_size, self.img_size[0] // self.patch_size[0],
                      self.img_size[1] // self.patch_size[1])
         self.num_patches = self.grid[0] * self.grid[1] * self.grid[2]
+        if self.num_patches > MAX_TOKENS:
+            raise ValueError(f"{num_frames} frames of {self.img_size}: {self.num_patches} tokens, at most {MAX_TOKENS}")
         kernel = (tubelet_size, *self.patch_size)
         self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=kernel, stride=kernel)
 
