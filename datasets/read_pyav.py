@@ -182,7 +182,9 @@ class _Taken:
         if frame.is_corrupt:
             self.error = "the decoder marks it as damaged"
             return
-        picture = as_shown(self.to_rgb.reformat(frame, format="rgb24").to_ndarray(), frame)
+        picture = self.to_rgb.reformat(frame, format="rgb24").to_ndarray()
+        if frame.rotation:   # asking every frame for its matrix leaks: a KiB a clip with PyAV 18
+            picture = as_shown(picture, frame)
         if self.clip is None:
             self.clip = empty_clip(self.path, len(self.slots), *picture.shape[:2])
         if picture.shape != self.clip.shape[1:]:
@@ -193,11 +195,11 @@ class _Taken:
 
 
 def as_shown(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) turned and mirrored as players do: the file's matrix puts x at a x + c y, and y at b x + d y."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
-        return picture
-    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5]
+    """(H, W, 3) turned and mirrored as players do: the file's matrix puts x at a x + c y, and y at b x + d y.
+
+    A matrix that only turns upside down, (1, 0, 0, -1), is no rotation for PyAV: such pictures stay as stored.
+    """
+    a, b, _, c, d = np.frombuffer(bytes(frame.side_data.get("DISPLAYMATRIX")), np.int32)[:5]
     if abs(b) > abs(a):
         picture, a, d = picture.swapaxes(0, 1), c, b
     return picture[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
