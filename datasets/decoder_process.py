@@ -21,6 +21,7 @@ import numpy as np
 from .video_error import VideoError
 
 MEMORY = 12 << 30   # bytes of a decoder process: room for the largest clip, twice, and the decoder's own pictures
+RENEWED_AFTER = 20_000   # clips: what a native library leaks is then given back
 _GRACE = 5          # seconds after the limit within which a process whose loader is gone ends by itself
 _READY = 600        # seconds until a new process has imported the decoder, on the slowest of disks
 _START = ("import sys; sys.path[:] = sys.argv[5:]; import importlib; "
@@ -90,6 +91,7 @@ class _Decoder:
     def __init__(self, backend: str, seconds: float):
         self.backend, self.seconds = backend, seconds
         self._process: subprocess.Popen | None = None
+        self._clips = 0   # that this process has been asked for
 
     def ask(self, path: str, wanted: list[int] | None) -> dict:
         """Raises _Died: it is gone, and a new one will take the next request. VideoError: it took too long."""
@@ -111,11 +113,17 @@ class _Decoder:
 
     def close_file(self) -> None:
         """Let the process close the file that it has open, without waiting for it."""
+        if self._process is None:
+            return
+        self._clips += 1
+        if self._clips >= RENEWED_AFTER:
+            self._end()
+            return
         with contextlib.suppress(OSError):   # it is gone: the next request will see
-            if self._process is not None:
-                self._pipe.send_bytes(b"{}")
+            self._pipe.send_bytes(b"{}")
 
     def _start(self) -> None:
+        self._clips = 0
         self._pipe, far = Pipe()
         with far:
             command = [sys.executable, "-I", "-c", _START, __name__, str(far.fileno()), self.backend,

@@ -183,8 +183,8 @@ class _Taken:
             self.error = "the decoder marks it as damaged"
             return
         picture = self.to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        if frame.rotation:   # asking every frame for its matrix leaks: a KiB a clip with PyAV 18
-            picture = as_shown(picture, frame)
+        if frame.rotation:
+            picture = as_shown(picture, display_matrix(frame))
         if self.clip is None:
             self.clip = empty_clip(self.path, len(self.slots), *picture.shape[:2])
         if picture.shape != self.clip.shape[1:]:
@@ -194,12 +194,19 @@ class _Taken:
         self.left.discard(number)
 
 
-def as_shown(picture: np.ndarray, frame: av.VideoFrame) -> np.ndarray:
-    """(H, W, 3) turned and mirrored as players do: the file's matrix puts x at a x + c y, and y at b x + d y.
+def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of its file: x is shown at a x + c y, and y at b x + d y.
 
-    A matrix that only turns upside down, (1, 0, 0, -1), is no rotation for PyAV: such pictures stay as stored.
+    Only for frames that are turned, since it ties PyAV's objects into cycles. One that is upside down and nothing else,
+    (1, 0, 0, -1), does not count as turned: it stays as stored.
     """
-    a, b, _, c, d = np.frombuffer(bytes(frame.side_data.get("DISPLAYMATRIX")), np.int32)[:5]
+    a, b, _, c, d = np.frombuffer(bytes(frame.side_data.get("DISPLAYMATRIX")), np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def as_shown(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
+    """(H, W, 3) turned and mirrored as players do."""
+    a, b, c, d = matrix
     if abs(b) > abs(a):
         picture, a, d = picture.swapaxes(0, 1), c, b
     return picture[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]

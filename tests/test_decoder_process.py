@@ -138,3 +138,13 @@ os._exit(0)
         assert time.monotonic() < deadline
         time.sleep(.1)
     fault("loader killed while its decoder hangs", "the decoder ends by itself")
+
+
+def test_a_decoder_is_renewed_after_many_clips(hostile, monkeypatch):
+    monkeypatch.setattr(decoder_process, "RENEWED_AFTER", 3)
+    path, pids = read_list(hostile, need_label=False).paths[0], []
+    for _ in range(7):
+        with open_video(path, seconds=77) as video:
+            video.read([0])
+            pids.append(max(decoders()))
+    assert [pids.count(pid) for pid in dict.fromkeys(pids)] == [3, 3, 1]
