@@ -47,13 +47,13 @@ class Probe(NamedTuple):
     identity: str
 
 
-def probe(path: str, backend: str, every_frame: bool) -> Probe:
+def probe(path: str, backend: str, every_frame: bool, seconds: float = 0) -> Probe:
     """Open a video and decode its first, middle and last frame, or all."""
     if not os.path.exists(path):
         return Probe("missing", "no such file", 0, "")
     try:
         identity = _identity(path)
-        with open_video(path, backend) as video:
+        with open_video(path, backend, seconds) as video:
             frames = video.num_frames
             if every_frame:
                 for start in range(0, frames, 64):
@@ -144,6 +144,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--min_frames", type=int, default=1, help="shorter videos are left out")
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not three of each video")
     parser.add_argument("--video_backend", default="auto", choices=("auto", *BACKENDS))
+    parser.add_argument("--decode_timeout", type=float, default=120, help="seconds for a decoder and a video")
     parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes; 0: none beside this one")
     return parser
 
@@ -158,7 +159,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     path, out = Path(args.list), Path(args.out or Path(args.list).parent)
     rows, bad = scan_list(path, not args.no_label, args.num_classes)
-    look = partial(probe, backend=resolve_backend(args.video_backend), every_frame=args.every_frame)
+    look = partial(probe, backend=resolve_backend(args.video_backend), every_frame=args.every_frame,
+                   seconds=args.decode_timeout)
     others = {}
     for other in args.against:
         strangers = scan_list(other, need_label=False)[0]

@@ -126,7 +126,7 @@ class _Decoder:
         self._clips = 0
         self._pipe, far = Pipe()
         with far:
-            command = [sys.executable, "-I", "-c", _START, __name__, str(far.fileno()), self.backend,
+            command = [sys.executable, "-c", _START, __name__, str(far.fileno()), self.backend,
                        str(self.seconds), *sys.path]
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[far.fileno()])
         try:   # its start is not part of a clip's time
