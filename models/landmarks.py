@@ -27,8 +27,8 @@ def select_landmarks(queries: Tensor, count: int, first: int = 0) -> Tensor:
     likeness = torch.zeros(batch, num_tokens, device=queries.device)
     with torch.autocast(queries.device.type, enabled=False):  # in bfloat16 many cosines would tie
         for _ in range(min(count, num_tokens) - 1):
-            cosines = torch.einsum("bnd,bd->bn", directions, directions[rows, picked]).abs()
-            likeness = torch.maximum(likeness, cosines)
+            cosines = (directions @ directions[rows, picked, :, None]).squeeze(-1).abs_()
+            torch.maximum(likeness, cosines, out=likeness)
             likeness[rows, picked] = torch.inf  # never the same twice
             picked = likeness.argmin(dim=1)
             chosen.append(picked)
@@ -37,6 +37,8 @@ def select_landmarks(queries: Tensor, count: int, first: int = 0) -> Tensor:
 
 def landmark_attention(queries: Tensor, keys: Tensor, landmarks: Tensor) -> Tensor:
     """Weights of a softmax over keys, through the landmarks: softmax(q m / sqrt d) softmax(m k / sqrt d).
+
+    For figures and as the plain form of `landmark_trajectories`: it makes all N x P of them.
 
     Args:
         queries: (..., N, d). keys: (..., P, d), those of one frame. landmarks: (..., L, d).
@@ -47,3 +49,20 @@ def landmark_attention(queries: Tensor, keys: Tensor, landmarks: Tensor) -> Tens
     scale = queries.shape[-1] ** -0.5
     to_landmarks = (queries @ landmarks.transpose(-1, -2) * scale).softmax(dim=-1)
     return to_landmarks @ (landmarks @ keys.transpose(-1, -2) * scale).softmax(dim=-1)
+
+
+def landmark_trajectories(queries: Tensor, keys: Tensor, values: Tensor, landmarks: Tensor) -> Tensor:
+    """`landmark_attention(...) @ values` of every frame, multiplied from the right: L values a frame, then N, and
+    never the N x P weights.
+
+    Args:
+        queries: (B, h, N, d). keys, values: (B, h, F, P, d). landmarks: (B, h, L, d).
+
+    Returns:
+        (B, h, F, N, d).
+    """
+    scale = queries.shape[-1] ** -0.5
+    over_frames = landmarks.flatten(0, 1)[:, None].expand(-1, keys.shape[2], -1, -1)
+    at_landmarks = F.scaled_dot_product_attention(over_frames, keys.flatten(0, 1), values.flatten(0, 1))
+    to_landmarks = (queries @ landmarks.transpose(-1, -2) * scale).softmax(dim=-1)
+    return torch.einsum("bhnl,bhfld->bhfnd", to_landmarks, at_landmarks.unflatten(0, queries.shape[:2]))

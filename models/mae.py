@@ -52,7 +52,7 @@ def take(tokens: Tensor, indices: Tensor) -> Tensor:
 
 
 class PretrainEncoder(nn.Module):
-    """Patch embedding of all tokens, blocks on the visible ones; VideoMAE's `encoder.`."""
+    """Patch embedding and blocks, of the visible tokens alone; VideoMAE's `encoder.`."""
 
     def __init__(self, patch_embed: PatchEmbed, blocks: nn.ModuleList, norm: nn.Module, pos_embed: Tensor,
                  use_checkpoint: bool):
@@ -63,8 +63,8 @@ class PretrainEncoder(nn.Module):
 
     def forward(self, videos: Tensor, visible: Tensor) -> Tensor:
         """videos (B, C, T, H, W), indices (B, N_v) -> (B, N_v, D)."""
-        tokens = self.patch_embed(videos)
-        tokens = take(tokens + self.pos_embed.to(tokens.dtype), visible)
+        tokens = self.patch_embed(videos, visible)
+        tokens = tokens + take(self.pos_embed.to(tokens.dtype), visible)
         return self.norm(run_blocks(self.blocks, tokens, self.use_checkpoint))
 
 

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from .landmarks import landmark_attention, select_landmarks
+from .landmarks import landmark_attention, landmark_trajectories, select_landmarks
 
 
 class TrajectoryAttention(nn.Module):
@@ -50,8 +51,7 @@ class TrajectoryAttention(nn.Module):
         """
         queries, keys, values = self._project(tokens, num_frames)
         if self.approx == "orthoformer":
-            weights = landmark_attention(queries[:, :, None], keys, self._landmarks(queries)[:, :, None])
-            trajectories = weights @ values                                           # (B, h, F, N, d), Eq. 1
+            trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1
         else:
             # Frames where the kernels have heads: given more than four dimensions they all fall back to plain
             # softmax(q k), which keeps the N x N weights.
@@ -79,11 +79,20 @@ class TrajectoryAttention(nn.Module):
 
     def _pool_over_time(self, trajectories: Tensor) -> Tensor:
         """Eq. 2: y~ (B, N, F, D) -> y (B, N, D)."""
-        batch, num_tokens, num_frames, dim = trajectories.shape
-        heads, width = self.num_heads, dim // self.num_heads
+        num_frames, heads = trajectories.shape[2], self.num_heads
         # The reference query comes from the trajectory token in the token's own frame, y~_stt.
         own = rearrange(trajectories, "b (t p) f c -> b p c t f", t=num_frames).diagonal(dim1=-2, dim2=-1)
         queries = rearrange(self.proj_q(rearrange(own, "b p c t -> b (t p) c")), "b n (h d) -> b n h d", h=heads)
+        if not torch.is_grad_enabled():
+            return self._pool(queries, trajectories)
+        # Its (B, N, h, D) tensors are the largest here: made again in the backward pass, for a fiftieth of the block's
+        # operations, instead of kept.
+        return checkpoint(self._pool, queries, trajectories, use_reentrant=False, preserve_rng_state=False)
+
+    def _pool(self, queries: Tensor, trajectories: Tensor) -> Tensor:
+        """q~ (B, N, h, d) and y~ (B, N, F, D) -> y (B, N, D)."""
+        batch, num_tokens, _, dim = trajectories.shape
+        heads, width = queries.shape[2:]
         key_weight, value_weight = self.proj_kv.weight.view(2, heads, width, dim)
         absorbed = torch.einsum("bnhd,hdc->bnhc", queries * width**-0.5, key_weight.to(queries.dtype))   # W_k^T q~
         weights = (absorbed @ trajectories.transpose(-1, -2)).softmax(dim=-1)         # (B, N, h, F)

@@ -49,8 +49,12 @@ class PatchEmbed(nn.Module):
         kernel = (tubelet_size, *self.patch_size)
         self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=kernel, stride=kernel)
 
-    def forward(self, videos: Tensor) -> Tensor:
+    def forward(self, videos: Tensor, chosen: Tensor | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, N, D), tokens in the order (t h w).
+
+        Args:
+            chosen: int64 (B, K), the tokens that are wanted: only they are embedded, -> (B, K, D). A masked
+                autoencoder sees a twentieth of them, and only their pixels have a gradient for the weights.
 
         Raises:
             ValueError: clips of another shape.
@@ -58,7 +62,19 @@ class PatchEmbed(nn.Module):
         wanted = (self.proj.in_channels, self.num_frames, *self.img_size)
         if videos.ndim != 5 or tuple(videos.shape[1:]) != wanted:
             raise ValueError(f"expected clips of shape (B, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
-        return self.proj(videos).flatten(2).transpose(1, 2)
+        if chosen is None:
+            return self.proj(videos).flatten(2).transpose(1, 2)
+        tubelets = self.proj(self._tubelets(videos, chosen).flatten(0, 1))
+        return tubelets.view(*chosen.shape, -1)
+
+    def _tubelets(self, videos: Tensor, chosen: Tensor) -> Tensor:
+        """Pixels of the tokens `chosen` (B, K) -> (B, K, C, tubelet, patch, patch)."""
+        _, height, width = self.grid
+        frames, rows, columns = chosen // (height * width), chosen // width % height, chosen % width
+        (tall, wide), tubelet = self.patch_size, self.tubelet_size
+        blocks = videos.unflatten(4, (-1, wide)).unflatten(3, (-1, tall)).unflatten(2, (-1, tubelet))
+        clips = torch.arange(len(videos), device=videos.device)[:, None]
+        return blocks[clips, :, frames, :, rows, :, columns]
 
 
 def make_blocks(dim: int, depth: int, num_heads: int, *, mlp_ratio: float = 4.0, qkv_bias: bool = False,  # noqa: PLR0913 - VideoMAE's keywords

@@ -1,0 +1,75 @@
+"""The benchmark's own arithmetic, and its command at toy size."""
+
+import csv
+
+import pytest
+import torch
+from tats.engines import benchmark
+from tats.engines.benchmark_originals import Clone
+from tats.engines.benchmark_timing import SavedBytes, summary, take_turns
+
+TINY = ["--model", "pretrain_tats_tiny", "--num_frames", "4", "--input_size", "16", "--mask_ratio", "0.75",
+        "--decoder_depth", "1", "--pairs", "1", "--warmup", "0"]
+
+
+def test_contestants_take_turns():
+    calls = []
+    times = take_turns({name: lambda name=name: calls.append(name) for name in "ab"}, pairs=2, warmup=1)
+    assert calls == list("ababab")
+    assert [len(times[name]) for name in "ab"] == [2, 2]
+
+
+def test_ratios_are_medians_of_the_turns():
+    rows = summary({"a": [(1, 4), (2, 4), (9, 4)], "b": [(2, 2), (2, 2), (2, 2)]})
+    assert rows[0] == {"name": "a", "runs": 3, "seconds": 2, "processor_seconds": 4, "over_b": 1,
+                       "processor_over_b": 2}
+
+
+def test_saved_bytes_count_a_storage_once_and_only_while_it_is_held():
+    weight = torch.ones(4, 4, requires_grad=True)
+    with SavedBytes([weight]) as saved:
+        for _ in range(2):                               # the first graph is gone before the second is made
+            hidden = torch.ones(8, 4) @ weight           # saves its input, 128 bytes; the weight does not count
+            loss = (hidden * hidden).sum()               # saves hidden, twice the same, 128 bytes
+            loss.backward()
+            del hidden, loss
+    assert saved.peak == 256
+
+
+def test_memory_of_the_lean_mode_is_lower(tmp_path):
+    rows = benchmark.main(["memory", *TINY, "--methods", "tats", "tats-lean", "--out", str(tmp_path / "m.csv")])
+    assert rows[1]["saved_mib"] < rows[0]["saved_mib"]
+    with open(tmp_path / "m.csv", newline="") as file:
+        written = list(csv.DictReader(file))
+    assert [row["name"] for row in written] == ["tats", "tats-lean"]
+    assert {"commit", "torch", "device", "threads", "flags"} <= set(written[0])
+
+
+def test_whole_steps_move_every_network():
+    config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(["step", *TINY]))
+    for name, build in benchmark.step_builders(config).items():
+        step = build()
+        step.learners[0].steps = 999   # past the warm-up, whose first rate is 0
+        step.learners[0].start(999)
+        before = [one.detach().clone() for one in step.model.parameters()]
+        step()
+        assert any(not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True)), name
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["loader"], "--videos is missing"),
+    (["step", *TINY, "--pairs", "0"], "--pairs must be at least 1"),
+    (["step", "--videomae", "nowhere", *TINY], "16 frames of 224"),
+    (["attention", "--motionformer", "nowhere"], "no clone of the original"),
+])
+def test_bad_input_is_one_line(argv, message):
+    with pytest.raises(ValueError, match=message):
+        benchmark.main(argv)
+
+
+def test_a_clone_s_modules_do_not_stay_importable(tmp_path):
+    (tmp_path / "utils.py").write_text("from torch._six import inf\nWHO = 'theirs'\n")
+    (tmp_path / "engine.py").write_text("import utils\nWHO = utils.WHO\n")
+    assert Clone(str(tmp_path), "engine.py").load("engine").WHO == "theirs"
+    import sys
+    assert "utils" not in sys.modules and "engine" not in sys.modules and "torch._six" not in sys.modules
