@@ -90,7 +90,8 @@ class SamplerConfig:
     num_landmarks: int = flag(128, "landmarks of the approximation")
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax")
     reuse_forward: bool = flag(True, "keep phase 1's forward of the policy for phase 2 where the two are equal: "
-                               "faster, more memory")
+                               "faster, more memory; false also makes the policy's largest activations again in the "
+                               "backward pass")
 
 
 @dataclass(frozen=True)

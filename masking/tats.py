@@ -31,7 +31,7 @@ class TrajectoryBlock(nn.Module):
         self.mlp = Mlp(dim, 4 * dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self.attn(self.norm1(tokens), self.num_frames)
+        tokens = tokens + self.attn(tokens, self.num_frames, self.norm1)
         return tokens + self.mlp(self.norm2(tokens))
 
 

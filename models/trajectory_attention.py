@@ -25,6 +25,10 @@ class TrajectoryAttention(nn.Module):
         approx: "orthoformer" sends Eq. 1 through `num_landmarks` landmarks.
         project_values: False takes y~ itself for v~ in Eq. 2, Motionformer's historical behaviour.
 
+    Attributes:
+        recompute: set it to make Eq. 2's (B, N, h, D) tensors, the largest here, again in the backward pass instead of
+            keeping them: less than half of the memory for a tenth of the time.
+
     Raises:
         ValueError: a width that the heads do not divide, or an unknown approx.
     """
@@ -37,19 +41,22 @@ class TrajectoryAttention(nn.Module):
         if approx not in ("none", "orthoformer"):
             raise ValueError(f"approx must be 'none' or 'orthoformer', got {approx!r}")
         self.num_heads, self.approx, self.num_landmarks = num_heads, approx, num_landmarks
-        self.project_values = project_values
+        self.project_values, self.recompute = project_values, False
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj_q = nn.Linear(dim, dim, bias=qkv_bias)
         self.proj_kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor, num_frames: int) -> Tensor:
+    def forward(self, tokens: Tensor, num_frames: int, norm: nn.LayerNorm | None = None) -> Tensor:
         """(B, N, D) -> (B, N, D); tokens in the order (frame, place), no class token.
+
+        Args:
+            norm: is applied to the tokens first.
 
         Raises:
             ValueError: N is no multiple of num_frames.
         """
-        queries, keys, values = self._project(tokens, num_frames)
+        queries, keys, values = self._project(tokens, num_frames, norm)
         if self.approx == "orthoformer":
             trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1
         else:
@@ -61,14 +68,24 @@ class TrajectoryAttention(nn.Module):
         trajectories = rearrange(trajectories, "b h f n d -> b n f (h d)")            # y~_stt'
         return self.proj(self._pool_over_time(trajectories))
 
-    def _project(self, tokens: Tensor, num_frames: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _project(self, tokens: Tensor, num_frames: int,
+                 norm: nn.LayerNorm | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, h, N, d), and k, v (B, h, F, P, d)."""
         if tokens.shape[1] % num_frames:
             raise ValueError(f"{tokens.shape[1]} tokens cannot be {num_frames} frames")
-        queries, keys, values = rearrange(self.qkv(tokens), "b n (three h d) -> three b h n d", three=3,
+        queries, keys, values = rearrange(self._qkv(tokens, norm), "b n (three h d) -> three b h n d", three=3,
                                           h=self.num_heads)
         split = "b h (f p) d -> b h f p d"
         return queries, rearrange(keys, split, f=num_frames), rearrange(values, split, f=num_frames)
+
+    def _qkv(self, tokens: Tensor, norm: nn.LayerNorm | None) -> Tensor:
+        if norm is None or tokens.requires_grad:
+            return self.qkv(tokens if norm is None else norm(tokens))
+        # A first block's tokens need no gradient. With the norm's scale and shift moved into the weights, the backward
+        # pass ends at these, and the product with W that would only serve the norm falls away.
+        bias = self.qkv.weight @ norm.bias
+        return F.linear(F.layer_norm(tokens, norm.normalized_shape, eps=norm.eps), self.qkv.weight * norm.weight,
+                        bias if self.qkv.bias is None else bias + self.qkv.bias)
 
     def _landmarks(self, queries: Tensor) -> Tensor:
         """(B, h, L, d): the queries of the most orthogonal tokens of each head."""
@@ -83,10 +100,8 @@ class TrajectoryAttention(nn.Module):
         # The reference query comes from the trajectory token in the token's own frame, y~_stt.
         own = rearrange(trajectories, "b (t p) f c -> b p c t f", t=num_frames).diagonal(dim1=-2, dim2=-1)
         queries = rearrange(self.proj_q(rearrange(own, "b p c t -> b (t p) c")), "b n (h d) -> b n h d", h=heads)
-        if not torch.is_grad_enabled():
+        if not (self.recompute and torch.is_grad_enabled()):
             return self._pool(queries, trajectories)
-        # Its (B, N, h, D) tensors are the largest here: made again in the backward pass, for a fiftieth of the block's
-        # operations, instead of kept.
         return checkpoint(self._pool, queries, trajectories, use_reentrant=False, preserve_rng_state=False)
 
     def _pool(self, queries: Tensor, trajectories: Tensor) -> Tensor:

@@ -48,13 +48,14 @@ def test_trajectories_through_landmarks_without_the_weights():
 
 
 @pytest.mark.parametrize("project_values", [True, False])
-def test_pooling_made_again_in_the_backward_pass(monkeypatch, project_values):
+def test_pooling_made_again_in_the_backward_pass(project_values):
     attention = TrajectoryAttention(8, 2, qkv_bias=True, project_values=project_values)
     tokens = torch.randn(2, 12, 8, requires_grad=True)
     inputs = (tokens, *(one for name, one in attention.named_parameters()))
+    attention.recompute = True
     fast = attention(tokens, 4)
     found = torch.autograd.grad(fast.square().sum(), inputs, allow_unused=True)
-    monkeypatch.setattr("tats.models.trajectory_attention.checkpoint", lambda run, *inputs, **how: run(*inputs))
+    attention.recompute = False
     plain = attention(tokens, 4)
     assert torch.equal(fast, plain)
     expected = torch.autograd.grad(plain.square().sum(), inputs, allow_unused=True)
@@ -76,3 +77,19 @@ def test_the_fused_optimiser_steps_as_the_plain_one():
             net(inputs).square().sum().backward()
             optimizer.step()
     torch.testing.assert_close(nets[0].weight, nets[1].weight)
+
+
+@pytest.mark.parametrize("qkv_bias", [True, False])
+def test_the_norm_of_tokens_without_gradient_moves_into_the_weights(qkv_bias):
+    attention, norm = TrajectoryAttention(8, 2, qkv_bias=qkv_bias), nn.LayerNorm(8, eps=1e-6)
+    nn.init.normal_(norm.weight)
+    nn.init.normal_(norm.bias)
+    tokens = 3 * torch.randn(2, 12, 8) + 1
+    fast, plain = attention(tokens, 4, norm), attention(norm(tokens), 4)
+    torch.testing.assert_close(fast, plain)
+    weights = [*norm.parameters(), attention.qkv.weight, attention.proj_kv.weight]
+    for one, other in zip(gradients(fast, weights), gradients(plain, weights), strict=True):
+        torch.testing.assert_close(one, other)
+    needed = tokens.requires_grad_()   # inside a network
+    torch.testing.assert_close(gradients(attention(needed, 4, norm), needed),
+                               gradients(attention(norm(needed), 4), needed))
