@@ -22,6 +22,7 @@ from ..datasets.lists import read_list
 from . import extract_features, measure_masks, run_class_finetuning, run_mae_pretraining
 from .evaluation import RowTable, accuracies
 from .frozen import knn_scores
+from .interrupts import Stopped
 
 # The printed form at our learning rate: at the paper's 1.5e-6 no weight of the policy could move far in so few steps.
 _PRINTED = ["--ppo_ratio", "resampled", "--ppo_weighting", "uniform", "--adv_norm", "none", "--entropy_coef", "1e-4"]
@@ -88,9 +89,10 @@ def warm_up(task: tuple[Plan, int]) -> str | None:
     plan, seed = task
     _quiet(f"warm-up of seed {seed}")
     try:
-        run_mae_pretraining.main([*plan.pretrain, "--data_path", str(plan.data / "train.csv"), *METHODS["random"],
-                                  "--mask_ratio", str(WARM_RATIO), "--seed", str(seed), "--epochs",
-                                  str(plan.warm_epochs), "--output_dir", str(warm_file(plan, seed).parent)])
+        _pretrain(plan, warm_file(plan, seed).parent, [*METHODS["random"], "--mask_ratio", str(WARM_RATIO), "--seed",
+                                                       str(seed), "--epochs", str(plan.warm_epochs)])
+    except Stopped as stopped:
+        return f"warm-up of seed {seed}: {stopped.message}"
     except (ValueError, OSError) as error:
         return f"warm-up of seed {seed}: {error}"
     return None
@@ -103,6 +105,8 @@ def run_cell(task: tuple[Plan, Cell]) -> dict | str:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             numbers = _run(plan, cell)
+    except Stopped as stopped:
+        return f"{cell.name}: {stopped.message}"
     except (ValueError, OSError) as error:
         return f"{cell.name}: {error}"
     result_file(plan, cell).write_text(json.dumps(numbers, indent=1) + "\n")
@@ -115,12 +119,16 @@ def _quiet(name: str) -> None:
     torch.set_num_threads(1)
 
 
+def _pretrain(plan: Plan, out: Path, arguments: list[str]) -> None:
+    run_mae_pretraining.main([*plan.pretrain, "--data_path", str(plan.data / "train.csv"), *arguments,
+                              "--output_dir", str(out)])
+
+
 def _run(plan: Plan, cell: Cell) -> dict:
     folder, start = plan.out / cell.name, time.process_time()
     run = folder / "pretrain"
-    run_mae_pretraining.main([*plan.pretrain, "--data_path", str(plan.data / "train.csv"), *METHODS[cell.method],
-                              "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed), "--output_dir", str(run),
-                              "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
+    _pretrain(plan, run, [*METHODS[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
+                          "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
     numbers = cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)}
     last = [json.loads(line) for line in (run / "log.txt").read_text().splitlines()][-1]
     numbers |= {name: last.get(f"train_{name}") for name in LOGGED}
