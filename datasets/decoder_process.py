@@ -100,15 +100,17 @@ class _Decoder:
         try:
             self._pipe.send_bytes(json.dumps({"path": path, "wanted": wanted}).encode())
             if not self._pipe.poll(self.seconds):
-                self._end()
                 raise VideoError(path, f"no answer from the decoder within {self.seconds:g} s")
             answer = json.loads(self._pipe.recv_bytes())
             if "shape" in answer:
                 answer["frames"] = np.empty(answer["shape"], np.uint8)
                 for frame in answer["frames"]:
                     self._pipe.recv_bytes_into(memoryview(frame).cast("B"))
-        except (EOFError, OSError):
-            raise _Died(self._end()) from None
+        except BaseException as error:   # an interrupt, too: what is left of this answer is not the next one's
+            died = self._end()
+            if isinstance(error, EOFError | OSError):
+                raise _Died(died) from None
+            raise
         return answer
 
     def close_file(self) -> None:
@@ -161,7 +163,8 @@ def serve(pipe: int, backend: str, seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     reader = None
-    with Connection(pipe) as connection:
+    # A loader that is torn down closes its side while this one is at work: no error, and nobody to read a traceback.
+    with Connection(pipe) as connection, contextlib.suppress(ConnectionError):
         connection.send_bytes(b"ready")
         while True:
             try:

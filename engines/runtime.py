@@ -132,7 +132,8 @@ def set_rng_state(state: dict) -> None:
     """Put back what `rng_state` returned."""
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([item.cpu() for item in state["cuda"]])
+        known = state["cuda"][:torch.cuda.device_count()]   # written where more devices were visible
+        torch.cuda.set_rng_state_all([item.cpu() for item in known])
     keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, internal, gauss = state["python"]

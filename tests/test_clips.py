@@ -28,8 +28,9 @@ class NoMask:
 
 
 def clips_of(path, masking=None, **options):
+    # Decoded in another process, as programs do: the loaders' workers here are forks of a process that has threads.
     return PretrainClips(read_list(path, need_label=False), ClipShape(8, 1), pretrain_transform("multiscale", 24),
-                         masking or HalfMask(), **options)
+                         masking or HalfMask(), **{"decode_timeout": 60} | options)
 
 
 def epoch_of(clips, epoch, workers=0, batch_size=4):
@@ -156,8 +157,8 @@ def test_an_epoch_over_the_given_clips(given, tmp_path, backend):
     path = tmp_path / "clips.csv"
     path.write_text("".join(f"{given / 'clips' / name}\n" for name in names))
     clips = PretrainClips(read_list(path, need_label=False), ClipShape(16, 4), pretrain_transform("multiscale", 64),
-                          HalfMask(), backend)
-    loader = DataLoader(clips, batch_size=7, sampler=EpochSampler(7), num_workers=2, timeout=60)
+                          HalfMask(), backend, decode_timeout=60)
+    loader = DataLoader(clips, batch_size=7, sampler=EpochSampler(7), num_workers=2)
     batch, = loader
     assert batch.video.shape == (7, 3, 16, 64, 64)
     assert (batch.video.float().std(dim=(1, 2, 3, 4)) > 5).sum() == 6   # unordered.mov is white

@@ -12,7 +12,7 @@ from PIL import Image
 from tats.datasets.decode import OpenVideo, VideoError, loads, open_video, resolve_backend
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
-TIME_LIMIT = 60
+TIME_LIMIT = 300
 
 
 def picture(number, height=48, width=64):

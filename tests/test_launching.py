@@ -256,18 +256,18 @@ def test_slurm_task_runs_its_row(world, tmp_path):
 def test_slurm_queues_the_job_again_before_its_time_is_over(world, tmp_path):
     world |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n1",
               "LOG": str(tmp_path / "log")}
-    slow = '#!/bin/sh\n[ "$1" = -c ] || { echo up >>"$LOG"; sleep 1; }\n'
+    slow = '#!/bin/sh\n[ "$1" = -c ] || { echo up >>"$LOG"; until grep -q requeue "$LOG"; do sleep .05; done; }\n'
     world["PYTHON"] = make_program(tmp_path / "bin/slow", slow)
     make_program(tmp_path / "bin/scontrol", '#!/bin/sh\n[ "$1" = show ] && echo n1 || echo "$*" >>"$LOG"\n')
     job = subprocess.Popen([SCRIPTS / "slurm.sh", "--inside", ROW], env={**os.environ, **world})
     wait_for(tmp_path / "log", "up\n")
     job.send_signal(signal.SIGUSR1)
     wait_for(tmp_path / "log", "up\nrequeue 9\n")
-    job.wait(timeout=10)
+    job.wait(timeout=120)
 
 
 def wait_for(path, text):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not path.exists() or path.read_text() != text:
         assert time.monotonic() < end, path.read_text() if path.exists() else "nothing"
         time.sleep(.02)

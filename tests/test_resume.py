@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from tats.engines import checkpointing, resumable
+from tats.engines import checkpointing, resumable, runtime
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from test_finetune_program import flags as finetuning_flags
@@ -159,3 +159,13 @@ def test_resuming_from_a_foreign_pickle_names_flags_that_exist(tmp_path):
     torch.save({"model": {}, "args": signal.SIGTERM}, tmp_path / "theirs.pth")
     with pytest.raises(ValueError, match="--init_from .* or --finetune, with --trust_checkpoint"):
         checkpointing.load(tmp_path / "theirs.pth")
+
+
+def test_going_on_where_fewer_devices_are_visible(monkeypatch):
+    given = []
+    state = runtime.rng_state() | {"cuda": [torch.zeros(16, dtype=torch.uint8), torch.ones(16, dtype=torch.uint8)]}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
+    runtime.set_rng_state(state)
+    assert len(given) == 1 and torch.equal(given[0], state["cuda"][0])

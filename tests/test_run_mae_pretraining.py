@@ -64,7 +64,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(name, shapes, tmp_p
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run(command(whole), check=True, env=environment, capture_output=True)
     process = subprocess.Popen(command(broken), env=environment, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
+    deadline = time.time() + 400
     while not (broken / "checkpoint-1.pth").exists() and time.time() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
