@@ -1,6 +1,7 @@
 """Compare masking strategies on moving shapes, where the truth about motion is known.
 
-    python -m tats.engines.compare_masks --data data/shapes --out output/compare [--methods random tats --ratios .9]
+    python -m tats.engines.compare_masks --data data/shapes --out output/compare --pretrain FILE.args \
+        --finetune FILE.args [--methods random tats --ratios .9]     (run_scripts/compare_moving_shapes.sh has a pair)
 
 One cell is a method, a mask ratio and a seed; a cell that is finished is not run again, so a comparison can be stopped
 and continued. Writes moving_shapes.csv (all numbers) and summary.md (means over seeds, differences to random masks).

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import resource
 import time
 from pathlib import Path
@@ -109,8 +110,15 @@ def run_cell(task: tuple[Plan, Cell]) -> dict | str:
         return f"{cell.name}: {stopped.message}"
     except (ValueError, OSError) as error:
         return f"{cell.name}: {error}"
-    result_file(plan, cell).write_text(json.dumps(numbers, indent=1) + "\n")
+    _write_whole(result_file(plan, cell), json.dumps(numbers, indent=1) + "\n")
     return numbers
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Or not at all: cells that run at the same time, and runs after a kill, take what is there for whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    temporary.write_text(text)
+    temporary.replace(path)
 
 
 def _quiet(name: str) -> None:
@@ -154,7 +162,7 @@ def _lists(plan: Plan, target: str, lists: str) -> Path:
     for split in SPLITS:
         text, path = (plan.data / lists.format(split)).read_text(), folder / f"{split}.csv"
         if not path.is_file() or path.read_text() != text:
-            path.write_text(text)
+            _write_whole(path, text)
     return folder
 
 

@@ -53,8 +53,9 @@ class Diagnostics:
         self._clips = self._calls = 0
 
     def state(self) -> dict:
-        """The sums so far, of this process."""
-        return {name: value for name, value in vars(self).items() if name.startswith("_")}
+        """The sums so far, of this process, on the CPU: other processes get them, whose device is another one."""
+        return {name: value.cpu() if isinstance(value, Tensor) else value
+                for name, value in vars(self).items() if name.startswith("_")}
 
     def load(self, state: dict) -> None:
         """Go on from what `state` returned."""

@@ -1,10 +1,12 @@
 """The comparison of masking strategies: cells run and are not run twice; tables by hand."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
+from tats.engines import comparison
 from tats.engines.compare_masks import main
 from tats.engines.comparison import METHODS, Cell, linear_probe
 from tats.engines.comparison_table import FEATURES, differences, spread, summary
@@ -65,6 +67,19 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
 def test_without_data_one_line_says_how_to_make_them(tmp_path):
     with pytest.raises(ValueError, match="holds no moving shapes: python -m tats.datasets.moving_shapes --out"):
         main(["--data", str(tmp_path), "--out", str(tmp_path), "--pretrain", "x", "--finetune", "x"])
+
+
+def test_a_file_is_there_whole_or_as_before(tmp_path, monkeypatch):
+    path = tmp_path / "cell.json"
+    comparison._write_whole(path, "before")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        comparison._write_whole(path, "after")
+    assert path.read_text() == "before"
 
 
 def test_spread_by_hand():

@@ -130,6 +130,15 @@ def test_an_epoch_reports_without_changing_what_is_learned():
         assert torch.equal(weights[0][name], weights[1][name]), name
 
 
+def test_the_state_leaves_the_device(monkeypatch):
+    """It goes into other processes, which have devices of their own."""
+    watch, moved = Diagnostics(GRID, CPU), []
+    watch.mask(masks("..##", ".##."))
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: moved.append(tensor) or tensor)
+    tensors = [value for value in watch.state().values() if isinstance(value, torch.Tensor)]
+    assert len(tensors) == len(moved) == 5
+
+
 @pytest.mark.slow
 def test_watching_costs_less_than_two_hundredths_of_a_step(monkeypatch):
     """The time inside everything that only reports, over that of the steps, both of this thread's CPU."""
