@@ -1,8 +1,10 @@
 """Shared fixtures: a small set of real .mp4 files, and the folder of given clips where there is one."""
 
 import os
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -12,6 +14,14 @@ torch.set_num_threads(1)
 def pytest_addoption(parser):
     parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
     parser.addoption("--long", action="store_true", help="fault tests at full size: 200 files, 2,000 clips, 20 kills")
+
+
+@pytest.fixture(autouse=True)
+def the_same_numbers():
+    """Each test begins with the same random state, whatever tests ran before it in this process."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    random.seed(0)
 
 
 @pytest.fixture

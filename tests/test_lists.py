@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tats.datasets.lists import Paths, read_list, scan_list
+
+# The same examples every time, however busy the machine.
+REPEATABLE = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
 
 
 def written(tmp_path, text, name="train.csv"):
@@ -125,7 +128,7 @@ def test_reading_takes_little_more_memory_than_what_is_kept(tmp_path):
 @given(st.lists(st.tuples(
     st.text(st.characters(blacklist_characters="\n\r\0", blacklist_categories=["Cs"]), min_size=1, max_size=60),
     st.integers(0, 10**17)), min_size=1, max_size=8), st.sampled_from(["\t", ";", ",", " "]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200, **REPEATABLE)
 def test_any_rows_come_back_or_are_named(rows, separator):
     """What was written is read again, or refused by line; nothing is lost or moved to another row."""
     rows = [(name, label) for name, label in rows]
@@ -141,7 +144,7 @@ def test_any_rows_come_back_or_are_named(rows, separator):
 
 
 @pytest.mark.faults
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, **REPEATABLE)
 @given(st.binary(max_size=400))
 def test_any_bytes_give_rows_or_one_line(content):
     with tempfile.TemporaryDirectory() as folder:
