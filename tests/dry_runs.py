@@ -26,7 +26,7 @@ def run_script(name, *arguments, **environment):
     """Run a script of run_scripts with nothing but `environment` set of what it reads."""
     clean = {key: value for key, value in os.environ.items() if key not in VARIABLES}
     return subprocess.run([SCRIPTS / name, *arguments], env={**clean, **environment}, capture_output=True, text=True,
-                          check=False, timeout=600)
+                          check=False, timeout=1200)
 
 
 def dry_run(name, *arguments, **environment):
