@@ -28,6 +28,7 @@ class Comparison(NamedTuple):
 
     @property
     def differs(self) -> bool:
+        """More than rounding."""
         return self.difference > MAX_DIFFERENCE
 
 
