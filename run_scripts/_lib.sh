@@ -111,7 +111,7 @@ find_checkpoint() {
 
 # Run `-m $2...` with output folder $1 and leave a note there when it has ended well.
 run() {
-    local output=$1 note command=("$PYTHON") meet=() word before= status=0
+    local output=$1 note command=("$PYTHON") meet=() word before='' status=0
     shift
     if [ "$GPUS" = 0 ]; then set -- "$@" --device cpu; fi
     set -- "$@" --output_dir "$output" ${rest[@]+"${rest[@]}"}
