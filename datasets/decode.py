@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from .kept_videos import KeptVideos
 from .video_error import VideoError
 
-__all__ = ["BACKENDS", "OpenVideo", "VideoError", "open_video", "resolve_backend"]
+__all__ = ["BACKENDS", "OpenVideo", "VideoError", "keep_videos", "open_video", "resolve_backend"]
 
 # "auto" takes the first that is installed and loads. PyAV stands first because of what its reader does on real files:
 # - right: in ordinary files all three give the same bytes, but after a seek decord and torchcodec return other frames
@@ -22,6 +23,7 @@ __all__ = ["BACKENDS", "OpenVideo", "VideoError", "open_video", "resolve_backend
 # - kept up, and it brings FFmpeg along, which torchcodec wants to find on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
 MAX_CLIP_BYTES = 4 << 30   # a count or a size out of a hostile header must not take the machine's memory
+_KEPT: list[KeptVideos] = []   # at most one
 logger = logging.getLogger(__name__)
 
 
@@ -73,15 +75,24 @@ def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 
         ValueError: the backend is unknown or not installed.
     """
     path = os.fspath(path)
-    if seconds:
-        from .decoder_process import GuardedReader
-        video = OpenVideo(path, GuardedReader(path, resolve_backend(backend), seconds))
-    else:
-        video = OpenVideo(path, open_reader(path, backend))
+    make = functools.partial(_reader, path, backend, seconds)
+    video = OpenVideo(path, _KEPT[0].reader(path, make) if _KEPT else make())
     try:
         yield video
     finally:
         video.close()
+
+
+def _reader(path: str, backend: str, seconds: float):
+    if not seconds:
+        return open_reader(path, backend)
+    from .decoder_process import GuardedReader
+    return GuardedReader(path, resolve_backend(backend), seconds)
+
+
+def keep_videos(mebibytes: float) -> None:
+    """From now on `open_video` keeps decoded videos in this process's memory, up to `mebibytes`; 0 forgets them all."""
+    _KEPT[:] = [KeptVideos(mebibytes)] if mebibytes else []
 
 
 def resolve_backend(name: str = "auto") -> str:

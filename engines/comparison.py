@@ -19,6 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from ..datasets.decode import keep_videos
 from ..datasets.lists import read_list
 from . import extract_features, measure_masks, run_class_finetuning, run_mae_pretraining
 from .evaluation import RowTable, accuracies
@@ -41,6 +42,7 @@ TARGETS = {"motion": "{}.csv", "appearance": "{}_appearance.csv"}   # what is to
 WARM_RATIO = .75
 SPLITS = ("train", "val", "test")
 LOGGED = ("entropy_share", "clip_fraction", "approx_kl", "value_explained", "visible_tokens", "motion_correlation")
+_KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
 _PENALTIES = (1e-3, 1e-2, 1e-1, 1.)   # of the linear probe, chosen on the validation split
 
 
@@ -125,6 +127,7 @@ def _quiet(name: str) -> None:
     """Of the programs' messages only warnings, told apart; one thread, since every core has a cell."""
     logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {name}: %(message)s", force=True)
     torch.set_num_threads(1)
+    keep_videos(_KEPT_MIB)
 
 
 def _pretrain(plan: Plan, out: Path, arguments: list[str]) -> None:
