@@ -34,6 +34,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD",
                         help=f"some of {', '.join(METHODS)}")
     parser.add_argument("--ratios", nargs="+", type=float, default=[.85, .9, .95], help="mask ratios")
+    parser.add_argument("--form_ratios", nargs="+", type=float, default=[.9], help="mask ratios of the other forms of "
+                        "TATS, tats-...")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the data")
     parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
     parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
@@ -59,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
     plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
                 [f"@{args.finetune.resolve()}", *common], args.warm_epochs)
-    cells = [Cell(method, ratio, seed) for seed, ratio, method in product(args.seeds, args.ratios, args.methods)]
+    cells = [Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
+             for ratio in (args.form_ratios if method.startswith("tats-") else args.ratios)]
     missing = [cell for cell in cells if not result_file(plan, cell).is_file()]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
     plan.out.mkdir(parents=True, exist_ok=True)
@@ -71,6 +74,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             if isinstance(result, (str, WorkerDied)):
                 failed.append(result if isinstance(result, str) else f"{items[place]}: {result}")
                 logger.warning("%s", failed[-1])
+            else:
+                logger.info("%s: done", items[place].name if function is run_cell else f"warm-up {items[place]}")
     write_tables(plan, cells)
     if failed:
         raise ValueError(f"{len(failed)} run(s) failed; the first: {failed[0]}")

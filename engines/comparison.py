@@ -37,8 +37,12 @@ METHODS: dict[str, list[str]] = {
     "tats-printed": ["--mask_type", "tats", *_PRINTED],
     "tats-plain-mean": ["--mask_type", "tats", "--ppo_weighting", "uniform"],
     "tats-mha": ["--mask_type", "tats", "--tats_attention", "mha"],
+    "tats-half-random": ["--mask_type", "tats", "--random_share", ".5"],
+    "tats-to-random": ["--mask_type", "tats", "--random_share", "0", "--random_share_final", "1"],
 }
-TARGETS = {"motion": "{}.csv", "appearance": "{}_appearance.csv"}   # what is told apart, and its lists
+# What is told apart: its lists, and arguments of its fine-tuning. Textures are learned in few epochs, as a control.
+TARGETS = {"motion": ("{}.csv", ["--data_set", "moving-shapes"]),
+           "appearance": ("{}_appearance.csv", ["--data_set", "moving-shapes-appearance", "--epochs", "2"])}
 WARM_RATIO = .75
 SPLITS = ("train", "val", "test")
 LOGGED = ("entropy_share", "clip_fraction", "approx_kl", "value_explained", "visible_tokens", "motion_correlation")
@@ -148,10 +152,9 @@ def _run(plan: Plan, cell: Cell) -> dict:
     masks = json.loads((folder / "masks.json").read_text())[-1]
     numbers |= {name: value for name, value in masks.items() if name not in ("name", "top1")}
     numbers |= _frozen(plan, checkpoint, folder)
-    for target, lists in TARGETS.items():
+    for target, (lists, arguments) in TARGETS.items():
         result = run_class_finetuning.main([
-            *plan.finetune, "--data_path", str(_lists(plan, target, lists)), "--finetune", checkpoint,
-            "--data_set", "moving-shapes" if target == "motion" else "moving-shapes-appearance",
+            *plan.finetune, *arguments, "--data_path", str(_lists(plan, target, lists)), "--finetune", checkpoint,
             "--seed", str(cell.seed), "--output_dir", str(folder / f"finetune_{target}")])
         numbers[f"finetune_{target}"] = result["top1"]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -179,7 +182,7 @@ def _frozen(plan: Plan, checkpoint: str, folder: Path) -> dict[str, float]:
         with np.load(out) as stored:
             features[split] = stored["features"]
         out.unlink()
-    for target, lists in TARGETS.items():
+    for target, (lists, _) in TARGETS.items():
         labels = {split: read_list(plan.data / lists.format(split)).labels for split in SPLITS}
         numbers[f"linear_{target}"] = linear_probe(features, labels)
         train, test = (RowTable(torch.from_numpy(features[split]).double(), torch.from_numpy(labels[split]), {})

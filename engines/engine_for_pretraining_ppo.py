@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
-from ..masking import masked_indices, masked_probability
+from ..masking import masked_indices, masked_probability, uniform_noise
 from .batches import ClipBatch
 from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
 from .learner import Learner
@@ -28,6 +29,7 @@ class PPOTraining:
         of a fresh draw I_m' over pi_old of I_m, paired in ascending token order; mostly different tokens (a match in
         4-10 % of the places in a prototype), so credit goes to neighbours.
     reuse_forward: keep phase 1's forward of g_theta for phase 2 where the two are the same computation.
+    random_share: of the clips get a random mask instead of the policy's (not in the paper, which has none).
     """
 
     setup: PretrainSetup
@@ -38,14 +40,16 @@ class PPOTraining:
     ppo_epochs: int = 1
     ratio: str = "recorded"
     reuse_forward: bool = True
+    random_share: float = 0.0
 
     @classmethod
-    def from_flags(cls, config: SamplerConfig, setup: PretrainSetup, entropy: EntropyCoefficient) -> "PPOTraining":
-        """From the flags, with their recipe resolved."""
+    def from_flags(cls, config: SamplerConfig, setup: PretrainSetup, entropy: EntropyCoefficient,
+                   random_share: float = 0.0) -> "PPOTraining":
+        """From the flags, with their recipe resolved, but for `random_share`, which depends on the epoch."""
         ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
                           config.reward, config.ppo_weighting, config.adv_norm)
         return cls(setup, ppo, entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
-                   config.ppo_ratio, config.reuse_forward)
+                   config.ppo_ratio, config.reuse_forward, random_share)
 
     @property
     def reuses(self) -> bool:
@@ -68,12 +72,12 @@ class EpisodeBuffer:
         """L22."""
         self._episodes.clear()
 
-    def state(self) -> list[list[torch.Tensor | None]]:
+    def state(self) -> list[list[Tensor | None]]:
         """The episodes as plain lists of tensors on the CPU, for a checkpoint. Without phase 1's graph: where that is
         kept, phase 2 follows at once and the buffer is empty between two steps."""
         return [[None if value is None else value.cpu() for value in episode[:-1]] for episode in self._episodes]
 
-    def load(self, state: list[list[torch.Tensor | None]], device: torch.device) -> None:
+    def load(self, state: list[list[Tensor | None]], device: torch.device) -> None:
         """Put back what `state` returned."""
         self._episodes = [Episode(*(None if value is None else value.to(device) for value in values))
                           for values in state]
@@ -116,15 +120,24 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
         log_pi, value = tats(tokens, log=True)                                        # L9
     mae.check(probability=log_pi)  # f_phi does not learn from a mask that means nothing
     draw = tats.module.draw(log_pi, batch.keys)                                       # L10
-    errors = train_mae(mae, batch, draw.mask, more, training.setup, log)              # L11
-    hidden = masked_indices(draw.mask, errors.shape[1])                               # I_m
+    mask, is_random = with_random_masks(draw.mask, batch, training.random_share)
+    errors = train_mae(mae, batch, mask, more, training.setup, log)                   # L11
+    hidden = masked_indices(mask, errors.shape[1])                                    # I_m
     if training.setup.diagnostics is not None:
         training.setup.diagnostics.policy(log_pi.detach(), batch.pixels)
         training.setup.diagnostics.value(value.detach(), errors.mean(dim=-1))
     old_log_prob = log_pi.detach().gather(1, hidden)
-    return Episode(tokens, hidden, old_log_prob, errors, value.detach(),              # L12
-                   masked_probability(old_log_prob, draw.threshold), batch.keys,
-                   (log_pi, value) if training.reuses else None)
+    chance = masked_probability(old_log_prob, draw.threshold)
+    # Under a random mask every token is hidden with probability rho, those that the policy would show too.
+    chance = torch.where(is_random, hidden.shape[1] / mask.shape[1], chance)
+    return Episode(tokens, hidden, old_log_prob, errors, value.detach(), chance,      # L12
+                   batch.keys, (log_pi, value) if training.reuses else None)
+
+
+def with_random_masks(mask: Tensor, batch: ClipBatch, share: float) -> tuple[Tensor, Tensor]:
+    """The policy's masks (B, N) with the loader's random ones in place of `share` of them, and which, bool (B, 1)."""
+    is_random = uniform_noise((len(mask), 1), batch.keys, mask.device, stream=-1) < share
+    return torch.where(is_random, batch.mask, mask), is_random
 
 
 def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: Meters) -> None:

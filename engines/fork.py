@@ -83,6 +83,9 @@ class TokenSampling:
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any):
         self.scaler, self.config = scaler, resolve_recipe(from_args(SamplerConfig, args))
+        if self.config.random_share_final is not None:
+            raise ValueError("--random_share_final needs to know the run's length, which a fork's engine is not told: "
+                             "use --random_share alone")
         self.row = find_masking(args.mask_type)
         self.device = next(model.parameters()).device
         distributed = dist.is_available() and dist.is_initialized()
@@ -212,7 +215,8 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
                           patch_size_of(mae.module), diagnostics=sampling.diagnostics)
     loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
     if sampling.row.learner == "ppo":
-        training = PPOTraining.from_flags(sampling.config, setup, sampling.entropy)
+        training = PPOTraining.from_flags(sampling.config, setup, sampling.entropy,
+                                          sampling.config.random_share)
         engine_for_pretraining_ppo.train_one_epoch(epoch, loader, mae, sampling.sampler, sampling.buffer, training,
                                                    meters)
     else:

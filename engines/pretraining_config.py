@@ -89,6 +89,8 @@ class SamplerConfig:
                             choices=("none", "orthoformer"))
     num_landmarks: int = flag(128, "landmarks of the approximation")
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax")
+    random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts")
+    random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays")
     reuse_forward: bool = flag(True, "keep phase 1's forward of the policy for phase 2 where the two are equal: "
                                "faster, more memory; false also makes the policy's largest activations again in the "
                                "backward pass")
@@ -136,8 +138,17 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
         if getattr(config, name) < (0 if name == "mae_only_epochs" else 1):
             raise ValueError(f"--{name} must be at least {0 if name == 'mae_only_epochs' else 1}, "
                              f"got {getattr(config, name)}")
+    for name in ("random_share", "random_share_final"):
+        if not 0 <= (getattr(config, name) or 0) <= 1:
+            raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")
     if not 0 < config.clip_epsilon < 1:
         raise ValueError(f"--clip_epsilon must lie between 0 and 1, got {config.clip_epsilon}")
     return config
 
 
+def random_share(config: SamplerConfig, epoch: int, epochs: int) -> float:
+    """Share of the clips with random masks in `epoch` of `epochs`, both counted from 0."""
+    if config.random_share_final is None:
+        return config.random_share
+    done = max(0, epoch - config.mae_only_epochs) / max(1, epochs - 1 - config.mae_only_epochs)
+    return config.random_share + (config.random_share_final - config.random_share) * done

@@ -38,6 +38,7 @@ from .pretraining import (
     model_config,
     sampler_config,
 )
+from .pretraining_config import random_share
 from .reconstruction import Reconstruction, patch_size_of
 from .resumable import Resumable
 
@@ -100,7 +101,8 @@ class Pretraining(Resumable):
                             self.where.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         if self.learner_kind == "ppo":
-            training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy)
+            share = random_share(self.settings.sampler, self.epoch, self.settings.optim.epochs)
+            training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy, share)
             engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
                                                        training, self.meters)
         else:

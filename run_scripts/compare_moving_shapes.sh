@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Random, tube, frame, AdaMAE and TATS (four forms) with one budget of visible tokens, on videos whose motion is known:
-# what the masks look at, what the features are worth. Finished cells are kept: stop it and start it again at will.
+# Random, tube, frame, AdaMAE and TATS with one budget of visible tokens, on videos whose motion is known: what the
+# masks look at, what the features are worth. Five other forms of TATS at one ratio (--form_ratios).
+# Finished cells are kept: stop it and start it again at will.
 #   run_scripts/compare_moving_shapes.sh [--size small|gpu] [--jitter X] [arguments of tats.engines.compare_masks]
-# small: 72 cells for 2 CPU cores; e.g. `--methods random tats --ratios .9` runs six of them.
+# small: 60 cells for 2 CPU cores; e.g. `--methods random tats --ratios .9` runs six of them.
 # gpu: eight times the videos, five times the epochs. --jitter: shake of the camera, in sides of the frame.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from pretraining_setup import (
+    CPU,
     EpisodeBuffer,
     changed,
     learner,
@@ -13,9 +14,12 @@ from pretraining_setup import (
     tiny_sampler,
 )
 from tats.engines import engine_for_pretraining_ppo as engine
+from tats.engines.batches import ClipBatch
 from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_one_epoch
 from tats.engines.meters import Meters
 from tats.engines.ppo import PPOSettings
+from tats.engines.pretraining_config import SamplerConfig, random_share
+from tats.masking import masked_indices
 
 
 def both(update_freq=1, **options):
@@ -182,3 +186,35 @@ def test_planted_hard_token_is_found():
     normalized = training.setup.normalizer.prepare(batches[0], training.setup.device).videos
     probabilities, _ = tats.module(tokenize(mae.module, normalized))
     assert probabilities.mean(0).argmax() == 13 and probabilities[:, 13].mean() > 2 / 36
+
+
+def test_random_share_by_hand():
+    """Of four clips those that get the loader's mask are the same in any batch; their chance of being hidden is rho."""
+    videos, mask, keys = loader(1, 64)[0]
+    batch = ClipBatch(videos, videos, mask, keys)
+    policy = torch.zeros_like(mask)
+    none, which = engine.with_random_masks(policy, batch, 0.)
+    assert torch.equal(none, policy) and not which.any()
+    every, which = engine.with_random_masks(policy, batch, 1.)
+    assert torch.equal(every, mask) and which.all()
+    half, which = engine.with_random_masks(policy, batch, .5)
+    assert 16 < which.sum() < 48
+    assert torch.equal(half[which[:, 0]], mask[which[:, 0]]) and not half[~which[:, 0]].any()
+    alone, _ = engine.with_random_masks(policy[5:6], ClipBatch(videos[5:6], videos[5:6], mask[5:6], keys[5:6]), .5)
+    assert torch.equal(alone, half[5:6])
+
+
+def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
+    mae, tats, training = both(random_share=1.)
+    batch = training.setup.normalizer.prepare(loader(1, 4)[0], CPU)
+    episode = phase_one(mae, tats, batch, False, training, Meters())
+    assert torch.equal(masked_indices(batch.mask, 27), episode.hidden)   # .75 of 36
+    torch.testing.assert_close(episode.masked_probability, torch.full((4, 27), .75))
+
+
+@pytest.mark.parametrize(("options", "shares"), [
+    ({}, [0, 0, 0, 0, 0]), ({"random_share": .5}, [.5] * 5),
+    ({"random_share_final": 1., "mae_only_epochs": 2}, [0, 0, 0, .5, 1]),
+    ({"random_share": 1., "random_share_final": 0., "mae_only_epochs": 0}, [1, .75, .5, .25, 0])], ids=str)
+def test_random_share_over_the_epochs(options, shares):
+    assert [random_share(SamplerConfig(**options), epoch, 5) for epoch in range(5)] == shares
