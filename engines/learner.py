@@ -114,6 +114,10 @@ class Learner:
         if self.optimizer is not None:
             apply_schedules(self.optimizer, self.steps, self.lr, self.weight_decay)
 
+    def release(self) -> None:
+        """Let go of DDP; nothing can be trained from now on."""
+        self.net = self.module
+
     def state_dict(self) -> dict:
         """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
         if self.optimizer is None:

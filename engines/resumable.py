@@ -39,6 +39,7 @@ class Resumable:
         self.saves = saves and self.folder is not None
         self.interrupts, self.meters = Interrupts(where), Meters()
         self.epoch, self.position, self._looked, self.unsaved = run.start_epoch, 0, 0, False
+        self.learners: dict[str, Learner] = {}
 
     def follow(self, learners: Mapping[str, Learner | None], clips: ClipList, order: EpochSampler, clips_a_step: int,
                settings: dict) -> None:
@@ -54,6 +55,10 @@ class Resumable:
         self.steps_per_epoch = order.end // clips_a_step
         record = self.folder / "bad_steps.jsonl" if self.folder and self.where.is_main else None
         self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, settings)
+
+    def leave(self) -> None:
+        """Leave the other processes; the learners can only be looked at from now on."""
+        runtime.stop(self.where, self.learners.values())
 
     def state(self, name: str) -> dict:
         """What the subclass needs to go on, plain values and tensors only; every process must call.

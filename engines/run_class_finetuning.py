@@ -56,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> dict:
         result = finetuning.test()
     except Stopped as stopped:
         logger.info("%s", stopped.message)
-        runtime.stop(where)
+        finetuning.leave()
         raise
-    runtime.stop(where)
+    finetuning.leave()
     return result
 
 

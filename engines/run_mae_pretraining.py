@@ -50,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         training.run()
     except Stopped as stopped:
         logger.info("%s", stopped.message)
-        runtime.stop(where)
+        training.leave()
         raise
-    runtime.stop(where)
+    training.leave()
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """Device, process group, precision and seeds: the only file whose functions change the machine's state."""
 
 import contextlib
+import gc
 import logging
 import os
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -103,10 +105,17 @@ def _choose_device(device: str, local_rank: int) -> torch.device:
     return torch.device(device)
 
 
-def stop(runtime: Runtime) -> None:
-    """Leave the process group. Not after a failure: the others would fail for it, before its cause has been noted."""
+def stop(runtime: Runtime, learners: Iterable = ()) -> None:
+    """Leave the process group. Not after a failure: the others would fail for it, before its cause has been noted.
+
+    learners: have a `release`. Their DDP holds the group, and gloo's threads end with it: those that outlive it run
+        into the end of the interpreter now and then, and abort a process that has done all its work.
+    """
     if runtime.world_size > 1 and dist.is_initialized():
+        for learner in learners:
+            learner.release()
         dist.destroy_process_group()
+        gc.collect()   # DDP is in cycles
 
 
 def seed_everything(seed: int) -> None:

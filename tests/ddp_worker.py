@@ -29,4 +29,4 @@ theta = torch.cat([value.flatten() for value in tats.module.state_dict().values(
 digests = where.gather_objects([weights.double().sum().item(), theta.double().sum().item()])
 if where.is_main:
     Path(sys.argv[1]).write_text(json.dumps({"records": records, "digests": digests, "weights": weights.tolist()}))
-runtime.stop(where)
+runtime.stop(where, (mae, tats))
