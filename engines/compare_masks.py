@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
-from .comparison import METHODS, Cell, Plan, result_file, run_cell, warm_file, warm_up
+from .comparison import METHODS, SWITCHES, Cell, Plan, result_file, run_cell, warm_file, warm_up
 from .comparison_table import summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
@@ -31,8 +31,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser = FlagParser("compare_masks", description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="folder written by tats.datasets.moving_shapes")
     parser.add_argument("--out", type=Path, required=True, help="folder for the cells and the tables")
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD",
-                        help=f"some of {', '.join(METHODS)}")
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS | SWITCHES,
+                        metavar="METHOD", help=f"some of {', '.join(METHODS | SWITCHES)}")
     parser.add_argument("--ratios", nargs="+", type=float, default=[.85, .9, .95], help="mask ratios")
     parser.add_argument("--form_ratios", nargs="+", type=float, default=[.9], help="mask ratios of the other forms of "
                         "TATS, tats-...")
@@ -42,6 +42,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
     parser.add_argument("--warm_epochs", type=int, default=4,
                         help="of random masks at a ratio of .75 before, once a seed")
+    parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
                         "GPU they share it")
     return parser
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = ["--num_workers", "0"]   # a core has its own cell
     epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
     plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common], args.warm_epochs)
+                [f"@{args.finetune.resolve()}", *common], args.warm_epochs,
+                args.masks_only)
     cells = [Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
              for ratio in (args.form_ratios if method.startswith("tats-") else args.ratios)]
     missing = [cell for cell in cells if not result_file(plan, cell).is_file()]

@@ -40,6 +40,12 @@ METHODS: dict[str, list[str]] = {
     "tats-half-random": ["--mask_type", "tats", "--random_share", ".5"],
     "tats-to-random": ["--mask_type", "tats", "--random_share", "0", "--random_share_final", "1"],
 }
+# Single switches of the policy, for --masks_only.
+SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words.split()] for name, words in {
+    "c3-0.3": "--entropy_coef 3e-5", "c3-1": "--entropy_coef 1e-4", "entropy-.94": "--target_entropy .94",
+    "undivided": "--ppo_weighting undivided", "lr-3e-4": "--sampler_lr 3e-4", "lr-3e-3": "--sampler_lr 3e-3",
+    "k4-3-passes": "--update_every 4 --ppo_epochs 3", "orthoformer-32": "--tats_approx orthoformer --num_landmarks 32",
+}.items()}
 # What is told apart: its lists, and arguments of its fine-tuning. Textures are learned in few epochs, as a control.
 TARGETS = {"motion": ("{}.csv", ["--data_set", "moving-shapes"]),
            "appearance": ("{}_appearance.csv", ["--data_set", "moving-shapes-appearance", "--epochs", "2"])}
@@ -51,7 +57,7 @@ _PENALTIES = (1e-3, 1e-2, 1e-1, 1.)   # of the linear probe, chosen on the valid
 
 
 class Cell(NamedTuple):
-    """One run. `method` is a key of METHODS."""
+    """One run. `method` is a key of METHODS or SWITCHES."""
 
     method: str
     mask_ratio: float
@@ -70,6 +76,7 @@ class Plan(NamedTuple):
         data: folder written by tats.datasets.moving_shapes.
         out: folder for the cells.
         pretrain, finetune: arguments of the two programs, the same for all cells.
+        masks_only: measure what the masks look at, not what the features are worth.
         warm_epochs: with random masks at WARM_RATIO, once a seed; all its cells go on from there. A tiny autoencoder
             that starts at a ratio of .95 does not leave its plateau within such a budget, whatever the masks.
     """
@@ -79,6 +86,7 @@ class Plan(NamedTuple):
     pretrain: list[str]
     finetune: list[str]
     warm_epochs: int
+    masks_only: bool = False
 
 
 def result_file(plan: Plan, cell: Cell) -> Path:
@@ -142,7 +150,8 @@ def _pretrain(plan: Plan, out: Path, arguments: list[str]) -> None:
 def _run(plan: Plan, cell: Cell) -> dict:
     folder, start = plan.out / cell.name, time.process_time()
     run = folder / "pretrain"
-    _pretrain(plan, run, [*METHODS[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
+    _pretrain(plan, run, [*(METHODS | SWITCHES)[cell.method],
+                          "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
                           "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
     numbers = cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)}
     last = [json.loads(line) for line in (run / "log.txt").read_text().splitlines()][-1]
@@ -151,14 +160,21 @@ def _run(plan: Plan, cell: Cell) -> dict:
     measure_masks.main(["--checkpoint", checkpoint, "--data", str(plan.data), "--out", str(folder / "masks.json")])
     masks = json.loads((folder / "masks.json").read_text())[-1]
     numbers |= {name: value for name, value in masks.items() if name not in ("name", "top1")}
-    numbers |= _frozen(plan, checkpoint, folder)
+    if not plan.masks_only:
+        numbers |= _features(plan, cell, checkpoint)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return numbers | {"cpu_seconds": round(time.process_time() - start, 1), "peak_rss_mib": round(peak)}
+
+
+def _features(plan: Plan, cell: Cell, checkpoint: str) -> dict[str, float]:
+    folder = plan.out / cell.name
+    numbers = _frozen(plan, checkpoint, folder)
     for target, (lists, arguments) in TARGETS.items():
         result = run_class_finetuning.main([
             *plan.finetune, *arguments, "--data_path", str(_lists(plan, target, lists)), "--finetune", checkpoint,
             "--seed", str(cell.seed), "--output_dir", str(folder / f"finetune_{target}")])
         numbers[f"finetune_{target}"] = result["top1"]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return numbers | {"cpu_seconds": round(time.process_time() - start, 1), "peak_rss_mib": round(peak)}
+    return numbers
 
 
 def _lists(plan: Plan, target: str, lists: str) -> Path:

@@ -33,9 +33,10 @@ def summary(cells: Sequence[dict]) -> Iterator[str]:
         seeds = sorted({cell["seed"] for cell in here})
         yield f"## Mask ratio {ratio:g} ({len(seeds)} seeds)\n"
         yield from table("What the masks look at", MASKS, here)
-        yield from table("Features, top-1 in %: motion classes (first three), appearance classes (last three)",
-                         FEATURES, here)
-        yield from differences(here)
+        if all(name in cell for cell in here for name in FEATURES):
+            yield from table("Features, top-1 in %: motion classes (first three), appearance classes (last three)",
+                             FEATURES, here)
+            yield from differences(here)
         yield from table("How the policy learned, and its cost", LEARNING, here)
 
 

@@ -15,7 +15,7 @@ class PPOSettings(NamedTuple):
 
     clip_epsilon: eps. policy_coef, value_coef, entropy_coef: c1, c2, c3.
     reward: "token", each masked token's own error, or "clip", their mean (Eq. 6 as printed).
-    weighting: "policy" or "uniform", the distribution over tokens of the expectation in Eq. 8.
+    weighting: "policy", "undivided" or "uniform", see `token_weights`.
     adv_norm: "clip", "batch" or "none".
     """
 
@@ -54,12 +54,15 @@ def token_weights(episode: Episode, weighting: str) -> Tensor:
     "policy" is a reading, not a new loss: the expectation under pi_old, estimated from the masked tokens by
     pi_old(i) / P(masked_i); its gradient is that of sum_i pi_i E_i and its fixed point pi_i ~ exp(c1 E_i / c3) for
     every c3. With the plain mean the push on a logit does not shrink with its probability while the entropy's pull
-    does: masks stay nearly uniform, or collapse. Normalised inside a clip, so that no clip's weight depends on which
-    others share its batch.
+    does: masks stay nearly uniform, or collapse. "undivided" leaves out P(masked_i): tokens that are mostly visible,
+    the policy's favourites, then count for less than they should. Normalised inside a clip, so that no clip's weight
+    depends on which others share its batch.
     """
     if weighting == "uniform":
         return torch.ones_like(episode.error)
-    weights = episode.old_log_prob.exp() / episode.masked_probability
+    weights = episode.old_log_prob.exp()
+    if weighting == "policy":
+        weights = weights / episode.masked_probability
     return weights / weights.mean(dim=-1, keepdim=True)
 
 

@@ -73,8 +73,9 @@ class SamplerConfig:
     target_entropy: float | None = flag(None, "adapt c3 to hold the entropy at this share of log N, e.g. 0.94")
     ppo_ratio: str | None = flag(None, "pi_theta at the recorded I_m (ours), or of a fresh draw I_m' (paper)",
                                  choices=("recorded", "resampled"))
-    ppo_weighting: str | None = flag(None, "distribution over tokens of Eq. 8's expectation: pi_old (ours) or uniform",
-                                     choices=("policy", "uniform"))
+    ppo_weighting: str | None = flag(None, "distribution over tokens of Eq. 8's expectation: pi_old (ours), the same "
+                                     "without the division by P(masked), or uniform",
+                                     choices=("policy", "undivided", "uniform"))
     adv_norm: str | None = flag(None, "advantage: errors standardised in each clip (ours), in the batch, or "
                                 "L_R - psi as printed (none)", choices=("clip", "batch", "none"))
     reward: str = flag("token", "each masked token's own error, or the clip's mean (Eq. 6; learns nothing)",

@@ -8,7 +8,7 @@ import pytest
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
 from tats.engines import comparison
 from tats.engines.compare_masks import main
-from tats.engines.comparison import METHODS, Cell, linear_probe
+from tats.engines.comparison import METHODS, SWITCHES, Cell, linear_probe
 from tats.engines.comparison_table import FEATURES, differences, spread, summary
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
@@ -38,6 +38,10 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
         assert all(0 <= float(row[name]) <= 100 for name in FEATURES)
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
+    main([*arguments, "--out", str(tmp_path / "masks"), "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9",
+          "--seeds", "0"])
+    row, = csv.DictReader((tmp_path / "masks" / "moving_shapes.csv").read_text().splitlines())
+    assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and "finetune_motion" not in row
     monkeypatch.setattr("tats.engines.comparison._run", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
     assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
@@ -108,5 +112,6 @@ def test_the_linear_probe_finds_what_is_linear():
 
 
 def test_names_of_cells_differ():
-    names = {Cell(method, ratio, seed).name for method in METHODS for ratio in (.85, .9, .95, .975) for seed in (0, 1)}
-    assert len(names) == len(METHODS) * 8
+    names = {Cell(method, ratio, seed).name
+             for method in METHODS | SWITCHES for ratio in (.85, .9, .95, .975) for seed in (0, 1)}
+    assert len(names) == len(METHODS | SWITCHES) * 8

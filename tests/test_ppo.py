@@ -51,6 +51,7 @@ def test_weights_are_the_terms_share():
 def test_policy_weights_by_hand():
     record = episode([[1.0, 2.0]], [[math.log(0.1), math.log(0.3)]], [[0.5, 0.75]])
     torch.testing.assert_close(token_weights(record, "policy"), torch.tensor([[2 * 0.2 / 0.6, 2 * 0.4 / 0.6]]))
+    torch.testing.assert_close(token_weights(record, "undivided"), torch.tensor([[2 * 0.1 / 0.4, 2 * 0.3 / 0.4]]))
     torch.testing.assert_close(token_weights(record, "uniform"), torch.ones(1, 2))
 
 
@@ -110,7 +111,7 @@ def test_resampled_indices_change_the_ratio():
     assert terms["clip_fraction"] == 1
 
 
-@pytest.mark.parametrize("weighting", ["policy", "uniform"])
+@pytest.mark.parametrize("weighting", ["policy", "undivided", "uniform"])
 def test_a_planted_reward_raises_its_tokens_probability(weighting):
     """64 logits alone, one token that is always hard to reconstruct: its probability must come out on top."""
     from tats.masking import gumbel_top_k, masked_indices, masked_probability
