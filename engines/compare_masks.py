@@ -40,7 +40,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
     parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
     parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
-    parser.add_argument("--warm_epochs", type=int, default=4,
+    parser.add_argument("--warm_epochs", type=int, default=12,
                         help="of random masks at a ratio of .75 before, once a seed")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
