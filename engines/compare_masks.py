@@ -4,7 +4,8 @@
         --finetune FILE.args [--methods random tats --ratios .9]     (run_scripts/compare_moving_shapes.sh has a pair)
 
 One cell is a method, a mask ratio and a seed; a cell that is finished is not run again, so a comparison can be stopped
-and continued. Writes moving_shapes.csv (all numbers) and summary.md (means over seeds, differences to random masks).
+and continued. Writes moving_shapes.csv (all numbers), moving_shapes.png, and summary.md (means over seeds, differences
+to random masks).
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
 from .comparison import METHODS, SWITCHES, Cell, Plan, result_file, run_cell, warm_file, warm_up
+from .comparison_figure import draw_comparison
 from .comparison_table import summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
@@ -84,11 +86,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def write_tables(plan: Plan, cells: Sequence[Cell]) -> None:
-    """moving_shapes.csv and summary.md from the cells that are finished; the latter on stdout, too."""
+    """moving_shapes.csv, moving_shapes.png and summary.md from the cells that are finished; the last on stdout, too."""
     done = [json.loads(result_file(plan, cell).read_text()) for cell in cells if result_file(plan, cell).is_file()]
     if not done:
         return
     write_csv(plan.out / "moving_shapes.csv", done)
+    draw_comparison(done, plan.out / "moving_shapes.png")
     text = "\n".join(summary(done)) + "\n"
     (plan.out / "summary.md").write_text(text)
     sys.stdout.write(text)
