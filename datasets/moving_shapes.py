@@ -62,7 +62,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
                          f"{config.frames} frames of {config.render_size}")
     out = Path(config.out).resolve()
     workers = workers or _cores()
-    with tqdm(total=sum(config.counts), unit="video", desc=f"writing {out}", disable=not progress) as bar, \
+    with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
             ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool:
         each = partial(pool.map, chunksize=16) if pool else map   # one worker is this process
         for number, (split, count) in enumerate(zip(SPLITS, config.counts, strict=True)):

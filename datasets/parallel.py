@@ -23,7 +23,7 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], workers:
 
     `function` must be picklable and must not raise. With 0 workers everything runs in this process.
     """
-    with tqdm(total=len(items), desc=title, unit=unit, mininterval=.5) as bar:
+    with tqdm(total=len(items), desc=title, unit=unit, mininterval=.5, disable=None) as bar:   # None: a terminal's only
         for position, result in _results(function, items, workers):
             bar.update()
             yield position, result

@@ -20,17 +20,24 @@ done
 python=${VENV:-$root/.venv}/bin/python
 data=$out/data
 mkdir -p "$out"
-[ -f "$data/val.csv" ] || "$python" -m tats.datasets.moving_shapes --out "$data"
+if [ ! -f "$data/val.csv" ]; then
+    echo "== writing videos of moving shapes: $data" >&2
+    "$python" -m tats.datasets.moving_shapes --out "$data"
+fi
 
 pretrain() { # mask type, folder
     "$python" -m tats.engines.run_mae_pretraining "@$root/run_scripts/settings/demo.args" --data_path "$data/train.csv" \
         --mask_type "$1" --output_dir "$2" --seed "$seed" --epochs "$epochs"
 }
+last=checkpoint-$((epochs - 1)).pth
 for name in random "$mask_type"; do
     echo "== pre-training with --mask_type $name: $out/$name-seed$seed" >&2
     pretrain "$name" "$out/$name-seed$seed"
+    [ -f "$out/$name-seed$seed/$last" ] || {   # a signal ends pre-training with a checkpoint and exit code 0
+        echo "demo.sh: stopped; the same command goes on from here" >&2
+        exit 1
+    }
 done
-last=checkpoint-$((epochs - 1)).pth
 random=$out/random-seed$seed learned=$out/$mask_type-seed$seed
 
 results=()
