@@ -38,9 +38,8 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
         assert all(0 <= float(row[name]) <= 100 for name in FEATURES)
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
-    main([*arguments, "--out", str(tmp_path / "masks"), "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9",
-          "--seeds", "0"])
-    row, = csv.DictReader((tmp_path / "masks" / "moving_shapes.csv").read_text().splitlines())
+    main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9", "--seeds", "0"])
+    row, = csv.DictReader((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines())
     assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and "finetune_motion" not in row
     monkeypatch.setattr("tats.engines.comparison._run", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tats.engines.run_mae_pretraining import main
 
 HERE = Path(__file__).parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -35,24 +36,23 @@ def test_two_processes_equal_one(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_program_under_torchrun(shapes, tmp_path):
+def test_the_program_under_torchrun(shapes, tmp_path, caplog):
     """`torchrun -m` of the program on two processes logs what one process logs, and its checkpoint resumes alone."""
-    def command(launch, out, batch_size, epochs):
-        return [*launch, "-m", "tats.engines.run_mae_pretraining", "--model", "pretrain_tats_tiny", "--data_path",
-                str(shapes / "train.csv"), "--output_dir", str(out), "--batch_size", str(batch_size), "--num_workers",
-                "0", "--mask_type", "tats", "--mask_ratio", "0.75", "--mae_only_epochs", "1", "--epochs", str(epochs),
-                "--sampling_rate", "1", "--warmup_epochs", "0", "--lr", "0.05", "--device", "cpu"]
+    def flags(out, batch_size, epochs):
+        return ["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(out),
+                "--batch_size", str(batch_size), "--num_workers", "0", "--mask_type", "tats", "--mask_ratio", "0.75",
+                "--mae_only_epochs", "1", "--epochs", str(epochs), "--sampling_rate", "1", "--warmup_epochs", "0",
+                "--lr", "0.05", "--device", "cpu"]
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    logs = []
-    for name, launch, batch_size in (("one", [sys.executable], 8), ("two", LAUNCH, 4)):
-        subprocess.run(command(launch, tmp_path / name, batch_size, 2), env=environment, check=True,
-                       capture_output=True)
-        logs.append([json.loads(line) for line in (tmp_path / name / "log.txt").read_text().splitlines()])
-    for first, second in zip(*logs, strict=True):
+    main(flags(tmp_path / "one", 8, 2))
+    subprocess.run([*LAUNCH, "-m", "tats.engines.run_mae_pretraining", *flags(tmp_path / "two", 4, 2)],
+                   env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True, capture_output=True)
+    one, two = ([json.loads(line) for line in (tmp_path / name / "log.txt").read_text().splitlines()]
+                for name in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
         assert first["step"] == second["step"]
         torch.testing.assert_close(torch.tensor(first["train_loss"]), torch.tensor(second["train_loss"]), atol=1e-4,
                                    rtol=0)
-    done = subprocess.run(command([sys.executable], tmp_path / "two", 8, 3), env=environment, check=True,
-                          capture_output=True, text=True)
-    assert "resumed from" in done.stderr
+    with caplog.at_level("INFO"):
+        main(flags(tmp_path / "two", 8, 3))
+    assert "resumed from" in caplog.text
