@@ -53,6 +53,13 @@ def test_ablation(out):
     assert_has_result(out / "tats/finetune_3e_2")
 
 
+def test_table_9(out, request):
+    if not request.config.getoption("--long"):
+        pytest.skip("the programs of Table 1 once more: --long")
+    smoke(out, "table9.sh", METHOD="tats")
+    assert_has_result(out / "tats/finetune_ssv2full_r095")
+
+
 def test_a_row_that_was_not_run_is_named(out):
     (out / "tats").mkdir(exist_ok=True)
     done = subprocess.run([sys.executable, "-m", "tats.engines.tables", out, "--tables", "9", "--require"],
