@@ -128,7 +128,7 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
         everywhere = torch.cat(policy).mean(dim=0)
         label = f"{after}, mean pi of all clips"
         yield label, records_of(label, videos, [everywhere.expand_as(pi) for pi in policy])
-    label = f"{name}: error map"
+    label = f"{after}, error map"
     yield label, records_of(label, videos, [error_map(mae, batch, masking, reconstruction, draws) for batch in batches])
 
 

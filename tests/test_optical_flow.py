@@ -107,10 +107,11 @@ def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "difference alone (16 x 24 x 24 at stride 1)", "texture alone (16 x 24 x 24 at stride 1)",
-        "random: random, 1 steps", "random: error map",
+        "random: random, 1 steps", "random: random, 1 steps, error map",
         "adamae: adamae, before", "adamae: adamae, 1 steps", "adamae: adamae, 1 steps, mean pi of all clips",
-        "adamae: error map", "tats: tats, before", "tats: tats, 1 steps", "tats: tats, 1 steps, mean pi of all clips",
-        "tats: error map"]
+        "adamae: adamae, 1 steps, error map",
+        "tats: tats, before", "tats: tats, 1 steps", "tats: tats, 1 steps, mean pi of all clips",
+        "tats: tats, 1 steps, error map"]
     assert lines[3].endswith("uniform: it ranks nothing") and lines[9].endswith("uniform: it ranks nothing")
     assert lines[1].split()[16:19] == lines[2].split()[19:22] == ["1.000", "±", "0.000"]   # each with itself
     records = (tmp_path / "out" / "flow.csv").read_text().splitlines()
