@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from ..masking import Masking, TokenGrid, find_masking
-from ..models import TrajectoryAttention, create_model
+from ..models import create_model
 from ..models.checkpoints import compare, load_pretraining
 from .flags import from_args
 from .learner import Learner
@@ -161,9 +161,6 @@ def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings
     if how is None:
         return phi, Learner(sampler, precision=precision)
     if how == "ppo":
-        for module in sampler.modules():
-            if isinstance(module, TrajectoryAttention):
-                module.recompute = not settings.sampler.reuse_forward   # one switch for less memory
         rate = settings.sampler.sampler_lr
         return phi, learner(sampler, lambda step: rate, ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings

@@ -93,8 +93,7 @@ class SamplerConfig:
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts")
     random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays")
     reuse_forward: bool = flag(True, "keep phase 1's forward of the policy for phase 2 where the two are equal: "
-                               "faster, more memory; false also makes the policy's largest activations again in the "
-                               "backward pass")
+                               "faster, more memory")
 
 
 @dataclass(frozen=True)

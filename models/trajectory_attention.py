@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from .landmarks import landmark_attention, landmark_trajectories, select_landmarks
+from .temporal_pooling import pool_over_time
 
 
 class TrajectoryAttention(nn.Module):
@@ -25,10 +25,6 @@ class TrajectoryAttention(nn.Module):
         approx: "orthoformer" sends Eq. 1 through `num_landmarks` landmarks.
         project_values: False takes y~ itself for v~ in Eq. 2, Motionformer's historical behaviour.
 
-    Attributes:
-        recompute: set it to make Eq. 2's (B, N, h, D) tensors, the largest here, again in the backward pass instead of
-            keeping them: less than half of the memory for a tenth of the time.
-
     Raises:
         ValueError: a width that the heads do not divide, or an unknown approx.
     """
@@ -41,7 +37,7 @@ class TrajectoryAttention(nn.Module):
         if approx not in ("none", "orthoformer"):
             raise ValueError(f"approx must be 'none' or 'orthoformer', got {approx!r}")
         self.num_heads, self.approx, self.num_landmarks = num_heads, approx, num_landmarks
-        self.project_values, self.recompute = project_values, False
+        self.project_values = project_values
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj_q = nn.Linear(dim, dim, bias=qkv_bias)
         self.proj_kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
@@ -56,16 +52,19 @@ class TrajectoryAttention(nn.Module):
         Raises:
             ValueError: N is no multiple of num_frames.
         """
+        if len(tokens) > 1 and tokens.device.type == "cpu":   # a clip's tensors are more than the cache holds
+            return torch.cat([self(clip, num_frames, norm) for clip in tokens.split(1)])
         queries, keys, values = self._project(tokens, num_frames, norm)
         if self.approx == "orthoformer":
             trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1
+            trajectories = rearrange(trajectories, "b h f n d -> b f n (h d)")
         else:
-            # Frames where the kernels have heads: given more than four dimensions they all fall back to plain
-            # softmax(q k), which keeps the N x N weights.
-            over_frames = queries.flatten(0, 1)[:, None].expand(-1, num_frames, -1, -1)
-            trajectories = F.scaled_dot_product_attention(over_frames, keys.flatten(0, 1), values.flatten(0, 1))
-            trajectories = trajectories.unflatten(0, queries.shape[:2])
-        trajectories = rearrange(trajectories, "b h f n d -> b n f (h d)")            # y~_stt'
+            # Frames where the kernels have clips: given more than four dimensions they all fall back to plain
+            # softmax(q k), which keeps the N x N weights. Their output is then y~ in the order that Eq. 2 reads.
+            over_frames = queries[:, None].expand(-1, num_frames, -1, -1, -1).flatten(0, 1)
+            keys, values = (rearrange(one, "b h f p d -> (b f) h p d") for one in (keys, values))
+            trajectories = F.scaled_dot_product_attention(over_frames, keys, values)
+            trajectories = rearrange(trajectories, "(b f) h n d -> b f n (h d)", f=num_frames)      # y~_stt'
         return self.proj(self._pool_over_time(trajectories))
 
     def _project(self, tokens: Tensor, num_frames: int,
@@ -95,28 +94,22 @@ class TrajectoryAttention(nn.Module):
                                                                                      flat.shape[-1])
 
     def _pool_over_time(self, trajectories: Tensor) -> Tensor:
-        """Eq. 2: y~ (B, N, F, D) -> y (B, N, D)."""
-        num_frames, heads = trajectories.shape[2], self.num_heads
-        # The reference query comes from the trajectory token in the token's own frame, y~_stt.
-        own = rearrange(trajectories, "b (t p) f c -> b p c t f", t=num_frames).diagonal(dim1=-2, dim2=-1)
-        queries = rearrange(self.proj_q(rearrange(own, "b p c t -> b (t p) c")), "b n (h d) -> b n h d", h=heads)
-        if not (self.recompute and torch.is_grad_enabled()):
-            return self._pool(queries, trajectories)
-        return checkpoint(self._pool, queries, trajectories, use_reentrant=False, preserve_rng_state=False)
-
-    def _pool(self, queries: Tensor, trajectories: Tensor) -> Tensor:
-        """q~ (B, N, h, d) and y~ (B, N, F, D) -> y (B, N, D)."""
-        batch, num_tokens, _, dim = trajectories.shape
-        heads, width = queries.shape[2:]
-        key_weight, value_weight = self.proj_kv.weight.view(2, heads, width, dim)
-        absorbed = torch.einsum("bnhd,hdc->bnhc", queries * width**-0.5, key_weight.to(queries.dtype))   # W_k^T q~
-        weights = (absorbed @ trajectories.transpose(-1, -2)).softmax(dim=-1)         # (B, N, h, F)
+        """Eq. 2: y~ (B, F, N, D), the frame looked at first -> y (B, N, D)."""
         if not self.project_values:
-            per_head = rearrange(trajectories, "b n f (h d) -> b n h f d", h=heads)
-            return (weights[..., None, :] @ per_head).flatten(2)
-        pooled = weights.to(trajectories.dtype) @ trajectories                        # sum_t' a y~, (B, N, h, D)
-        mixed = torch.einsum("bnhc,hdc->bnhd", pooled, value_weight.to(pooled.dtype)).reshape(batch, num_tokens, dim)
-        return mixed if self.proj_kv.bias is None else mixed + self.proj_kv.bias[dim:]
+            return self._pool_unprojected(trajectories)
+        mixed = pool_over_time(trajectories, self.proj_q, self.proj_kv.weight, self.num_heads)
+        return mixed if self.proj_kv.bias is None else mixed + self.proj_kv.bias[mixed.shape[-1]:].to(mixed.dtype)
+
+    def _pool_unprojected(self, trajectories: Tensor) -> Tensor:
+        heads, dim = self.num_heads, trajectories.shape[-1]
+        own = rearrange(trajectories, "b f (t p) c -> b p c t f", f=trajectories.shape[1], t=trajectories.shape[1])
+        own = rearrange(own.diagonal(dim1=-2, dim2=-1), "b p c t -> b (t p) c")
+        queries = rearrange(self.proj_q(own), "b n (h d) -> b n h d", h=heads) * (dim // heads) ** -0.5
+        along = trajectories.transpose(1, 2)                                          # (B, N, F, D)
+        key_weight = self.proj_kv.weight[:dim].view(heads, -1, dim)
+        absorbed = torch.einsum("bnhd,hdc->bnhc", queries, key_weight.to(queries.dtype))   # W_k^T q~
+        weights = (absorbed @ along.transpose(-1, -2)).softmax(dim=-1)                # (B, N, h, F)
+        return (weights[..., None, :] @ rearrange(along, "b n f (h d) -> b n h f d", h=heads)).flatten(2)
 
     @torch.no_grad()
     def trajectory_maps(self, tokens: Tensor, num_frames: int, query_index: Tensor) -> Tensor:

@@ -47,20 +47,48 @@ def test_trajectories_through_landmarks_without_the_weights():
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize("project_values", [True, False])
-def test_pooling_made_again_in_the_backward_pass(project_values):
-    attention = TrajectoryAttention(8, 2, qkv_bias=True, project_values=project_values)
+def pooled_plainly(trajectories, attention):
+    """Eq. 2 with every key and value made: trajectories (B, F, N, D)."""
+    batch, frames, tokens, dim = trajectories.shape
+    heads = attention.num_heads
+    along = trajectories.transpose(1, 2)                                              # (B, N, F, D)
+    own = torch.stack([along[:, token, token * frames // tokens] for token in range(tokens)], dim=1)
+    queries = attention.proj_q(own).view(batch, tokens, heads, 1, -1)
+    keys, values = (one.unflatten(-1, (heads, -1)).transpose(2, 3) for one in attention.proj_kv(along).chunk(2, dim=-1))
+    weights = (queries @ keys.transpose(-1, -2) * (dim // heads) ** -0.5).softmax(dim=-1)
+    return (weights @ values).reshape(batch, tokens, dim)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_pooling_over_time_a_frame_of_tokens_at_a_time(bias):
+    attention = TrajectoryAttention(8, 2, qkv_bias=bias)
+    if bias:
+        nn.init.normal_(attention.proj_q.bias)
+    trajectories = torch.randn(2, 4, 12, 8, requires_grad=True)
+    fast, plain = attention._pool_over_time(trajectories), pooled_plainly(trajectories, attention)
+    torch.testing.assert_close(fast, plain)
+    inputs = (trajectories, *attention.proj_q.parameters(), *attention.proj_kv.parameters())
+    for one, other in zip(gradients(fast, inputs), gradients(plain, inputs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_pooling_over_time_in_bfloat16():
+    attention = TrajectoryAttention(8, 2, qkv_bias=True)
     tokens = torch.randn(2, 12, 8, requires_grad=True)
-    inputs = (tokens, *(one for name, one in attention.named_parameters()))
-    attention.recompute = True
-    fast = attention(tokens, 4)
-    found = torch.autograd.grad(fast.square().sum(), inputs, allow_unused=True)
-    attention.recompute = False
-    plain = attention(tokens, 4)
-    assert torch.equal(fast, plain)
-    expected = torch.autograd.grad(plain.square().sum(), inputs, allow_unused=True)
-    for one, other in zip(found, expected, strict=True):
-        assert one is other is None or torch.equal(one, other)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = attention(tokens, 4)
+    assert half.dtype == torch.bfloat16
+    weights = (tokens, *attention.proj_q.parameters(), attention.proj_kv.weight)
+    for one, other in zip(gradients(half, weights), gradients(attention(tokens, 4), weights), strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.05 * other.norm()
+
+
+def test_each_clip_s_attention_is_its_own():
+    attention = TrajectoryAttention(8, 2, qkv_bias=True)
+    tokens = torch.randn(3, 12, 8)
+    for number in range(3):
+        torch.testing.assert_close(attention(tokens, 4)[number], attention(tokens[number:number + 1], 4)[0])
 
 
 def test_the_fused_optimiser_steps_as_the_plain_one():

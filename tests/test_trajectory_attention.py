@@ -159,7 +159,7 @@ def test_maps_of_the_approximation_are_what_its_forward_uses(golden):
     attention = public_attention(golden, approx="orthoformer", num_landmarks=16)
     maps = attention.trajectory_maps(golden["tokens"], FRAMES, torch.arange(FRAMES * PLACES))
     values = attention.qkv(golden["tokens"])[..., 2 * DIM:].view(2, FRAMES, PLACES, HEADS, -1)
-    trajectories = torch.einsum("bhnfp,bfphd->bnfhd", maps, values).flatten(-2)
+    trajectories = torch.einsum("bhnfp,bfphd->bfnhd", maps, values).flatten(-2)
     torch.testing.assert_close(attention.proj(attention._pool_over_time(trajectories)),
                                golden["output_orthoformer_16_values_projected"], **CLOSE)
 
