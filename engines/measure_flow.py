@@ -95,7 +95,7 @@ def correlate(scores: Tensor, motion: TokenMotion) -> dict[str, float]:
     found = {kind: rank_correlation(scores, truth) for kind, truth in motion._asdict().items()}
     for kind in ("flow", "own_flow"):
         found[f"{kind}_given_texture"] = partial_rank_correlation(scores, getattr(motion, kind), motion.texture)
-    return {kind: float(values.mean()) for kind, values in found.items()}
+    return {kind: round(float(values.mean()), 4) for kind, values in found.items()}
 
 
 def records_of(name: str, videos: Sequence[Video], scores: Sequence[Tensor]) -> list[dict]:
