@@ -1,4 +1,4 @@
-"""How fast, and how much memory: whole steps, activations, trajectory attention, loaders, test views, fine-tuning.
+"""How fast, and how much memory: steps, activations, trajectory attention, loaders, fine-tuning, growth with the size.
 
     python -m tats.engines.benchmark step --methods tats tube --videomae ../VideoMAE --adamae ../adamae --out step.csv
     python -m tats.engines.benchmark attention --motionformer ../Motionformer
@@ -21,6 +21,7 @@ from ..datasets.program import run_program
 from . import benchmark_loader
 from .benchmark_attention import attentions, contestants
 from .benchmark_finetune import FinetuneStep
+from .benchmark_growth import draw_growth, growth
 from .benchmark_originals import Clone, OriginalStep
 from .benchmark_steps import METHODS, OurStep, StepSize
 from .benchmark_timing import SavedBytes, machine, summary, take_turns, write_rows
@@ -151,8 +152,16 @@ def measure_finetune(config: BenchmarkConfig) -> list[dict]:
     return summary(take_turns(steps, config.pairs, config.warmup, config.device))
 
 
+def measure_growth(config: BenchmarkConfig) -> list[dict]:
+    """Seconds and saved bytes of our steps over frames, size, depth and landmarks; with --out a picture beside it."""
+    rows = growth(config.methods, config.size(), config.pairs)
+    if config.out is not None:
+        draw_growth(rows, Path(config.out).with_suffix(".png"))
+    return rows
+
+
 MEASUREMENTS = {"step": measure_step, "memory": measure_memory, "attention": measure_attention,
-                "loader": measure_loader, "finetune": measure_finetune}
+                "loader": measure_loader, "finetune": measure_finetune, "growth": measure_growth}
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -4,7 +4,8 @@ import csv
 
 import pytest
 import torch
-from tats.engines import benchmark
+from tats.engines import benchmark, benchmark_growth
+from tats.engines.benchmark_growth import _exponents
 from tats.engines.benchmark_originals import Clone
 from tats.engines.benchmark_timing import SavedBytes, summary, take_turns
 
@@ -73,3 +74,23 @@ def test_a_clone_s_modules_do_not_stay_importable(tmp_path):
     assert Clone(str(tmp_path), "engine.py").load("engine").WHO == "theirs"
     import sys
     assert "utils" not in sys.modules and "engine" not in sys.modules and "torch._six" not in sys.modules
+
+
+def test_exponents_by_hand():
+    rows = [{"axis": "size", "value": side, "tokens": tokens, "name": "tats", "processor_seconds": tokens ** 1.5,
+             "saved_mib": 3. * tokens} for side, tokens in ((16, 100), (32, 400), (64, 1600))]
+    found, = _exponents("size", rows)
+    assert found["exponent_processor_seconds"] == pytest.approx(1.5)
+    assert found["exponent_saved_mib"] == pytest.approx(1)
+
+
+@pytest.mark.slow
+def test_growth_is_measured_and_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(benchmark_growth, "AXES", {"frames": (4, 8), "num_landmarks": (4, 8)})
+    rows = benchmark.main(["growth", *TINY, "--methods", "tats", "tube", "--pairs", "1", "--out",
+                           str(tmp_path / "g.csv")])
+    points = [(row["axis"], row["name"], row["value"]) for row in rows if "value" in row]
+    assert points == [("frames", "tats", 4), ("frames", "tube", 4), ("frames", "tats", 8), ("frames", "tube", 8),
+                      ("num_landmarks", "tats", 4), ("num_landmarks", "tats", 8)]
+    assert sum("exponent_saved_mib" in row for row in rows) == 3
+    assert (tmp_path / "g.png").stat().st_size > 10_000
