@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from ..datasets.decode import keep_videos
 from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
 from .comparison import METHODS, SWITCHES, Cell, Plan, result_file, run_cell, warm_file, warm_up
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 logger.warning("%s", failed[-1])
             else:
                 logger.info("%s: done", items[place].name if function is run_cell else f"warm-up {items[place]}")
+    keep_videos(0)   # with --jobs 0 the cells ran in this process
     write_tables(plan, cells)
     if failed:
         raise ValueError(f"{len(failed)} run(s) failed; the first: {failed[0]}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tats.datasets import decode
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
 from tats.engines import comparison
 from tats.engines.compare_masks import main
@@ -45,6 +46,7 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
     assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
     assert "| tats |" in capsys.readouterr().out
+    assert not decode._KEPT   # nothing of it stays behind in this process
 
 
 def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
