@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,13 @@ torch.set_num_threads(1)
 def pytest_addoption(parser):
     parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
     parser.addoption("--long", action="store_true", help="fault tests at full size: 200 files, 2,000 clips, 20 kills")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Files with slow tests first: a process takes whole files (their fixtures are costly), the last ends the run."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
 
 
 @pytest.fixture(autouse=True)

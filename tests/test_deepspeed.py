@@ -52,7 +52,6 @@ def curves(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.xdist_group("curves")
 def test_every_stage_trains_as_ddp(way, dtype, curves):
     """20 steps, accumulation, clipping, layer decay: losses within 1e-4 (fp32) and 2e-2 (bf16) of DDP's in fp32."""
     found, reference = curves[f"{way}:{dtype}"], curves["ddp:fp32"]
@@ -67,7 +66,6 @@ def test_every_stage_trains_as_ddp(way, dtype, curves):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 @pytest.mark.parametrize("way", WAYS)
-@pytest.mark.xdist_group("curves")
 def test_every_stage_resumes_and_consolidates(way, dtype, curves):
     found = curves[f"{way}:{dtype}"]
     assert found["resumed"] == found["losses"][10:]   # bit by bit

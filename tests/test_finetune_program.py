@@ -27,7 +27,6 @@ def finished(shapes, tmp_path_factory):
     return out, main(flags(shapes, out, "--save_ckpt_freq", "1", "--model_ema", "--model_ema_decay", "0.5"))
 
 
-@pytest.mark.xdist_group("finished")
 def test_what_a_run_leaves_behind(finished):
     out, result = finished
     assert json.loads((out / "result.json").read_text()) == result
@@ -43,7 +42,6 @@ def test_what_a_run_leaves_behind(finished):
     assert result["num_expected"] == result["num_evaluated"] == 8 and result["unreadable"] == []
 
 
-@pytest.mark.xdist_group("finished")
 def test_eval_alone_repeats_the_test(finished, shapes, tmp_path):
     out, result = finished
     more = ("--eval", "--finetune", str(out / "checkpoint-1.pth"))
@@ -52,7 +50,6 @@ def test_eval_alone_repeats_the_test(finished, shapes, tmp_path):
 
 
 @pytest.mark.parametrize("which", ["best", "ema"])
-@pytest.mark.xdist_group("finished")
 def test_eval_of_other_weights(which, finished, shapes):
     """They are what is tested: the same as handing them over as a file of plain weights."""
     out, _ = finished
@@ -71,7 +68,6 @@ def test_trained_then_tested_weights_are_the_best(shapes, tmp_path):
     assert during == main(flags(shapes, out, "--eval", "--test_weights", "best"))
 
 
-@pytest.mark.xdist_group("finished")
 def test_resumed_equals_uninterrupted(finished, shapes, tmp_path, caplog):
     """From the checkpoint of the first epoch on, bit by bit: crops, RandAugment, erasing, mixing, stochastic depth."""
     out, _ = finished
@@ -98,7 +94,6 @@ def test_accumulated_steps_are_the_steps_of_the_whole_batch(shapes, tmp_path):
         torch.testing.assert_close(value, second["model"][name], atol=2e-3, rtol=1e-3)
 
 
-@pytest.mark.xdist_group("finished")
 def test_linear_probe_moves_the_head_alone(finished, shapes, tmp_path):
     out, _ = finished
     result = main(flags(shapes, tmp_path, "--eval_mode", "linear", "--finetune", str(out / "checkpoint-1.pth")))
@@ -107,7 +102,6 @@ def test_linear_probe_moves_the_head_alone(finished, shapes, tmp_path):
     assert result["eval_mode"] == "linear"
 
 
-@pytest.mark.xdist_group("finished")
 def test_nearest_neighbours_of_the_training_videos_are_themselves(finished, shapes, tmp_path):
     out, _ = finished
     for split in ("train", "test"):
@@ -117,7 +111,6 @@ def test_nearest_neighbours_of_the_training_videos_are_themselves(finished, shap
     assert (result["top1"], result["num_expected"]) == (100.0, 24)
 
 
-@pytest.mark.xdist_group("finished")
 def test_features_of_a_list(finished, shapes, tmp_path):
     """Against the network's own forward, with a broken video among them."""
     out, _ = finished
@@ -185,7 +178,6 @@ def test_bad_input_is_one_line(arguments, message, shapes, tmp_path, capsys):
     assert re.search(message, line), line
 
 
-@pytest.mark.xdist_group("finished")
 def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, capsys):
     out, _ = finished
     wide = create_model("vit_tats_tiny", embed_dim=48)

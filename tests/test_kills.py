@@ -80,7 +80,6 @@ def faulty(shapes, tmp_path_factory):
     return folder, found, {path.stem: path.read_text() for path in folder.glob("*.err")}
 
 
-@pytest.mark.xdist_group("faulty")
 def test_uneven_data_on_two_and_three_processes(faulty):
     """23 clips: 2 x 4 and 3 x 2 clips a step, the rest is left out on all."""
     folder, found, _ = faulty
@@ -88,7 +87,6 @@ def test_uneven_data_on_two_and_three_processes(faulty):
     assert [line["step"] for name in ("whole", "three") for line in log_lines(folder / name)] == [2, 4, 3, 6]
 
 
-@pytest.mark.xdist_group("faulty")
 def test_a_number_of_one_process(faulty, fault):
     folder, found, _ = faulty
     assert found["nan"]["codes"] == [0, 0]
@@ -98,7 +96,6 @@ def test_a_number_of_one_process(faulty, fault):
     fault("NaN on one of two processes", "both skipped the step; the batches of both recorded", "the step")
 
 
-@pytest.mark.xdist_group("faulty")
 def test_a_signal_to_one_process(faulty, fault):
     folder, found, said = faulty
     assert found["signal"]["codes"] == found["resumed"]["codes"] == [0, 0]
@@ -108,7 +105,6 @@ def test_a_signal_to_one_process(faulty, fault):
     fault("SIGTERM to one of two processes", "both ended after the same step, saved; went on bit-exactly", "nothing")
 
 
-@pytest.mark.xdist_group("faulty")
 def test_a_failure_and_a_hang_of_one_process(faulty, fault):
     _, found, said = faulty
     assert found["raise"]["codes"][1] == 2 and found["raise"]["codes"][0] not in (0, None)
@@ -119,7 +115,6 @@ def test_a_failure_and_a_hang_of_one_process(faulty, fault):
     fault("one of two processes hangs", "the other ended after --dist_timeout", "steps since the last checkpoint")
 
 
-@pytest.mark.xdist_group("faulty")
 def test_going_on_with_another_number_of_processes(faulty, fault):
     folder, found, said = faulty
     assert found["one"]["codes"] == [0] and "written by 2 process(es), this run has 1" in said["one-0"]
@@ -129,7 +124,6 @@ def test_going_on_with_another_number_of_processes(faulty, fault):
     fault("two processes, then one with twice the batch", "went on, the same up to rounding", "nothing")
 
 
-@pytest.mark.xdist_group("faulty")
 def test_a_disk_that_fills_up_while_saving(faulty, fault):
     """After steps 3 to 6 and the epoch in between there is no room: checkpoints from before stay, later ones come."""
     folder, found, said = faulty
@@ -141,7 +135,6 @@ def test_a_disk_that_fills_up_while_saving(faulty, fault):
     fault("no room for 5 checkpoints", "5 warnings, older ones whole; saved again once there was room", "nothing")
 
 
-@pytest.mark.xdist_group("faulty")
 def test_a_disk_that_stays_full_ends_with_an_error(faulty, fault):
     _, found, said = faulty
     assert found["full"]["codes"] == [2]

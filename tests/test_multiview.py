@@ -146,7 +146,6 @@ def run_on(world_sizes, folder, out):
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.xdist_group("seven_videos")
 def test_one_two_and_three_processes_write_the_same_result(seven_videos, tmp_path):
     run_on((1, 2, 3), seven_videos, tmp_path)
     results = [(tmp_path / name / "result.json").read_text() for name in "123"]
@@ -160,7 +159,6 @@ def test_one_two_and_three_processes_write_the_same_result(seven_videos, tmp_pat
     assert result["checkpoint_sha256"] == file_hash(seven_videos / "weights.pth")
 
 
-@pytest.mark.xdist_group("seven_videos")
 def test_one_view_works(seven_videos, tmp_path):
     result = main(flags(seven_videos, tmp_path) + ["--test_num_segment", "1", "--test_num_crop", "1"])
     assert (result["num_expected"], result["num_evaluated"]) == (7, 5) and result["views"]["crops"] == 1

@@ -97,7 +97,6 @@ def checkpoints(shapes, tmp_path_factory):
     return [str(folder / name / "checkpoint-0.pth") for name in ("random", "adamae", "tats")]
 
 
-@pytest.mark.xdist_group("checkpoints")
 def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     pytest.importorskip("cv2")
     videos = (shapes / "val.csv").read_text().splitlines()[:2]
@@ -123,7 +122,6 @@ def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     assert stopped.value.code == 2 and "--windows must be at least 1" in capsys.readouterr().err.splitlines()[-1]
 
 
-@pytest.mark.xdist_group("checkpoints")
 def test_without_opencv_one_line_says_what_to_install(checkpoints, shapes, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(SystemExit) as stopped:
