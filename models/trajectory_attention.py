@@ -52,8 +52,6 @@ class TrajectoryAttention(nn.Module):
         Raises:
             ValueError: N is no multiple of num_frames.
         """
-        if len(tokens) > 1 and tokens.device.type == "cpu":   # a clip's tensors are more than the cache holds
-            return torch.cat([self(clip, num_frames, norm) for clip in tokens.split(1)])
         queries, keys, values = self._project(tokens, num_frames, norm)
         if self.approx == "orthoformer":
             trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1

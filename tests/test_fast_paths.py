@@ -3,6 +3,7 @@
 import pytest
 import torch
 from tats.engines.optim import make_optimizer
+from tats.masking.tats import TATS
 from tats.models import TrajectoryAttention, create_model
 from tats.models.landmarks import landmark_attention, landmark_trajectories
 from tats.models.mae import take, token_order
@@ -84,11 +85,24 @@ def test_pooling_over_time_in_bfloat16():
         assert (one - other).norm() < 0.05 * other.norm()
 
 
-def test_each_clip_s_attention_is_its_own():
-    attention = TrajectoryAttention(8, 2, qkv_bias=True)
+@pytest.mark.parametrize("attention", ["trajectory", "mha"])
+def test_the_policy_head_is_multiplied_into_the_last_block(attention):
+    sampler = TATS((4, 3, 1), 8, 2, depth=2, attention=attention, visible=2, head_init="xavier")
+    first, last = sampler.blocks
+    nn.init.normal_(last.mlp.fc2.bias)
+    tokens = torch.randn(3, 12, 8)
+    fast, plain = sampler(tokens, log=True)[0], sampler.policy_head(last(first(tokens))).squeeze(-1).log_softmax(-1)
+    torch.testing.assert_close(fast, plain)
+    weights = [*sampler.blocks.parameters(), *sampler.policy_head.parameters()]
+    for one, other in zip(gradients(fast, weights), gradients(plain, weights), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_each_clip_s_policy_is_its_own():
+    sampler = TATS((4, 3, 1), 8, 2, visible=2, head_init="xavier")
     tokens = torch.randn(3, 12, 8)
     for number in range(3):
-        torch.testing.assert_close(attention(tokens, 4)[number], attention(tokens[number:number + 1], 4)[0])
+        torch.testing.assert_close(sampler(tokens)[0][number], sampler(tokens[number:number + 1])[0][0])
 
 
 def test_the_fused_optimiser_steps_as_the_plain_one():
