@@ -77,6 +77,7 @@ def draw_growth(rows: Sequence[dict], out: Path) -> None:
                 plot.set_yscale("log", base=2)
                 plot.minorticks_off()
             plot.set_xlabel("tokens N" if column == 0 else axes_of[0])
-            plot.legend(fontsize=8, frameon=False)
+            if plot.lines:
+                plot.legend(fontsize=8, frameon=False)
             plot.grid(alpha=.3)
     figure.savefig(out, dpi=110)

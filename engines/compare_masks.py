@@ -3,13 +3,12 @@
     python -m tats.engines.compare_masks --data data/shapes --out output/compare --pretrain FILE.args \
         --finetune FILE.args [--methods random tats --ratios .9]     (run_scripts/compare_moving_shapes.sh has a pair)
 
-One cell is a method, a mask ratio and a seed; a cell that is finished is not run again, so a comparison can be stopped
-and continued. Writes moving_shapes.csv (all numbers), moving_shapes.png, and summary.md (means over seeds, differences
-to random masks).
+One cell is a method, a mask ratio and a seed; what is measured is not measured again, so a comparison can be stopped
+and continued, or asked for more. Writes moving_shapes.csv (all numbers), moving_shapes.png, and summary.md (means over
+seeds, differences to random masks).
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -20,8 +19,9 @@ from pathlib import Path
 from ..datasets.decode import keep_videos
 from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
-from .comparison import METHODS, SWITCHES, Cell, Plan, result_file, run_cell, warm_file, warm_up
+from .comparison import run_cell, warm_up
 from .comparison_figure import draw_comparison
+from .comparison_plan import FEW, METHODS, SWITCHES, Cell, Plan, is_finished, stored, warm_file
 from .comparison_table import summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
@@ -46,6 +46,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--warm_epochs", type=int, default=12,
                         help="of random masks at a ratio of .75 before, once a seed")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
+    parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
                         "GPU they share it")
     return parser
@@ -64,11 +65,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = ["--num_workers", "0"]   # a core has its own cell
     epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
     plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common], args.warm_epochs,
-                args.masks_only)
+                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels)
     cells = [Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
              for ratio in (args.form_ratios if method.startswith("tats-") else args.ratios)]
-    missing = [cell for cell in cells if not result_file(plan, cell).is_file()]
+    missing = [cell for cell in cells if not is_finished(plan, cell)]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
     plan.out.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def write_tables(plan: Plan, cells: Sequence[Cell]) -> None:
     """moving_shapes.csv, moving_shapes.png and summary.md from the cells that are finished; the last on stdout, too."""
-    done = [json.loads(result_file(plan, cell).read_text()) for cell in cells if result_file(plan, cell).is_file()]
+    done = [numbers for cell in cells if (numbers := stored(plan, cell))]
     if not done:
         return
     write_csv(plan.out / "moving_shapes.csv", done)

@@ -11,7 +11,8 @@ MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": 
          "enrichment": ("enrichment", 2), "texture_enrichment": ("texture enrichment", 2),
          "fixed_error": ("error, fixed mask", 3), "visible_tokens": ("visible", 0)}
 FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune_motion": ("fine-tuned", 1),
-            "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1)}
+            "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),
+            "finetune_few": ("fine-tuned on motion, few labels", 1)}
 LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
             "value_explained": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
             "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}
@@ -33,10 +34,11 @@ def summary(cells: Sequence[dict]) -> Iterator[str]:
         seeds = sorted({cell["seed"] for cell in here})
         yield f"## Mask ratio {ratio:g} ({len(seeds)} seeds)\n"
         yield from table("What the masks look at", MASKS, here)
-        if all(name in cell for cell in here for name in FEATURES):
-            yield from table("Features, top-1 in %: motion classes (first three), appearance classes (last three)",
-                             FEATURES, here)
-            yield from differences(here)
+        features = {name: column for name, column in FEATURES.items() if any(name in cell for cell in here)}
+        if features:
+            yield from table("Features, top-1 in %: three columns on motion classes, then three on appearance classes",
+                             features, here)
+            yield from differences(features, here)
         yield from table("How the policy learned, and its cost", LEARNING, here)
 
 
@@ -52,19 +54,19 @@ def table(title: str, columns: dict[str, tuple[str, int]], cells: Sequence[dict]
     yield ""
 
 
-def differences(cells: Sequence[dict]) -> Iterator[str]:
+def differences(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:
     """The features' table again as differences to random masks of the same seed: mean and its standard error."""
     base = {cell["seed"]: cell for cell in cells if cell["method"] == BASELINE}
     methods = [method for method in dict.fromkeys(cell["method"] for cell in cells) if method != BASELINE]
     if not base or not methods:
         return
     yield "**Paired differences to random masks, in points: mean ± standard error over seeds**\n"
-    yield "| method | " + " | ".join(name for name, _ in FEATURES.values()) + " |"
-    yield "|---|" + "---|" * len(FEATURES)
+    yield "| method | " + " | ".join(name for name, _ in columns.values()) + " |"
+    yield "|---|" + "---|" * len(columns)
     for method in methods:
         pairs = [(cell, base[cell["seed"]]) for cell in cells if cell["method"] == method and cell["seed"] in base]
-        columns = ([cell[key] - other[key] for cell, other in pairs] for key in FEATURES)
-        yield f"| {method} | " + " | ".join(map(_difference, columns)) + " |"
+        found = ([cell[key] - other[key] for cell, other in pairs if key in cell and key in other] for key in columns)
+        yield f"| {method} | " + " | ".join(map(_difference, found)) + " |"
     yield ""
 
 

@@ -30,6 +30,7 @@ class PPOTraining:
         4-10 % of the places in a prototype), so credit goes to neighbours.
     reuse_forward: keep phase 1's forward of g_theta for phase 2 where the two are the same computation.
     random_share: of the clips get a random mask instead of the policy's (not in the paper, which has none).
+    target_kl: no further pass once KL(pi_old || pi_theta) in the last one was above it (not in the paper).
     """
 
     setup: PretrainSetup
@@ -41,6 +42,7 @@ class PPOTraining:
     ratio: str = "recorded"
     reuse_forward: bool = True
     random_share: float = 0.0
+    target_kl: float | None = None
 
     @classmethod
     def from_flags(cls, config: SamplerConfig, setup: PretrainSetup, entropy: EntropyCoefficient,
@@ -49,7 +51,7 @@ class PPOTraining:
         ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
                           config.reward, config.ppo_weighting, config.adv_norm)
         return cls(setup, ppo, entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
-                   config.ppo_ratio, config.reuse_forward, random_share)
+                   config.ppo_ratio, config.reuse_forward, random_share, config.target_kl)
 
     @property
     def reuses(self) -> bool:
@@ -144,6 +146,7 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
     """L15-22: optimise theta on the recorded episodes, which hold all that is needed of f_phi, and empty the buffer."""
     micro = training.setup.update_freq
     for turn in range(training.ppo_epochs):
+        divergences = []
         for place, episode in enumerate(buffer):                                      # L16
             more = (place + 1) % micro != 0
             with tats.accumulating(more):
@@ -157,7 +160,11 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
                 tats.check(probability=log_pi, reward=episode.error)
                 tats.backward(loss / micro)                                           # L19
             log(sampling_loss=loss.detach(), entropy_coef=training.entropy.value, **terms)
+            divergences.append(terms["approx_kl"])
             if not more:
                 log(sampler_grad_norm=tats.step())
                 training.entropy.update(terms["entropy_share"], skip=tats.health.bad)
+        if training.target_kl is not None and tats.largest(torch.stack(divergences).mean()) > training.target_kl:
+            break
+    log(ppo_passes=turn + 1)
     buffer.reset()                                                                    # L22

@@ -69,6 +69,10 @@ class Learner:
         """Skip this step if one of these values, named as in `health.CHECKED`, is not finite."""
         self.health.check(**values)
 
+    def largest(self, value: Tensor) -> Tensor:
+        """The largest `value` of the processes that train this network, for what they must decide alike."""
+        return value if self.health.runtime is None else self.health.runtime.largest(value)
+
     def backward(self, loss: Tensor) -> None:
         """Add the loss's gradient; divide the loss by the number of micro-batches yourself."""
         self.check(loss=loss)

@@ -66,6 +66,8 @@ class SamplerConfig:
     update_every: int = flag(1, "k, steps between two updates of the policy",
                              aliases=("--sampler_update_interval",))
     ppo_epochs: int = flag(1, "passes over the buffer in each update of the policy")
+    target_kl: float | None = flag(None, "with several passes: none after one whose KL(pi_old || pi) is above this, "
+                                   "e.g. 0.01; None: all of them")
     clip_epsilon: float = flag(0.2, "epsilon of the clipped ratio")
     policy_coef: float = flag(1e-4, "c1")
     value_coef: float = flag(1e-4, "c2")
@@ -141,6 +143,9 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
     for name in ("random_share", "random_share_final"):
         if not 0 <= (getattr(config, name) or 0) <= 1:
             raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")
+    if config.target_kl is not None and (config.ppo_epochs == 1 or config.target_kl <= 0):
+        raise ValueError(f"--target_kl {config.target_kl:g} ends the passes over the buffer early: it must be above 0, "
+                         "and --ppo_epochs above 1")
     if not 0 < config.clip_epsilon < 1:
         raise ValueError(f"--clip_epsilon must lie between 0 and 1, got {config.clip_epsilon}")
     return config

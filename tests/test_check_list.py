@@ -5,6 +5,8 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import av
 import numpy as np
@@ -137,6 +139,48 @@ def test_a_crash_costs_one_video():
     results = dict(for_each(_work, ["a", "crash", "b", "c"], 2, "test"))
     assert isinstance(results.pop(1), WorkerDied)
     assert results == {0: "A", 2: "B", 3: "C"}
+
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+from tats.datasets.parallel import for_each
+
+def work(path):
+    Path(path).write_text(str(os.getpid()))
+    time.sleep(100)
+
+if __name__ == "__main__":
+    list(for_each(work, sys.argv[1:], 1, "test"))
+"""
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
+def test_no_worker_outlives_a_killed_program(tmp_path):
+    (tmp_path / "program.py").write_text(PROGRAM)
+    noted = tmp_path / "pid"
+    program = subprocess.Popen([sys.executable, tmp_path / "program.py", noted])
+    worker = int(wait_for(lambda: noted.is_file() and noted.read_text()))
+    assert _runs(worker)
+    program.kill()
+    program.wait()
+    wait_for(lambda: not _runs(worker))
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < end
+        time.sleep(.05)
+    return value
 
 
 def test_program_ends_with_one_line(tmp_path):

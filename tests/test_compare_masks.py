@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from tats.datasets import decode
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
-from tats.engines import comparison
+from tats.engines import comparison, comparison_features, comparison_plan
 from tats.engines.compare_masks import main
-from tats.engines.comparison import METHODS, SWITCHES, Cell, linear_probe
+from tats.engines.comparison import run_cell
+from tats.engines.comparison_features import linear_probe
+from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, result_file
 from tats.engines.comparison_table import FEATURES, differences, spread, summary
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
@@ -37,7 +39,7 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
         ("random", "0.9", "0"), ("tats", "0.9", "0")]
     for row in rows:
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
-        assert all(0 <= float(row[name]) <= 100 for name in FEATURES)
+        assert all(0 <= float(row[name]) <= 100 for name in set(FEATURES) - {"finetune_few"})
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
     main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9", "--seeds", "0"])
     row, = csv.DictReader((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines())
@@ -69,6 +71,35 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
     assert len((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines()) == 2
 
 
+def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
+    plan, cell = Plan(tmp_path, tmp_path, [], [], 1, masks_only=True), Cell("tats", .9, 0)
+    result_file(plan, cell).parent.mkdir()
+    asked = []
+    monkeypatch.setattr(comparison, "_masks", lambda *_: asked.append("masks") or {"fixed_error": .5})
+    monkeypatch.setattr(comparison, "measure_features",
+                        lambda plan, cell, names: asked.append(names) or dict.fromkeys(names, 50.))
+    assert not is_finished(plan, cell)
+    numbers = run_cell((plan, cell))
+    assert is_finished(plan, cell) and asked == ["masks"] and "finetune_motion" not in numbers
+    for more, names in (({"masks_only": False}, set(FEATURES) - {"finetune_few"}),
+                        ({"few_labels": True}, {"finetune_few"})):
+        plan = plan._replace(**more)
+        assert not is_finished(plan, cell)
+        numbers = run_cell((plan, cell))
+        assert set(asked.pop()) == names <= set(numbers)
+        assert is_finished(plan, cell)
+    assert asked == ["masks"]
+
+
+def test_few_labels_are_the_first_of_the_list(tmp_path):
+    for split in ("train", "val", "test"):
+        (tmp_path / f"{split}.csv").write_text("".join(f"{split}{number}.mp4 {number % 8}\n" for number in range(300)))
+    folder = comparison_features._lists(Plan(tmp_path, tmp_path, [], [], 1), "few", "{}.csv")
+    lines = (folder / "train.csv").read_text().splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (256, "train0.mp4 0", "train255.mp4 7")
+    assert len((folder / "test.csv").read_text().splitlines()) == 300
+
+
 def test_without_data_one_line_says_how_to_make_them(tmp_path):
     with pytest.raises(ValueError, match="holds no moving shapes: python -m tats.datasets.moving_shapes --out"):
         main(["--data", str(tmp_path), "--out", str(tmp_path), "--pretrain", "x", "--finetune", "x"])
@@ -76,14 +107,14 @@ def test_without_data_one_line_says_how_to_make_them(tmp_path):
 
 def test_a_file_is_there_whole_or_as_before(tmp_path, monkeypatch):
     path = tmp_path / "cell.json"
-    comparison._write_whole(path, "before")
+    comparison_plan.write_whole(path, "before")
 
     def killed(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Path, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        comparison._write_whole(path, "after")
+        comparison_plan.write_whole(path, "after")
     assert path.read_text() == "before"
 
 
@@ -97,7 +128,7 @@ def test_differences_are_paired_by_seed():
     cells = [{"method": method, "mask_ratio": .9, "seed": seed} | dict.fromkeys(FEATURES, value)
              for method, seed, value in (("random", 0, 10.), ("random", 1, 20.), ("tats", 0, 12.), ("tats", 1, 26.),
                                          ("tats", 2, 99.))]
-    rows = [line for line in differences(cells) if line.startswith("| tats")]
+    rows = [line for line in differences(FEATURES, cells) if line.startswith("| tats")]
     assert rows[0].count("+4.0 ± 2.0") == len(FEATURES)   # (2 + 6) / 2; deviation 2.83 / sqrt(2); seed 2 has no partner
     assert "## Mask ratio 0.9 (3 seeds)\n" in list(summary(cells))
 

@@ -113,6 +113,14 @@ def test_ratio_leaves_one_with_several_passes_and_with_fresh_draws():
         assert abs(log.means()["ratio_max"] - 1) > 1e-3
 
 
+@pytest.mark.parametrize(("target_kl", "passes"), [(1e-9, 2), (1e9, 4), (None, 4)])
+def test_passes_end_when_the_policy_has_moved_far_enough(target_kl, passes):
+    mae, tats, training = both(ppo_epochs=4, target_kl=target_kl)   # in the first pass the KL is exactly 0
+    log = Meters()
+    train_one_epoch(0, loader(1, 4), mae, tats, EpisodeBuffer(), training, log)
+    assert tats.steps == log.means()["ppo_passes"] == passes
+
+
 def test_kept_forward_equals_a_second_one():
     results = []
     for reuse in (True, False):

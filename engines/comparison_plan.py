@@ -1,0 +1,113 @@
+"""What a comparison of masking strategies is made of: methods, cells, and what is wanted of each."""
+
+import json
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+# The printed form at our learning rate: at the paper's 1.5e-6 no weight of the policy could move far in so few steps.
+_PRINTED = ["--ppo_ratio", "resampled", "--ppo_weighting", "uniform", "--adv_norm", "none", "--entropy_coef", "1e-4"]
+METHODS: dict[str, list[str]] = {
+    "random": ["--mask_type", "random"],
+    "tube": ["--mask_type", "tube"],
+    "frame": ["--mask_type", "frame"],   # whole frames: its number of visible tokens is its own, and in the table
+    "adamae": ["--mask_type", "adamae"],
+    "tats": ["--mask_type", "tats"],
+    "tats-printed": ["--mask_type", "tats", *_PRINTED],
+    "tats-plain-mean": ["--mask_type", "tats", "--ppo_weighting", "uniform"],
+    "tats-mha": ["--mask_type", "tats", "--tats_attention", "mha"],
+    "tats-half-random": ["--mask_type", "tats", "--random_share", ".5"],
+    "tats-to-random": ["--mask_type", "tats", "--random_share", "0", "--random_share_final", "1"],
+}
+# Single switches of the policy, for --masks_only.
+SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words.split()] for name, words in {
+    "c3-0.3": "--entropy_coef 3e-5", "c3-1": "--entropy_coef 1e-4", "entropy-.94": "--target_entropy .94",
+    "undivided": "--ppo_weighting undivided", "lr-3e-4": "--sampler_lr 3e-4", "lr-3e-3": "--sampler_lr 3e-3",
+    "k4-3-passes": "--update_every 4 --ppo_epochs 3",
+    "k4-3-passes-kl": "--update_every 4 --ppo_epochs 3 --target_kl 1e-4",
+    "orthoformer-32": "--tats_approx orthoformer --num_landmarks 32",
+}.items()}
+# What the features are asked for; frozen, a linear probe and k-NN.
+TARGETS = ("motion", "appearance")
+FROZEN = [f"{probe}_{target}" for target in TARGETS for probe in ("linear", "knn")]
+FEW = 256   # labelled clips of the fine-tuning with few of them
+
+
+class Cell(NamedTuple):
+    """One run. `method` is a key of METHODS or SWITCHES."""
+
+    method: str
+    mask_ratio: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder."""
+        return f"{self.method}-r{round(self.mask_ratio * 1000):03d}-seed{self.seed}"
+
+
+class Plan(NamedTuple):
+    """What all cells share.
+
+    Fields:
+        data: folder written by tats.datasets.moving_shapes.
+        out: folder for the cells.
+        pretrain, finetune: arguments of the two programs, the same for all cells.
+        masks_only: measure what the masks look at, not what the features are worth.
+        few_labels: fine-tune on the first FEW labelled clips, too.
+        warm_epochs: with random masks at WARM_RATIO, once a seed; all its cells go on from there. A tiny autoencoder
+            that starts at a ratio of .95 does not leave its plateau within such a budget, whatever the masks.
+    """
+
+    data: Path
+    out: Path
+    pretrain: list[str]
+    finetune: list[str]
+    warm_epochs: int
+    masks_only: bool = False
+    few_labels: bool = False
+
+    @property
+    def features(self) -> list[str]:
+        """Names of the features' numbers that are wanted."""
+        if self.masks_only:
+            return []
+        return [*FROZEN, *(f"finetune_{target}" for target in TARGETS), *(["finetune_few"] if self.few_labels else [])]
+
+
+def result_file(plan: Plan, cell: Cell) -> Path:
+    """Where a finished cell's numbers are."""
+    return plan.out / cell.name / "cell.json"
+
+
+def stored(plan: Plan, cell: Cell) -> dict:
+    """The numbers of a cell that there are."""
+    path = result_file(plan, cell)
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def is_finished(plan: Plan, cell: Cell) -> bool:
+    """Whether there are all that the plan asks for."""
+    return {"fixed_error", *plan.features} <= set(stored(plan, cell))
+
+
+def warm_file(plan: Plan, seed: int) -> Path:
+    """The checkpoint that a seed's cells start from."""
+    return plan.out / f"warm-seed{seed}" / f"checkpoint-{plan.warm_epochs - 1}.pth"
+
+
+def last_line(plan: Plan, cell: Cell) -> dict:
+    """Of the log of its pre-training."""
+    return json.loads((plan.out / cell.name / "pretrain" / "log.txt").read_text().splitlines()[-1])
+
+
+def checkpoint_file(plan: Plan, cell: Cell) -> str:
+    """The checkpoint that its pre-training ended with."""
+    return str(plan.out / cell.name / "pretrain" / f"checkpoint-{last_line(plan, cell)['epoch']}.pth")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Or not at all: cells that run at the same time, and runs after a kill, take what is there for whole."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    temporary.write_text(text)
+    temporary.replace(path)
