@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..masking import MASKINGS, TokenGrid, find_masking
+from ..models.checkpoints import load_exactly
 from . import engine_for_pretraining, engine_for_pretraining_ppo
 from .alerts import alerts
 from .bad_steps import BadSteps
@@ -128,7 +129,7 @@ class TokenSampling:
         """Put back what `state_dict` returned.
 
         Raises:
-            ValueError: this run has a sampler and the checkpoint none.
+            ValueError: this run has a sampler and the checkpoint none, or another one.
         """
         state = dict(state)
         sampling = state.pop("sampling", None)
@@ -138,7 +139,7 @@ class TokenSampling:
         if sampling is None:
             raise ValueError("the checkpoint was written without a sampler: resume with its own --mask_type, or start "
                              "with another --output_dir")
-        self.sampler.module.load_state_dict(sampling["sampler"])
+        load_exactly(self.sampler.module, sampling["sampler"], "the checkpoint's sampler")
         self.sampler.load_state_dict(sampling["optimizer"])
         self.entropy.value = torch.tensor(sampling["entropy_coef"])
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from ..models.checkpoints import load_exactly
 from .health import Health
 from .runtime import Precision, Runtime
 
@@ -142,12 +143,12 @@ class Learner:
         """Continue from what `weights` and `save` gave.
 
         Raises:
-            ValueError: it was written with DeepSpeed.
+            ValueError: it was written with DeepSpeed, or for another network.
         """
         if "deepspeed" in state:
             raise ValueError(f"{folder.name}.pth was trained with DeepSpeed: resume with the same --enable_deepspeed "
                              "and --zero_stage, or start from its weights with --finetune")
-        self.module.load_state_dict(weights)
+        load_exactly(self.module, weights, f"{folder.name}.pth")
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 
 from ..masking import Masking, TokenGrid, find_masking
 from ..models import create_model
-from ..models.checkpoints import compare, load_pretraining
+from ..models.checkpoints import compare, load_exactly, load_pretraining
 from .flags import from_args
 from .learner import Learner
 from .optim import make_optimizer, parameter_groups
@@ -121,16 +121,16 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, 
         sampler_weights: False leaves the sampler as it was before the first step.
 
     Raises:
-        ValueError: it was not written by run_mae_pretraining.
+        ValueError: it was not written by run_mae_pretraining, or by another version of it.
     """
     if not {"model", "config", "mask_type"} <= set(checkpoint):
         raise ValueError("not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or 'mask_type'")
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
-    mae.load_state_dict(checkpoint["model"])
+    load_exactly(mae, checkpoint["model"], "the checkpoint's model")
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
     if sampler is not None:
         if sampler_weights:
-            sampler.load_state_dict(checkpoint["sampler"])
+            load_exactly(sampler, checkpoint["sampler"], "the checkpoint's sampler")
         sampler.eval()
     return mae.eval(), sampler, checkpoint["mask_type"]
 

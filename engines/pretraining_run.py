@@ -145,11 +145,9 @@ class Pretraining(Resumable):
             if state.get(name) != own:
                 raise ValueError(f"cannot resume from {source}: it was written with {name} {state.get(name)}, this run "
                                  f"has {own}; use another --output_dir, or --no_auto_resume")
-        self.mae.module.load_state_dict(state["model"])
-        self.mae.load_state_dict(state["optimizer"])
+        self.mae.load(state["model"], state["optimizer"], source.with_suffix(""))
         if self.sampler is not None:
-            self.sampler.module.load_state_dict(state["sampler"])
-            self.sampler.load_state_dict(state["sampler_optimizer"])
+            self.sampler.load(state["sampler"], state["sampler_optimizer"], source.with_suffix(""))
         self.entropy.value = torch.tensor(state["entropy_coef"])
         if self.fixed is not None and state.get("fixed_policy") is not None:
             self.fixed.before = state["fixed_policy"].to(self.where.device)

@@ -93,6 +93,18 @@ def compare(model: nn.Module, weights: Mapping[str, Tensor], source: str = "the 
         dropped=dict(dropped or {}), source=source)
 
 
+def load_exactly(net: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Put weights that were written for this very network into it.
+
+    Raises:
+        WeightsMismatch (a ValueError): names or shapes differ, as from another version of the code; nothing is loaded.
+    """
+    report = compare(net, weights, source)
+    if not report.whole:
+        raise WeightsMismatch(f"{source} does not fit the network that it should be ({report.faults()})", report)
+    net.load_state_dict(weights)
+
+
 def load_encoder(classifier: nn.Module, checkpoint: str | Path | Mapping[str, Any], *, model_key: str = "model|module",
                  allow_partial: bool = False, trust: bool = False) -> LoadReport:
     """Put a pre-trained encoder, or a whole fine-tuned classifier, into a `VisionTransformer`.

@@ -4,7 +4,7 @@ import csv
 
 import pytest
 import torch
-from tats.engines import benchmark, benchmark_growth
+from tats.engines import benchmark, benchmark_finetune, benchmark_growth
 from tats.engines.benchmark_growth import _exponents
 from tats.engines.benchmark_originals import Clone
 from tats.engines.benchmark_timing import SavedBytes, summary, take_turns
@@ -55,6 +55,12 @@ def test_whole_steps_move_every_network():
         before = [one.detach().clone() for one in step.model.parameters()]
         step()
         assert any(not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True)), name
+
+
+def test_fine_tuning_steps_are_timed(monkeypatch):
+    monkeypatch.setattr(benchmark_finetune, "MODEL", "vit_tats_tiny")
+    row, = benchmark.main(["finetune", *TINY, "--batch_size", "2"])
+    assert row["name"] == "ours" and row["runs"] == 1 and row["seconds"] > 0
 
 
 @pytest.mark.parametrize(("argv", "message"), [
