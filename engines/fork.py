@@ -84,6 +84,8 @@ class TokenSampling:
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any):
         self.scaler, self.config = scaler, resolve_recipe(from_args(SamplerConfig, args))
+        if self.config.mae_only_explained:
+            raise ValueError("--mae_only_explained is for tats.engines.run_mae_pretraining; here set --mae_only_epochs")
         if self.config.random_share_final is not None:
             raise ValueError("--random_share_final needs to know the run's length, which a fork's engine is not told: "
                              "use --random_share alone")

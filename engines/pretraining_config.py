@@ -63,6 +63,8 @@ class SamplerConfig:
                             choices=("ours", "paper"))
     sampler_lr: float | None = flag(None, "learning rate of theta, not scaled; None: 1.5e-6 (paper) or 1e-4 (ours)")
     mae_only_epochs: int = flag(10, "m_o, epochs of random masking before the policy acts", aliases=("--m_o",))
+    mae_only_explained: float = flag(0.0, "m_o grows, epoch by epoch, until the autoencoder explains this share of its "
+                                     "targets' variance: before, its error map is flat; e.g. 0.1. 0: m_o as given")
     update_every: int = flag(1, "k, steps between two updates of the policy",
                              aliases=("--sampler_update_interval",))
     ppo_epochs: int = flag(1, "passes over the buffer in each update of the policy")
@@ -140,6 +142,9 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
         if getattr(config, name) < (0 if name == "mae_only_epochs" else 1):
             raise ValueError(f"--{name} must be at least {0 if name == 'mae_only_epochs' else 1}, "
                              f"got {getattr(config, name)}")
+    if config.mae_only_explained and not (0 < config.mae_only_explained < 1 and config.mae_only_epochs):
+        raise ValueError(f"--mae_only_explained must lie between 0 and 1, and --mae_only_epochs be 1 or more, which it "
+                         f"starts from; got {config.mae_only_explained:g} and {config.mae_only_epochs}")
     for name in ("random_share", "random_share_final"):
         if not 0 <= (getattr(config, name) or 0) <= 1:
             raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -80,7 +80,7 @@ class Pretraining(Resumable):
         self.num_visible = per_clip.num_visible
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                           floor=0.1 * settings.sampler.policy_coef)
-        self.learner_kind = row.learner
+        self.learner_kind, self.mae_only_epochs = row.learner, settings.sampler.mae_only_epochs   # m_o
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
         self.follow({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
                     settings.optim.batch_size * settings.optim.update_freq * where.world_size, asdict(settings))
@@ -101,8 +101,9 @@ class Pretraining(Resumable):
                             self.where.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         if self.learner_kind == "ppo":
-            share = random_share(self.settings.sampler, self.epoch, self.settings.optim.epochs)
-            training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy, share)
+            config = replace(self.settings.sampler, mae_only_epochs=self.mae_only_epochs)
+            share = random_share(config, self.epoch, self.settings.optim.epochs)
+            training = PPOTraining.from_flags(config, self.setup, self.entropy, share)
             engine_for_pretraining_ppo.train_one_epoch(self.epoch, loader, self.mae, self.sampler, self.buffer,
                                                        training, self.meters)
         else:
@@ -117,10 +118,15 @@ class Pretraining(Resumable):
         return means | {"data_share": round(progress.data_share, 4)}
 
     def check(self, means: dict[str, float]) -> None:
-        """Say so when the policy is about to learn from nothing."""
-        last_random = self.epoch + 1 == self.settings.sampler.mae_only_epochs
+        """Wait, or say so, when the policy is about to learn from nothing."""
         explained = means.get("explained", FLAT_ERROR_MAP)
-        if self.learner_kind == "ppo" and last_random and explained < FLAT_ERROR_MAP:
+        if self.learner_kind != "ppo" or self.epoch + 1 != self.mae_only_epochs:
+            return
+        if explained < self.settings.sampler.mae_only_explained:
+            self.mae_only_epochs += 1
+            logger.info("the MAE explains %.0f %% of its targets' variance: one more epoch of random masks",
+                        100 * explained)
+        elif explained < FLAT_ERROR_MAP:
             logger.warning("the MAE explains %.0f %% of its targets' variance: its error map is still flat and gives "
                            "the policy nothing to learn from; raise --mae_only_epochs", 100 * explained)
 
@@ -133,7 +139,7 @@ class Pretraining(Resumable):
             "sampler": self.sampler.module.state_dict() if self.sampler else None,
             "optimizer": self.mae.state_dict(),
             "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
-            "entropy_coef": float(self.entropy.value),
+            "entropy_coef": float(self.entropy.value), "mae_only_epochs": self.mae_only_epochs,
             "fixed_policy": self.fixed.before if self.fixed else None,
             "settings": {name: dict(group) for name, group in asdict(self.settings).items()},
         }
@@ -149,6 +155,8 @@ class Pretraining(Resumable):
         if self.sampler is not None:
             self.sampler.load(state["sampler"], state["sampler_optimizer"], source.with_suffix(""))
         self.entropy.value = torch.tensor(state["entropy_coef"])
+        if self.settings.sampler.mae_only_explained:
+            self.mae_only_epochs = state["mae_only_epochs"]
         if self.fixed is not None and state.get("fixed_policy") is not None:
             self.fixed.before = state["fixed_policy"].to(self.where.device)
 

@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 from tats.engines import checkpointing, resumable, runtime
+from tats.engines.pretraining_run import Pretraining
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from test_finetune_program import flags as finetuning_flags
@@ -129,6 +130,17 @@ def test_another_batch_goes_on_at_the_same_share_of_the_run(shapes, tmp_path, ca
     pretrain(flags(shapes, tmp_path, "--epochs", "1", "--batch_size", "2"))
     assert "6 steps an epoch, this run 12" in caplog.text
     assert last_state(tmp_path)["step"] == 12
+
+
+def test_the_policy_waits_until_the_model_explains_enough_over_a_resume_too(shapes, tmp_path, monkeypatch):
+    check = Pretraining.check
+    monkeypatch.setattr(Pretraining, "check",
+                        lambda run, means: check(run, means | {"explained": .1 * run.epoch}))
+    arguments = ("--mask_type", "tats", "--mae_only_epochs", "1", "--mae_only_explained", ".15", "--save_ckpt_freq",
+                 "1")
+    for epochs in ("2", "4"):
+        pretrain(flags(shapes, tmp_path, *arguments, "--epochs", epochs))
+    assert ["train_ratio" in line for line in log_lines(tmp_path)] == [False, False, False, True]
 
 
 def test_which_checkpoints_are_kept(tmp_path):
