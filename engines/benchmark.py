@@ -24,7 +24,7 @@ from .benchmark_finetune import FinetuneStep
 from .benchmark_growth import draw_growth, growth
 from .benchmark_originals import Clone, OriginalStep
 from .benchmark_steps import METHODS, OurStep, StepSize
-from .benchmark_timing import SavedBytes, machine, summary, take_turns, write_rows
+from .benchmark_timing import machine, saved_mib, summary, take_turns, write_rows
 from .flags import FlagParser, add_flags, flag, from_args
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,8 @@ def measure_memory(config: BenchmarkConfig) -> list[dict]:
         step()
         if config.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        with SavedBytes([*step.model.parameters(), *(item for item in step.batch if item is not None)]) as saved:
-            step()
-        rows.append({"name": name, "saved_mib": saved.peak / 2**20})
+        beside = [*step.model.parameters(), *(item for item in step.batch if item is not None)]
+        rows.append({"name": name, "saved_mib": saved_mib(step, beside)})
         if config.device == "cuda":
             rows[-1]["cuda_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
         del step
@@ -125,9 +124,7 @@ def measure_attention(config: BenchmarkConfig) -> list[dict]:
     runs = contestants(modules, tokens, frames)
     rows = summary(take_turns(runs, config.pairs, config.warmup, config.device))
     for row in rows:
-        with SavedBytes([tokens, *modules[row["name"]].parameters()]) as saved:
-            runs[row["name"]]()
-        row["saved_mib"] = saved.peak / 2**20
+        row["saved_mib"] = saved_mib(runs[row["name"]], [tokens, *modules[row["name"]].parameters()])
     return rows
 
 

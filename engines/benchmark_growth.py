@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .benchmark_steps import OurStep, StepSize
-from .benchmark_timing import SavedBytes, summary, take_turns
+from .benchmark_timing import saved_mib, summary, take_turns
 from .report import COLOURS
 
 AXES = {"frames": (8, 16, 32, 64), "size": (112, 160, 224, 320, 448), "tats_depth": (1, 2, 3),
@@ -35,9 +35,8 @@ def _point(axis: str, value: int, name: str, size: StepSize, pairs: int) -> dict
         size = replace(size, **{axis: value})
     step = OurStep(name, size, extra)
     row, = summary(take_turns({name: step}, pairs, 1, size.device))
-    with SavedBytes([*step.model.parameters(), *step.batch]) as saved:
-        step()
-    return {"axis": axis, "value": value, "tokens": step.batch[1].shape[1]} | row | {"saved_mib": saved.peak / 2**20}
+    row["saved_mib"] = saved_mib(step, [*step.model.parameters(), *step.batch])
+    return {"axis": axis, "value": value, "tokens": step.batch[1].shape[1]} | row
 
 
 def _exponents(axis: str, rows: Sequence[dict]) -> list[dict]:

@@ -98,6 +98,13 @@ class SavedBytes:
             self._live -= size
 
 
+def saved_mib(run: Callable[[], None], beside: Sequence[Tensor]) -> float:
+    """MiB that one call of `run` keeps at most at one time for its backward pass, `beside` not counted."""
+    with SavedBytes(beside) as saved:
+        run()
+    return saved.peak / 2**20
+
+
 class _Kept:
     """A saved tensor, whose end can be noticed."""
 

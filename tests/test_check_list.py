@@ -5,12 +5,12 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from processes import is_alive, wait_for
 from tats.datasets.check_list import main
 from tats.datasets.lists import read_list
 from tats.datasets.parallel import WorkerDied, for_each
@@ -155,32 +155,17 @@ if __name__ == "__main__":
 """
 
 
-def _runs(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="reads /proc")
 def test_no_worker_outlives_a_killed_program(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
     noted = tmp_path / "pid"
     program = subprocess.Popen([sys.executable, tmp_path / "program.py", noted])
-    worker = int(wait_for(lambda: noted.is_file() and noted.read_text()))
-    assert _runs(worker)
+    worker = int(wait_for(lambda: noted.is_file() and noted.read_text(), 60))
+    assert is_alive(worker)
     program.kill()
     program.wait()
-    wait_for(lambda: not _runs(worker))
-
-
-def wait_for(condition, seconds=60):
-    end = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < end
-        time.sleep(.05)
-    return value
+    wait_for(lambda: not is_alive(worker), 60)
 
 
 def test_program_ends_with_one_line(tmp_path):

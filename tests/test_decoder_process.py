@@ -12,6 +12,7 @@ from pathlib import Path
 import hostile_decoders
 import numpy as np
 import pytest
+from processes import is_alive, wait_for
 from tats.datasets import decoder_process
 from tats.datasets.decode import VideoError, open_video
 from tats.datasets.lists import read_list
@@ -41,13 +42,6 @@ def decoders():
     """Process numbers of this process's decoders."""
     pids = [int(pid) for tasks in Path("/proc/self/task").glob("*/children") for pid in tasks.read_text().split()]
     return [pid for pid in pids if is_alive(pid) and b"hostile_decoders" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
-def is_alive(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def test_the_same_frames_from_the_other_process(shapes):
@@ -138,10 +132,7 @@ os._exit(0)
 """
     env = os.environ | {"PYTHONPATH": str(Path(hostile_decoders.__file__).parent)}
     pid = int(subprocess.run([sys.executable, "-c", source], capture_output=True, check=True, env=env).stdout)
-    deadline = time.monotonic() + LONG
-    while is_alive(pid):
-        assert time.monotonic() < deadline
-        time.sleep(.1)
+    wait_for(lambda: not is_alive(pid), LONG)
     fault("loader killed while its decoder hangs", "the decoder ends by itself")
 
 
