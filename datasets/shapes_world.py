@@ -43,8 +43,9 @@ class Scene(NamedTuple):
     look: np.ndarray
 
 
-def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: float) -> Scene:
-    """A random scene; `jitter` is the camera's shake in frame sides."""
+def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: float,
+               object_scale: float = 1.) -> Scene:
+    """A random scene; `jitter` is the camera's shake in frame sides, `object_scale` the objects' size in RADIUS."""
     most = len(MOVING_OBJECTS)
     objects = STILL_OBJECTS + most
     angle = np.pi / 4 * direction
@@ -58,7 +59,7 @@ def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: f
         velocity=rng.uniform(*SPEED) * np.array([np.cos(angle), np.sin(angle)]),
         jitter=np.stack([np.full(2, jitter), rng.uniform(.05, .2, 2), rng.uniform(0, 2 * np.pi, 2)], axis=-1),
         background=waves, kind=kind,
-        place=np.column_stack([_spread_centers(rng, objects), rng.uniform(*RADIUS, objects),
+        place=np.column_stack([_spread_centers(rng, objects), object_scale * rng.uniform(*RADIUS, objects),
                                rng.uniform(0, np.pi, objects)]),
         look=np.column_stack([rng.integers(0, 2, objects), rng.uniform(.8, 1.3, objects),
                               first, (first + rng.uniform(.4, .6, (objects, 3))) % 1]))

@@ -22,7 +22,7 @@ from ..datasets.program import run_program
 from .comparison import run_cell, warm_up
 from .comparison_figure import draw_comparison
 from .comparison_plan import FEW, METHODS, SWITCHES, Cell, Plan, is_finished, stored, warm_file
-from .comparison_table import summary, write_csv
+from .comparison_table import agreement, summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
 
@@ -47,6 +47,8 @@ def get_parser() -> argparse.ArgumentParser:
                         help="of random masks at a ratio of .75 before, once a seed")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
+    parser.add_argument("--against", type=Path, help="an earlier moving_shapes.csv: say which means differ by more "
+                        "than one standard deviation of it")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
                         "GPU they share it")
     return parser
@@ -60,6 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = get_parser().parse_args(argv)
     set_up_logging(True)
+    if args.against and not args.against.is_file():
+        raise ValueError(f"--against {args.against}: no such file")
     if not (args.data / "train.csv").is_file():
         raise ValueError(f"{args.data} holds no moving shapes: python -m tats.datasets.moving_shapes --out {args.data}")
     common = ["--num_workers", "0"]   # a core has its own cell
@@ -82,19 +86,20 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 logger.info("%s: done", items[place].name if function is run_cell else f"warm-up {items[place]}")
     keep_videos(0)   # with --jobs 0 the cells ran in this process
-    write_tables(plan, cells)
+    done = [numbers for cell in cells if (numbers := stored(plan, cell))]
+    if done:
+        write_tables(plan, done)
+        if args.against:
+            sys.stdout.write("\n".join(agreement(done, args.against)) + "\n")
     if failed:
         raise ValueError(f"{len(failed)} run(s) failed; the first: {failed[0]}")
 
 
-def write_tables(plan: Plan, cells: Sequence[Cell]) -> None:
-    """moving_shapes.csv, moving_shapes.png and summary.md from the cells that are finished; the last on stdout, too."""
-    done = [numbers for cell in cells if (numbers := stored(plan, cell))]
-    if not done:
-        return
-    write_csv(plan.out / "moving_shapes.csv", done)
-    draw_comparison(done, plan.out / "moving_shapes.png")
-    text = "\n".join(summary(done)) + "\n"
+def write_tables(plan: Plan, cells: Sequence[dict]) -> None:
+    """moving_shapes.csv, moving_shapes.png and summary.md from the finished cells; the last on stdout, too."""
+    write_csv(plan.out / "moving_shapes.csv", cells)
+    draw_comparison(cells, plan.out / "moving_shapes.png")
+    text = "\n".join(summary(cells)) + "\n"
     (plan.out / "summary.md").write_text(text)
     sys.stdout.write(text)
 

@@ -12,7 +12,7 @@ from tats.engines.compare_masks import main
 from tats.engines.comparison import run_cell
 from tats.engines.comparison_features import linear_probe
 from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, result_file
-from tats.engines.comparison_table import FEATURES, differences, spread, summary
+from tats.engines.comparison_table import FEATURES, agreement, differences, spread, summary
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
 --mae_only_epochs 1 --warmup_epochs 0 --sampler_lr 1e-3 --vis_clips 0 --device cpu"""
@@ -131,6 +131,19 @@ def test_differences_are_paired_by_seed():
     rows = [line for line in differences(FEATURES, cells) if line.startswith("| tats")]
     assert rows[0].count("+4.0 ± 2.0") == len(FEATURES)   # (2 + 6) / 2; deviation 2.83 / sqrt(2); seed 2 has no partner
     assert "## Mask ratio 0.9 (3 seeds)\n" in list(summary(cells))
+
+
+def test_agreement_is_within_one_deviation_of_the_earlier_file(tmp_path):
+    earlier = tmp_path / "moving_shapes.csv"
+    earlier.write_text("method,mask_ratio,seed,enrichment,linear_motion\n"
+                       "tats,0.9,0,1,20\ntats,0.9,1,2,20\ntats,0.9,2,3,20\ntube,0.9,0,1,1\n")   # 2 ± 1 and 20 ± 0
+    here = {"method": "tats", "mask_ratio": .9, "enrichment": 2.9}
+    text = list(agreement([here | {"seed": 0, "linear_motion": 20.}, here | {"seed": 1, "linear_motion": 21.},
+                           {"method": "tube", "mask_ratio": .9, "seed": 0, "enrichment": 9.}], earlier))
+    assert text[0].startswith("1 of 2 means")
+    assert text[3:] == ["| tats | 0.9 | linear_motion | 20.000 ± 0.000 | 20.500 |"]
+    with pytest.raises(ValueError, match="no numbers of these cells"):
+        list(agreement([here | {"mask_ratio": .95}], earlier))
 
 
 def test_the_linear_probe_finds_what_is_linear():
