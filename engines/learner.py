@@ -146,9 +146,9 @@ class Learner:
             ValueError: it was written with DeepSpeed, or for another network.
         """
         if "deepspeed" in state:
-            raise ValueError(f"{folder.name}.pth was trained with DeepSpeed: resume with the same --enable_deepspeed "
-                             "and --zero_stage, or start from its weights with --finetune")
-        load_exactly(self.module, weights, f"{folder.name}.pth")
+            raise ValueError(f"checkpoint {folder.name} was trained with DeepSpeed: resume with the same "
+                             "--enable_deepspeed and --zero_stage, or start from its weights with --finetune")
+        load_exactly(self.module, weights, f"checkpoint {folder.name}")
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict) -> None:
