@@ -47,6 +47,8 @@ def get_parser() -> argparse.ArgumentParser:
                         help="of random masks at a ratio of .75 before, once a seed")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
+    parser.add_argument("--finetunings", type=int, default=1, help="on motion, of each cell's checkpoint: one alone is "
+                        "chaotic; their mean is one more column")
     parser.add_argument("--against", type=Path, help="an earlier moving_shapes.csv: say which means differ by more "
                         "than one standard deviation of it")
     parser.add_argument("--jobs", type=int, default=default_workers(), help="cells at once, one CPU thread each; on a "
@@ -69,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     common = ["--num_workers", "0"]   # a core has its own cell
     epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
     plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels)
+                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels,
+                args.finetunings)
     cells = [Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
              for ratio in (args.form_ratios if method.startswith("tats-") else args.ratios)]
     missing = [cell for cell in cells if not is_finished(plan, cell)]

@@ -27,12 +27,15 @@ def measure_features(plan: Plan, cell: Cell, names: list[str]) -> dict[str, floa
     """The numbers `names` of a cell's features, top-1 in percent on the test split."""
     folder, checkpoint = plan.out / cell.name, checkpoint_file(plan, cell)
     numbers = _frozen(plan, checkpoint, folder) if set(names) & set(FROZEN) else {}
-    for target, (lists, arguments) in FINETUNED.items():
-        if f"finetune_{target}" in names:
+    runs = {f"finetune_{target}": (target, 0) for target in FINETUNED}
+    runs |= {name: ("motion", more) for name, more in plan.more_finetunings.items()}
+    for name, (target, more) in runs.items():
+        if name in names:
+            lists, arguments = FINETUNED[target]
             result = run_class_finetuning.main([
                 *plan.finetune, *arguments, "--data_path", str(_lists(plan, target, lists)), "--finetune", checkpoint,
-                "--seed", str(cell.seed), "--output_dir", str(folder / f"finetune_{target}")])
-            numbers[f"finetune_{target}"] = result["top1"]
+                "--seed", str(cell.seed + more), "--output_dir", str(folder / name)])
+            numbers[name] = result["top1"]
     return numbers
 
 

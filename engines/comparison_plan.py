@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,6 +57,7 @@ class Plan(NamedTuple):
         pretrain, finetune: arguments of the two programs, the same for all cells.
         masks_only: measure what the masks look at, not what the features are worth.
         few_labels: fine-tune on the first FEW labelled clips, too.
+        finetunings: on motion, with other seeds; one is as chaotic as a pre-training.
         warm_epochs: with random masks at WARM_RATIO, once a seed; all its cells go on from there. A tiny autoencoder
             that starts at a ratio of .95 does not leave its plateau within such a budget, whatever the masks.
     """
@@ -67,13 +69,20 @@ class Plan(NamedTuple):
     warm_epochs: int
     masks_only: bool = False
     few_labels: bool = False
+    finetunings: int = 1
 
     @property
     def features(self) -> list[str]:
         """Names of the features' numbers that are wanted."""
         if self.masks_only:
             return []
-        return [*FROZEN, *(f"finetune_{target}" for target in TARGETS), *(["finetune_few"] if self.few_labels else [])]
+        more = ["finetune_few"] if self.few_labels else []
+        return [*FROZEN, *(f"finetune_{target}" for target in TARGETS), *more, *self.more_finetunings]
+
+    @property
+    def more_finetunings(self) -> dict[str, int]:
+        """Names of the further fine-tunings on motion, and what each adds to the cell's seed."""
+        return {f"finetune_motion_{run}": 1000 * (run - 1) for run in range(2, self.finetunings + 1)}
 
 
 def result_file(plan: Plan, cell: Cell) -> Path:
@@ -82,9 +91,11 @@ def result_file(plan: Plan, cell: Cell) -> Path:
 
 
 def stored(plan: Plan, cell: Cell) -> dict:
-    """The numbers of a cell that there are."""
+    """The numbers of a cell that there are; with several fine-tunings on motion their mean, too."""
     path = result_file(plan, cell)
-    return json.loads(path.read_text()) if path.is_file() else {}
+    numbers = json.loads(path.read_text()) if path.is_file() else {}
+    runs = [value for name, value in numbers.items() if re.fullmatch(r"finetune_motion(_\d+)?", name)]
+    return numbers | {"finetune_motion_mean": sum(runs) / len(runs)} if len(runs) > 1 else numbers
 
 
 def is_finished(plan: Plan, cell: Cell) -> bool:

@@ -12,7 +12,8 @@ MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": 
          "fixed_error": ("error, fixed mask", 3), "visible_tokens": ("visible", 0)}
 FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune_motion": ("fine-tuned", 1),
             "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),
-            "finetune_few": ("fine-tuned on motion, few labels", 1)}
+            "finetune_few": ("fine-tuned on motion, few labels", 1),
+            "finetune_motion_mean": ("fine-tuned on motion, mean of several", 1)}
 LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
             "value_explained": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
             "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}

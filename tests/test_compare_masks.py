@@ -11,13 +11,15 @@ from tats.engines import comparison, comparison_features, comparison_plan
 from tats.engines.compare_masks import main
 from tats.engines.comparison import run_cell
 from tats.engines.comparison_features import linear_probe
-from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, result_file
+from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, result_file, stored
 from tats.engines.comparison_table import FEATURES, agreement, differences, spread, summary
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
 --mae_only_epochs 1 --warmup_epochs 0 --sampler_lr 1e-3 --vis_clips 0 --device cpu"""
 FINETUNE = """--model vit_tats_tiny --batch_size 16 --num_sample 1 --epochs 1 --aa none --crop_scale 1 1 --mixup 0
 --cutmix 0 --reprob 0 --disable_eval_during_finetuning --device cpu"""
+
+ONCE = set(FEATURES) - {"finetune_few", "finetune_motion_mean"}   # what a cell has without being asked for more
 
 
 def write_arguments(path, text):
@@ -39,7 +41,7 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
         ("random", "0.9", "0"), ("tats", "0.9", "0")]
     for row in rows:
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
-        assert all(0 <= float(row[name]) <= 100 for name in set(FEATURES) - {"finetune_few"})
+        assert all(0 <= float(row[name]) <= 100 for name in ONCE)
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
     main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9", "--seeds", "0"])
     row, = csv.DictReader((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines())
@@ -81,14 +83,24 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     assert not is_finished(plan, cell)
     numbers = run_cell((plan, cell))
     assert is_finished(plan, cell) and asked == ["masks"] and "finetune_motion" not in numbers
-    for more, names in (({"masks_only": False}, set(FEATURES) - {"finetune_few"}),
-                        ({"few_labels": True}, {"finetune_few"})):
+    for more, names in (({"masks_only": False}, ONCE), ({"few_labels": True}, {"finetune_few"}),
+                        ({"finetunings": 3}, {"finetune_motion_2", "finetune_motion_3"})):
         plan = plan._replace(**more)
         assert not is_finished(plan, cell)
         numbers = run_cell((plan, cell))
         assert set(asked.pop()) == names <= set(numbers)
         assert is_finished(plan, cell)
     assert asked == ["masks"]
+
+
+def test_several_finetunings_have_a_mean(tmp_path):
+    plan, cell = Plan(tmp_path, tmp_path, [], [], 1, finetunings=3), Cell("tats", .9, 7)
+    assert plan.more_finetunings == {"finetune_motion_2": 1000, "finetune_motion_3": 2000}
+    result_file(plan, cell).parent.mkdir()
+    result_file(plan, cell).write_text('{"finetune_motion": 40, "finetune_motion_2": 50, "finetune_motion_3": 66}')
+    assert stored(plan, cell)["finetune_motion_mean"] == 52
+    result_file(plan, cell).write_text('{"finetune_motion": 40, "finetune_few": 30}')
+    assert "finetune_motion_mean" not in stored(plan, cell)
 
 
 def test_few_labels_are_the_first_of_the_list(tmp_path):
