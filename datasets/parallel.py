@@ -55,7 +55,7 @@ def _results(function, items, workers):
         try:
             result = pool.submit(function, items[position]).result()
         except BrokenProcessPool:
-            pool, result = None, WorkerDied("the decoder crashed")
+            pool, result = None, WorkerDied("its process died (a crash, or no memory left)")
         yield position, result
     if pool:
         pool.shutdown()

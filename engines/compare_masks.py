@@ -21,7 +21,20 @@ from ..datasets.parallel import WorkerDied, default_workers, for_each
 from ..datasets.program import run_program
 from .comparison import run_cell, warm_up
 from .comparison_figure import draw_comparison
-from .comparison_plan import FEW, METHODS, SWITCHES, Cell, Plan, is_finished, stored, warm_file
+from .comparison_plan import (
+    FEW,
+    METHODS,
+    ONE_RATIO,
+    RATIOS,
+    SWITCHES,
+    Cell,
+    Plan,
+    default_ratios,
+    finished_cells,
+    is_finished,
+    keep_settings,
+    warm_file,
+)
 from .comparison_table import agreement, summary, write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
@@ -36,9 +49,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder for the cells and the tables")
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS | SWITCHES,
                         metavar="METHOD", help=f"some of {', '.join(METHODS | SWITCHES)}")
-    parser.add_argument("--ratios", nargs="+", type=float, default=[.85, .9, .95], help="mask ratios")
-    parser.add_argument("--form_ratios", nargs="+", type=float, default=[.9], help="mask ratios of the other forms of "
-                        "TATS, tats-...")
+    parser.add_argument("--ratios", nargs="+", type=float, help=f"mask ratios of every method; not given: "
+                        f"{', '.join(f'{ratio:g}' for ratio in RATIOS)}, and {ONE_RATIO[0]:g} alone for frame and for "
+                        "the other forms of TATS, tats-...")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the data")
     parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
     parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
@@ -64,20 +77,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = get_parser().parse_args(argv)
     set_up_logging(True)
-    if args.against and not args.against.is_file():
-        raise ValueError(f"--against {args.against}: no such file")
-    if not (args.data / "train.csv").is_file():
-        raise ValueError(f"{args.data} holds no moving shapes: python -m tats.datasets.moving_shapes --out {args.data}")
-    common = ["--num_workers", "0"]   # a core has its own cell
-    epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
-    plan = Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels,
-                args.finetunings)
-    cells = [Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
-             for ratio in (args.form_ratios if method.startswith("tats-") else args.ratios)]
+    _check(args)
+    plan = _plan(args)
+    cells = list(dict.fromkeys(Cell(method, ratio, seed) for seed, method in product(args.seeds, args.methods)
+                               for ratio in args.ratios or default_ratios(method)))
+    plan.out.mkdir(parents=True, exist_ok=True)
+    keep_settings(plan)
     missing = [cell for cell in cells if not is_finished(plan, cell)]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
-    plan.out.mkdir(parents=True, exist_ok=True)
     os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
     cold = [seed for seed in args.seeds if not warm_file(plan, seed).is_file()]
     failed = []
@@ -89,13 +96,44 @@ def main(argv: Sequence[str] | None = None) -> None:
             else:
                 logger.info("%s: done", items[place].name if function is run_cell else f"warm-up {items[place]}")
     keep_videos(0)   # with --jobs 0 the cells ran in this process
-    done = [numbers for cell in cells if (numbers := stored(plan, cell))]
+    done = finished_cells(plan)
     if done:
         write_tables(plan, done)
         if args.against:
             sys.stdout.write("\n".join(agreement(done, args.against)) + "\n")
     if failed:
         raise ValueError(f"{len(failed)} run(s) failed; the first: {failed[0]}")
+
+
+def _check(args: argparse.Namespace) -> None:
+    """One line about what could only fail later.
+
+    Raises:
+        ValueError: it would.
+    """
+    if not (args.data / "train.csv").is_file():
+        raise ValueError(f"{args.data} holds no moving shapes: python -m tats.datasets.moving_shapes --out {args.data}")
+    for name in ("against", "pretrain", "finetune"):
+        path = getattr(args, name)
+        if path and not path.is_file():
+            raise ValueError(f"--{name} {path}: no such file")
+    for name, least in (("warm_epochs", 1), ("finetunings", 1), ("jobs", 0), ("epochs", 1)):
+        value = getattr(args, name)
+        if value is not None and value < least:
+            raise ValueError(f"--{name} must be at least {least}, got {value}")
+    bad = [ratio for ratio in args.ratios or () if not 0 < ratio < 1]
+    if bad:
+        raise ValueError(f"--ratios must lie between 0 and 1, got {bad[0]:g}")
+    if min(args.seeds) < 0:
+        raise ValueError(f"--seeds must not be negative, got {min(args.seeds)}")
+
+
+def _plan(args: argparse.Namespace) -> Plan:
+    common = ["--num_workers", "0"]   # a core has its own cell
+    epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
+    return Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
+                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels,
+                args.finetunings)
 
 
 def write_tables(plan: Plan, cells: Sequence[dict]) -> None:

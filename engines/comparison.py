@@ -32,6 +32,7 @@ from .interrupts import Stopped
 
 WARM_RATIO = .75
 LOGGED = ("entropy_share", "clip_fraction", "approx_kl", "value_explained", "visible_tokens", "motion_correlation")
+_FAILURES = (ValueError, OSError, RuntimeError, SystemExit)   # of one cell: the others go on
 _KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
 
 
@@ -42,10 +43,8 @@ def warm_up(task: tuple[Plan, int]) -> str | None:
     try:
         _pretrain(plan, warm_file(plan, seed).parent, [*METHODS["random"], "--mask_ratio", str(WARM_RATIO), "--seed",
                                                        str(seed), "--epochs", str(plan.warm_epochs)])
-    except Stopped as stopped:
-        return f"warm-up of seed {seed}: {stopped.message}"
-    except (ValueError, OSError) as error:
-        return f"warm-up of seed {seed}: {error}"
+    except _FAILURES as error:
+        return _cause(f"warm-up of seed {seed}", error)
     return None
 
 
@@ -56,12 +55,17 @@ def run_cell(task: tuple[Plan, Cell]) -> dict | str:
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             numbers = _run(plan, cell)
-    except Stopped as stopped:
-        return f"{cell.name}: {stopped.message}"
-    except (ValueError, OSError) as error:
-        return f"{cell.name}: {error}"
+    except _FAILURES as error:
+        return _cause(cell.name, error)
     write_whole(result_file(plan, cell), json.dumps(numbers, indent=1) + "\n")
     return numbers
+
+
+def _cause(name: str, error: BaseException) -> str:
+    """One line. The programs end with SystemExit after a signal and at arguments that they do not know."""
+    if isinstance(error, SystemExit) and not isinstance(error, Stopped):
+        return f"{name}: ended with exit code {error.code}; what it said stands above"
+    return f"{name}: " + " ".join(str(getattr(error, "message", error)).split())
 
 
 def _quiet(name: str) -> None:

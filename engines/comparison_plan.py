@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
+from .flags import FlagParser
+
 # The printed form at our learning rate: at the paper's 1.5e-6 no weight of the policy could move far in so few steps.
 _PRINTED = ["--ppo_ratio", "resampled", "--ppo_weighting", "uniform", "--adv_norm", "none", "--entropy_coef", "1e-4"]
 METHODS: dict[str, list[str]] = {
@@ -33,6 +35,13 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
 TARGETS = ("motion", "appearance")
 FROZEN = [f"{probe}_{target}" for target in TARGETS for probe in ("linear", "knn")]
 FEW = 256   # labelled clips of the fine-tuning with few of them
+RATIOS, ONE_RATIO = (.85, .9, .95), (.9,)
+
+
+def default_ratios(method: str) -> tuple[float, ...]:
+    """Mask ratios of a method where none are asked for: one for TATS's other forms, and for frame masking, which shows
+    whole frames, the same number at all of these ratios."""
+    return ONE_RATIO if method == "frame" or method.startswith("tats-") else RATIOS
 
 
 class Cell(NamedTuple):
@@ -45,7 +54,7 @@ class Cell(NamedTuple):
     @property
     def name(self) -> str:
         """Its folder."""
-        return f"{self.method}-r{round(self.mask_ratio * 1000):03d}-seed{self.seed}"
+        return f"{self.method}-r{self.mask_ratio:g}-seed{self.seed}"
 
 
 class Plan(NamedTuple):
@@ -83,6 +92,41 @@ class Plan(NamedTuple):
     def more_finetunings(self) -> dict[str, int]:
         """Names of the further fine-tunings on motion, and what each adds to the cell's seed."""
         return {f"finetune_motion_{run}": 1000 * (run - 1) for run in range(2, self.finetunings + 1)}
+
+
+def keep_settings(plan: Plan) -> None:
+    """Write what all cells share into the plan's folder; what is wanted of each may grow from call to call.
+
+    Raises:
+        ValueError: the folder holds cells of other settings.
+    """
+    path = plan.out / "plan.json"
+    words = {"data": str(plan.data), "warm_epochs": plan.warm_epochs,
+             "pretrain": _words(plan.pretrain), "finetune": _words(plan.finetune)}
+    if not path.is_file():
+        write_whole(path, json.dumps(words, indent=1) + "\n")
+        return
+    before = json.loads(path.read_text())
+    other = [name for name, value in words.items() if before.get(name) != value]
+    if other:
+        raise ValueError(f"{plan.out} holds cells of another comparison: {', '.join(other)} were "
+                         f"{', '.join(str(before.get(name)) for name in other)}; take another --out, or the same "
+                         "settings")
+
+
+def _words(arguments: list[str]) -> str:
+    """Program arguments with those of their files in place."""
+    return " ".join(FlagParser().parse_known_args(arguments)[1])
+
+
+def finished_cells(plan: Plan) -> list[dict]:
+    """The numbers of all cells in the plan's folder, those of earlier calls too: methods in the order of METHODS."""
+    order = list(METHODS | SWITCHES)
+    found = [Cell(*(json.loads(path.read_text())[name] for name in Cell._fields))
+             for path in plan.out.glob("*/cell.json")]
+    found = [cell for cell in found if cell.method in order]
+    return [stored(plan, cell) for cell in
+            sorted(found, key=lambda cell: (cell.seed, order.index(cell.method), cell.mask_ratio))]
 
 
 def result_file(plan: Plan, cell: Cell) -> Path:

@@ -35,17 +35,18 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
                  "--warm_epochs", "1", "--pretrain", write_arguments(tmp_path / "pretrain.args", PRETRAIN),
                  "--finetune", write_arguments(tmp_path / "finetune.args", FINETUNE)]
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
-    table = (tmp_path / "out" / "moving_shapes.csv").read_text()
-    rows = list(csv.DictReader(table.splitlines()))
+    rows = list(csv.DictReader((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines()))
     assert [(row["method"], row["mask_ratio"], row["seed"]) for row in rows] == [
         ("random", "0.9", "0"), ("tats", "0.9", "0")]
     for row in rows:
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
         assert all(0 <= float(row[name]) <= 100 for name in ONCE)
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
-    main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--form_ratios", ".9", "--seeds", "0"])
-    row, = csv.DictReader((tmp_path / "out" / "moving_shapes.csv").read_text().splitlines())
-    assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and "finetune_motion" not in row
+    main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--seeds", "0"])
+    table = (tmp_path / "out" / "moving_shapes.csv").read_text()
+    *others, row = csv.DictReader(table.splitlines())
+    assert [{name: other[name] for name in rows[0]} for other in others] == rows   # cells of earlier calls stay
+    assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and row["finetune_motion"] == ""
     monkeypatch.setattr("tats.engines.comparison._run", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
     assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
@@ -66,7 +67,7 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("tats.engines.comparison._run", run)
     monkeypatch.setattr("tats.engines.compare_masks.warm_up", lambda _: None)
     (tmp_path / "args").touch()
-    with pytest.raises(ValueError, match=r"1 run\(s\) failed; the first: random-r900-seed1: disk on fire"):
+    with pytest.raises(ValueError, match=r"1 run\(s\) failed; the first: random-r0.9-seed1: disk on fire"):
         main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--ratios", ".9", "--jobs", "0",
               "--methods", "random", "--seeds", "0", "1", "--pretrain", str(tmp_path / "args"),
               "--finetune", str(tmp_path / "args")])
