@@ -27,6 +27,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "c3-0.3": "--entropy_coef 3e-5", "half-random-c3-0.3": "--random_share .5 --entropy_coef 3e-5",
     "c3-1": "--entropy_coef 1e-4", "entropy-.94": "--target_entropy .94",
     "undivided": "--ppo_weighting undivided", "lr-3e-4": "--sampler_lr 3e-4", "lr-3e-3": "--sampler_lr 3e-3",
+    "lr-3e-3-to-0": "--sampler_lr 3e-3 --sampler_lr_final 0",
     "k4-3-passes": "--update_every 4 --ppo_epochs 3",
     "k4-3-passes-kl": "--update_every 4 --ppo_epochs 3 --target_kl 1e-4",
     "orthoformer-32": "--tats_approx orthoformer --num_landmarks 32",

@@ -86,9 +86,10 @@ class TokenSampling:
         self.scaler, self.config = scaler, resolve_recipe(from_args(SamplerConfig, args))
         if self.config.mae_only_explained:
             raise ValueError("--mae_only_explained is for tats.engines.run_mae_pretraining; here set --mae_only_epochs")
-        if self.config.random_share_final is not None:
-            raise ValueError("--random_share_final needs to know the run's length, which a fork's engine is not told: "
-                             "use --random_share alone")
+        for name in ("random_share", "sampler_lr"):
+            if getattr(self.config, f"{name}_final") is not None:
+                raise ValueError(f"--{name}_final needs to know the run's length, which a fork's engine is not told: "
+                                 f"use --{name} alone")
         self.row = find_masking(args.mask_type)
         self.device = next(model.parameters()).device
         distributed = dist.is_available() and dist.is_initialized()

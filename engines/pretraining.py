@@ -22,6 +22,7 @@ from .pretraining_config import (
     SamplerConfig,
     WatchConfig,
     resolve_recipe,
+    sampler_schedule,
 )
 from .runtime import Precision, Runtime
 from .schedule import CosineSchedule
@@ -161,8 +162,7 @@ def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings
     if how is None:
         return phi, Learner(sampler, precision=precision)
     if how == "ppo":
-        rate = settings.sampler.sampler_lr
-        return phi, learner(sampler, lambda step: rate, ())
+        return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
 
 

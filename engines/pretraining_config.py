@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from . import common_config
 from .common_config import OptimConfig, RunConfig, TrainLoaderConfig
 from .flags import flag
+from .schedule import CosineSchedule
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class SamplerConfig:
                             "value baseline, c1 = c2 = c3, sampler_lr 1.5e-6. Single flags override either",
                             choices=("ours", "paper"))
     sampler_lr: float | None = flag(None, "learning rate of theta, not scaled; None: 1.5e-6 (paper) or 1e-4 (ours)")
+    sampler_lr_final: float | None = flag(None, "that rate at the last update of the policy, along a cosine; updates "
+                                          "that --mae_only_explained or --target_kl leave out end above it. None: it "
+                                          "stays")
     mae_only_epochs: int = flag(10, "m_o, epochs of random masking before the policy acts", aliases=("--m_o",))
     mae_only_explained: float = flag(0.0, "m_o grows, epoch by epoch, until the autoencoder explains this share of its "
                                      "targets' variance: before, its error map is flat; e.g. 0.1. 0: m_o as given")
@@ -145,6 +149,10 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
     if config.mae_only_explained and not (0 < config.mae_only_explained < 1 and config.mae_only_epochs):
         raise ValueError(f"--mae_only_explained must lie between 0 and 1, and --mae_only_epochs be 1 or more, which it "
                          f"starts from; got {config.mae_only_explained:g} and {config.mae_only_epochs}")
+    for name in ("sampler_lr", "sampler_lr_final", "softmax_temp"):
+        value = getattr(config, name)
+        if value is not None and (value < 0 or not value and name != "sampler_lr_final"):
+            raise ValueError(f"--{name} must be above 0, got {value:g}")
     for name in ("random_share", "random_share_final"):
         if not 0 <= (getattr(config, name) or 0) <= 1:
             raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")
@@ -154,6 +162,13 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
     if not 0 < config.clip_epsilon < 1:
         raise ValueError(f"--clip_epsilon must lie between 0 and 1, got {config.clip_epsilon}")
     return config
+
+
+def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:
+    """Learning rate of theta by its own updates: one a step and pass once the policy acts, whatever k."""
+    final = config.sampler_lr if config.sampler_lr_final is None else config.sampler_lr_final
+    return CosineSchedule(config.sampler_lr, final,
+                          max(0, epochs - config.mae_only_epochs) * steps_per_epoch * config.ppo_epochs)
 
 
 def random_share(config: SamplerConfig, epoch: int, epochs: int) -> float:

@@ -81,6 +81,9 @@ class Pretraining(Resumable):
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                           floor=0.1 * settings.sampler.policy_coef)
         self.learner_kind, self.mae_only_epochs = row.learner, settings.sampler.mae_only_epochs   # m_o
+        if row.learner == "ppo" and self.mae_only_epochs >= settings.optim.epochs:
+            logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
+                           settings.optim.epochs, self.mae_only_epochs)
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
         self.follow({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
                     settings.optim.batch_size * settings.optim.update_freq * where.world_size, asdict(settings))
@@ -122,7 +125,8 @@ class Pretraining(Resumable):
         explained = means.get("explained", FLAT_ERROR_MAP)
         if self.learner_kind != "ppo" or self.epoch + 1 != self.mae_only_epochs:
             return
-        if explained < self.settings.sampler.mae_only_explained:
+        wanted = self.settings.sampler.mae_only_explained
+        if wanted and explained < wanted:   # 0: m_o as given, also where the MAE is worse than the mean
             self.mae_only_epochs += 1
             logger.info("the MAE explains %.0f %% of its targets' variance: one more epoch of random masks",
                         100 * explained)

@@ -18,7 +18,7 @@ from tats.engines.batches import ClipBatch
 from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_one_epoch
 from tats.engines.meters import Meters
 from tats.engines.ppo import PPOSettings
-from tats.engines.pretraining_config import SamplerConfig, random_share
+from tats.engines.pretraining_config import SamplerConfig, random_share, sampler_schedule
 from tats.masking import masked_indices
 
 
@@ -226,3 +226,13 @@ def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
     ({"random_share": 1., "random_share_final": 0., "mae_only_epochs": 0}, [1, .75, .5, .25, 0])], ids=str)
 def test_random_share_over_the_epochs(options, shares):
     assert [random_share(SamplerConfig(**options), epoch, 5) for epoch in range(5)] == shares
+
+
+def test_the_policys_rate_falls_over_its_own_updates():
+    """Epochs 2 and 3 of 4, three steps each, two passes: 12 updates; halfway a cosine is at the mean of its ends."""
+    config = SamplerConfig(sampler_lr=3e-3, sampler_lr_final=1e-3, mae_only_epochs=2, ppo_epochs=2, update_every=2)
+    rate = sampler_schedule(config, epochs=4, steps_per_epoch=3)
+    assert (rate(0), rate(6)) == (3e-3, pytest.approx(2e-3))
+    assert 1e-3 < rate(11) < 1.1e-3 and rate(99) == rate(11)
+    constant = sampler_schedule(SamplerConfig(sampler_lr=3e-3, mae_only_epochs=9), 4, 3)
+    assert constant(0) == constant(50) == 3e-3

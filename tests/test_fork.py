@@ -97,6 +97,12 @@ def test_resume_goes_on_where_it_stopped(fork, run, tmp_path):
     assert second["optimizer"]["param_groups"][0]["lr"] == pytest.approx(1e-3 * (1 - 6 / 100))
 
 
+@pytest.mark.parametrize("flag", ["--random_share_final", "--sampler_lr_final", "--mae_only_explained"])
+def test_what_needs_the_runs_length_is_refused(fork, run, tmp_path, flag):
+    with pytest.raises(ValueError, match=f"{flag} "):
+        run(fork, tmp_path / "out", "--mask_type", "tats", "--tats_heads", "2", flag, ".5")
+
+
 def test_a_checkpoint_without_a_sampler_is_refused(fork, run, tmp_path):
     run(fork, tmp_path / "out", "--mask_type", "random", "--epochs", "1")
     with pytest.raises(ValueError, match="written without a sampler"):

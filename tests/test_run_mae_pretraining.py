@@ -7,11 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from tats.datasets.program import run_program
 from tats.engines import checkpointing
+from tats.engines.pretraining_run import Pretraining
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.masking import MASKINGS
 
@@ -137,6 +139,23 @@ def test_damaged_newest_checkpoint_falls_back(shapes, tmp_path, caplog):
     main(flags(shapes, tmp_path, "--epochs", "2", "--save_ckpt_freq", "1"))
     assert "falling back" in caplog.text and "checkpoint-0.pth, after epoch 0" in caplog.text
     assert torch.load(newest, weights_only=True)["epoch"] == 1
+
+
+@pytest.mark.parametrize("wanted, explained, epoch, m_o, message", [
+    (0., -.1, 1, 2, "still flat"),      # m_o as given, though the model is worse than the mean
+    (.3, .2, 1, 3, "one more epoch"), (.3, .2, 0, 2, ""), (.3, .4, 1, 2, "")])
+def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, message, caplog):
+    caplog.set_level("INFO")
+    run = SimpleNamespace(learner_kind="ppo", epoch=epoch, mae_only_epochs=2,
+                          settings=SimpleNamespace(sampler=SimpleNamespace(mae_only_explained=wanted)))
+    Pretraining.check(run, {"explained": explained})
+    assert run.mae_only_epochs == m_o
+    assert message in caplog.text and bool(message) == bool(caplog.text)
+
+
+def test_a_policy_that_never_acts_is_named(shapes, tmp_path, caplog):
+    main(flags(shapes, tmp_path, "--epochs", "1", "--mask_type", "tats", "--vis_clips", "0"))
+    assert "the policy never acts: all 1 epochs have random masks (--mae_only_epochs 1)" in caplog.text
 
 
 def test_dead_flags_warn_by_name(shapes, tmp_path, caplog):
