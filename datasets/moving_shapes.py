@@ -101,6 +101,18 @@ class Truth:
         """The scene of a row."""
         return Scene(*(field[row] for field in self._scenes))
 
+    def row_of(self, path: str) -> int:
+        """The row of a video by its file's name: a list that was shuffled or shortened keeps its truth.
+
+        Raises:
+            ValueError: no video of this split has that name.
+        """
+        stem = Path(path).stem
+        if not (stem.isdecimal() and Path(path).name == _name(int(stem)) and int(stem) < len(self)):
+            raise ValueError(f"{path} is none of this split's {len(self)} videos (000000.mp4 and on): only their "
+                             "scenes are known")
+        return int(stem)
+
     def moving(self, row: int, frame_indices: Sequence[int], grid: tuple[int, int, int]) -> np.ndarray:
         """bool (N,): a moving object covers at least MOVING_SHARE of the token in one of its frames.
 

@@ -74,6 +74,7 @@ def differences(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> I
 def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
     """How many means over seeds lie within one standard deviation of those of an earlier moving_shapes.csv.
 
+    Counted are numbers that can differ: not the number of visible tokens, nor rankings of a policy that is uniform.
     Two runs of three seeds that differ by chance alone agree in this sense in 65 % of their numbers: with t of two
     degrees of freedom, P(|t| < sqrt(3 / 2)).
 
@@ -82,21 +83,23 @@ def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
     """
     with open(earlier, newline="", encoding="utf-8") as file:
         before = list(csv.DictReader(file))
-    outside, count = [], 0
+    outside, count, same = [], 0, 0
     for method, ratio in dict.fromkeys((cell["method"], cell["mask_ratio"]) for cell in cells):
         theirs = [row for row in before if row["method"] == method and float(row["mask_ratio"]) == ratio]
         ours = [cell for cell in cells if (cell["method"], cell["mask_ratio"]) == (method, ratio)]
         for name in [*MASKS, *FEATURES]:
             old = [float(row[name]) for row in theirs if row.get(name)]
             new = [cell[name] for cell in ours if name in cell]
-            if len(old) < 2 or not new:
+            if len(old) < 2 or not new or len({*old, *new}) == 1 or name == "visible_tokens":
                 continue
+            same += old == new
             count += 1
             if abs(mean(new) - mean(old)) > stdev(old) + 1e-9:
                 outside.append(f"| {method} | {ratio:g} | {name} | {spread(old, 3)} | {mean(new):.3f} |")
     if not count:
         raise ValueError(f"{earlier} has no numbers of these cells with two seeds or more: nothing to compare")
-    yield f"{count - len(outside)} of {count} means within one standard deviation of {earlier}; the others:\n"
+    yield (f"{count - len(outside)} of {count} means within one standard deviation of {earlier}, {same} of them of the "
+           "very same numbers; outside:\n")
     yield "| method | mask ratio | | there | here |"
     yield "|---|---|---|---|---|"
     yield from outside

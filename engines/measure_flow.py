@@ -13,22 +13,21 @@ from statistics import mean, stdev
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..datasets.catalog import stride_of
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists import read_list
 from ..datasets.program import run_program
-from ..datasets.seeding import seeded
 from ..masking import RandomMasking, TokenGrid
 from . import checkpointing
-from .batches import ClipBatch, Normalizer
+from .batches import Normalizer
 from .comparison_table import write_csv
 from .flags import FlagParser
 from .logs import set_up_logging
 from .measure_masks import untrained
 from .optical_flow import TokenMotion, opencv, token_motion
-from .policies import look, probabilities_of
+from .policies import error_map, probabilities_of
 from .pretraining import clip_size, grid_of, rebuild
 from .rank_correlation import partial_rank_correlation, rank_correlation
 from .reconstruction import Reconstruction
@@ -75,19 +74,6 @@ def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) ->
     if not videos:
         raise ValueError(f"no video of {path} can be read")
     return videos
-
-
-@torch.no_grad()
-def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstruction: Reconstruction,
-              draws: int) -> Tensor:
-    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on."""
-    errors, times = torch.zeros(batch.mask.shape), torch.zeros(batch.mask.shape)
-    for draw in range(draws):
-        with seeded(draw):   # the same masks for all models
-            mask = torch.stack([masking() for _ in batch.mask])
-        errors[mask] += look(mae, None, batch._replace(mask=mask), reconstruction).errors.flatten()
-        times += mask
-    return errors / times.clamp(min=1)
 
 
 def correlate(scores: Tensor, motion: TokenMotion) -> dict[str, float]:

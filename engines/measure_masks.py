@@ -28,7 +28,7 @@ from .batches import ClipBatch, Normalizer
 from .flags import FlagParser
 from .logs import set_up_logging
 from .motion_metrics import MotionMetrics, motion_metrics
-from .policies import look
+from .policies import error_map, look
 from .pretraining import clip_size, grid_of, rebuild
 from .reconstruction import Reconstruction
 
@@ -43,7 +43,7 @@ class Measured(NamedTuple):
     the classifier that was fine-tuned from these weights."""
 
     motion: MotionMetrics
-    fixed_error: float
+    fixed_error: float | None
     top1: float | None = None
 
 
@@ -65,19 +65,19 @@ def held_out_clips(data: Path, split: str, grid: TokenGrid, mask_ratio: float, m
     device = next(mae.parameters()).device
     normalizer = Normalizer(device)
     truth = truth_for(data, split)
-    numbers = range(frames)
+    numbers, rows = range(frames), [truth.row_of(path) for path in clips.paths]
     return Clips([normalizer.prepare(batch, device) for batch in loader],
-                 torch.stack([torch.as_tensor(truth.moving(row, numbers, grid)) for row in range(len(clips))]),
-                 torch.stack([torch.as_tensor(truth.static_texture(row, numbers, grid)) for row in range(len(clips))]))
+                 torch.stack([torch.as_tensor(truth.moving(row, numbers, grid)) for row in rows]),
+                 torch.stack([torch.as_tensor(truth.static_texture(row, numbers, grid)) for row in rows]))
 
 
-def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, per_clip=None) -> Measured:
+def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruction: Reconstruction,
+            per_clip=None) -> Measured:
     """Motion metrics of the policy and the reconstruction error on the fixed masks.
 
     Args:
         per_clip: for a strategy without a sampler, its loader half; the enrichment is that of its masks.
     """
-    reconstruction = Reconstruction()
     probabilities, masks, fixed = [], [], []
     for batch in clips.batches:
         fixed.append(look(mae, None, batch, reconstruction).errors.mean(dim=1))
@@ -89,6 +89,15 @@ def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, per_clip=No
         masks.append(seen.mask)
     return Measured(motion_metrics(torch.cat(probabilities), torch.cat(masks), clips.moving, clips.textured),
                     float(torch.cat(fixed).mean()))
+
+
+def measure_error_map(mae: nn.Module, clips: Clips, reconstruction: Reconstruction, masking: RandomMasking,
+                      draws: int) -> MotionMetrics:
+    """Motion metrics of the map that a policy is rewarded with, as if it were one; of the tokens of largest error."""
+    errors = torch.cat([error_map(mae, batch, masking, reconstruction, draws).cpu() for batch in clips.batches])
+    hardest = errors.topk(masking.num_visible, dim=1).indices
+    return motion_metrics(errors, torch.ones_like(clips.moving).scatter_(1, hardest, False), clips.moving,
+                          clips.textured)
 
 
 def untrained(checkpoint: dict) -> tuple[nn.Module, nn.Module | None]:
@@ -107,18 +116,43 @@ def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
     columns = COLUMNS + (("fine-tuned top-1",) if fine_tuned else ())
     yield " " * width + "".join(f"{column:>20}" for column in columns)
     for name, measured in rows:
-        line = f"{name:<{width}}" + "".join(f"{value:>20.3f}" for value in (*measured.motion, measured.fixed_error))
+        values = (*measured.motion, measured.fixed_error)
+        line = f"{name:<{width}}" + "".join(f"{'' if value is None else f'{value:.3f}':>20}" for value in values)
         yield line + (f"{measured.top1:>20.1f}" if measured.top1 is not None else "")
+
+
+def run_names(paths: Sequence[str]) -> list[str]:
+    """What tells checkpoints apart in a table: nothing for one, the folders' names, else the paths."""
+    folders = [Path(path).resolve().parent.name for path in paths]
+    if len(paths) == 1:
+        return [""]
+    return folders if len(set(folders)) == len(folders) else list(map(str, paths))
+
+
+def read_top1(path: Path) -> float:
+    """top1 of a result.json.
+
+    Raises:
+        ValueError: the file is none.
+    """
+    try:
+        return float(json.loads(path.read_text())["top1"])
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is not the result.json of a fine-tuning: it has no top1") from None
 
 
 def get_parser() -> argparse.ArgumentParser:
     """The program's command line."""
     parser = FlagParser("measure_masks", description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints of run_mae_pretraining")
+    parser.add_argument("--checkpoint", nargs="+", required=True, help="checkpoints of run_mae_pretraining; the "
+                        "random masks of the error, and of --error_map, have the first one's mask ratio")
     parser.add_argument("--data", required=True, type=Path, help="folder written by tats.datasets.moving_shapes")
     parser.add_argument("--split", default="val", help="list to measure on")
     parser.add_argument("--fine_tuned", nargs="*", type=Path, default=[], help="result.json of a fine-tuning from each "
                         "checkpoint, in the same order: adds its top-1")
+    parser.add_argument("--error_map", type=int, metavar="DRAWS", default=0, help="also measure the mean error of each "
+                        "token over so many random masks, what a policy is rewarded with, as if it were a policy that "
+                        "shows the tokens of largest error")
     parser.add_argument("--out", type=Path, help="write the numbers there as JSON, too")
     return parser
 
@@ -130,19 +164,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.manual_seed(0)
     if args.fine_tuned and len(args.fine_tuned) != len(args.checkpoint):
         raise ValueError(f"--fine_tuned: {len(args.fine_tuned)} results for {len(args.checkpoint)} checkpoints")
-    top1 = [json.loads(path.read_text())["top1"] for path in args.fine_tuned] or [None] * len(args.checkpoint)
+    if args.error_map < 0:
+        raise ValueError(f"--error_map must not be negative, got {args.error_map}")
+    top1 = [read_top1(path) for path in args.fine_tuned] or [None] * len(args.checkpoint)
+    names = run_names(args.checkpoint)
     rows: list[tuple[str, Measured]] = []
-    clips = None
-    for path, accuracy in zip(args.checkpoint, top1, strict=True):
+    clips, first = None, None
+    for path, run, accuracy in zip(args.checkpoint, names, top1, strict=True):
         state = checkpointing.load(path)
         mae, sampler, name = rebuild(state)
-        mask = state["settings"]["mask"]
+        mask, loss = state["settings"]["mask"], state["settings"]["loss"]
+        shape = (grid_of(mae), clip_size(mae))
         if clips is None:
-            clips = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae)
+            clips, first = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae), shape
+            fixed_masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
+        if shape != first:
+            raise ValueError(f"{path} sees clips of another size or grid of tokens than {args.checkpoint[0]}: measure "
+                             "them apart")
+        reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
         per_clip = find_masking(mask["mask_type"]).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
-        rows.append((f"{name}, before", measure(*untrained(state), clips, per_clip)))
-        after = measure(mae, sampler, clips, per_clip)._replace(top1=accuracy)
+        name = f"{run}: {name}" if run else name
+        rows.append((f"{name}, before", measure(*untrained(state), clips, reconstruction, per_clip)))
+        after = measure(mae, sampler, clips, reconstruction, per_clip)._replace(top1=accuracy)
         rows.append((f"{name}, after {state['step']} steps", after))
+        if args.error_map:
+            rows.append((f"{name}, its error map", Measured(measure_error_map(
+                mae, clips, reconstruction, fixed_masking, args.error_map), None)))
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..masking import gumbel_top_k
+from ..datasets.seeding import seeded
+from ..masking import RandomMasking, gumbel_top_k
 from ..models import TrajectoryAttention
 from .batches import ClipBatch
 from .reconstruction import Reconstruction, patch_size_of, tokenize
@@ -43,6 +44,19 @@ def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruc
     prediction = mae(batch.videos, mask)
     errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
     return Seen(probabilities, mask, prediction, errors)
+
+
+@torch.no_grad()
+def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstruction: Reconstruction,
+              draws: int) -> Tensor:
+    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on."""
+    errors, times = torch.zeros_like(batch.mask, dtype=torch.float32), torch.zeros_like(batch.mask, dtype=torch.float32)
+    for draw in range(draws):
+        with seeded(draw):   # the same masks for all models
+            mask = torch.stack([masking() for _ in batch.mask]).to(batch.mask.device)
+        errors[mask] += look(mae, None, batch._replace(mask=mask), reconstruction).errors.flatten()
+        times += mask
+    return errors / times.clamp(min=1)
 
 
 @torch.no_grad()

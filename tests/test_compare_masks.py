@@ -11,7 +11,7 @@ from tats.engines import comparison, comparison_features, comparison_plan
 from tats.engines.compare_masks import main
 from tats.engines.comparison import run_cell
 from tats.engines.comparison_features import linear_probe
-from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, result_file, stored
+from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, keep_settings, result_file, stored
 from tats.engines.comparison_table import FEATURES, agreement, differences, spread, summary
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
@@ -148,15 +148,51 @@ def test_differences_are_paired_by_seed():
 
 def test_agreement_is_within_one_deviation_of_the_earlier_file(tmp_path):
     earlier = tmp_path / "moving_shapes.csv"
-    earlier.write_text("method,mask_ratio,seed,enrichment,linear_motion\n"
-                       "tats,0.9,0,1,20\ntats,0.9,1,2,20\ntats,0.9,2,3,20\ntube,0.9,0,1,1\n")   # 2 ± 1 and 20 ± 0
-    here = {"method": "tats", "mask_ratio": .9, "enrichment": 2.9}
-    text = list(agreement([here | {"seed": 0, "linear_motion": 20.}, here | {"seed": 1, "linear_motion": 21.},
+    earlier.write_text("method,mask_ratio,seed,enrichment,linear_motion,knn_motion,auroc,visible_tokens\n"
+                       "tats,0.9,0,1,20,7,.5,28\ntats,0.9,1,2,20,8,.5,28\ntats,0.9,2,3,20,9,.5,28\n"   # 2 ± 1, 20 ± 0
+                       "tube,0.9,0,1,1,1,.5,32\n")
+    here = {"method": "tats", "mask_ratio": .9, "enrichment": 2.9, "auroc": .5, "visible_tokens": 28.}
+    text = list(agreement([here | {"seed": 0, "linear_motion": 20., "knn_motion": 7.},
+                           here | {"seed": 1, "linear_motion": 21., "knn_motion": 8.},
+                           here | {"seed": 2, "linear_motion": 20.5, "knn_motion": 9.},
                            {"method": "tube", "mask_ratio": .9, "seed": 0, "enrichment": 9.}], earlier))
-    assert text[0].startswith("1 of 2 means")
+    assert text[0].startswith(f"2 of 3 means within one standard deviation of {earlier}, 1 of them")
     assert text[3:] == ["| tats | 0.9 | linear_motion | 20.000 ± 0.000 | 20.500 |"]
     with pytest.raises(ValueError, match="no numbers of these cells"):
         list(agreement([here | {"mask_ratio": .95}], earlier))
+
+
+def test_cells_of_other_settings_are_refused(tmp_path):
+    arguments = tmp_path / "pretrain.args"
+    arguments.write_text("--lr 0.1   # a comment\n")
+    plan = Plan(tmp_path, tmp_path, [f"@{arguments}", "--epochs", "2"], [], 1)
+    keep_settings(plan)
+    keep_settings(plan._replace(pretrain=["--lr", "0.1", "--epochs", "2"], few_labels=True))   # the same words
+    with pytest.raises(ValueError, match="another comparison: pretrain were --lr 0.1 --epochs 2; take another --out"):
+        keep_settings(plan._replace(pretrain=["--lr", "0.2", "--epochs", "2"]))
+
+
+def test_ratios_and_seeds_where_none_are_given(tmp_path, monkeypatch):
+    """54 cells: five methods at three ratios but frame, which shows the same at all, and five forms of TATS at one."""
+    (tmp_path / "data").mkdir()
+    for name in ("data/train.csv", "args"):
+        (tmp_path / name).touch()
+    ran = []
+    monkeypatch.setattr("tats.engines.compare_masks.for_each", lambda function, items, *_: ran.append(items) or ())
+    arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--pretrain", str(tmp_path / "args"),
+                 "--finetune", str(tmp_path / "args")]
+    main(arguments)
+    cells = [cell for _, cell in ran[1]]
+    assert len(cells) == len(set(cells)) == 54 and len(ran[0]) == 3   # and three warm-ups
+    assert {cell.mask_ratio for cell in cells if cell.method in ("frame", "tats-mha")} == {.9}
+    assert {cell.mask_ratio for cell in cells if cell.method == "tats"} == {.85, .9, .95}
+    main([*arguments, "--methods", "frame", "frame", "--ratios", ".8", ".8", "--seeds", "1"])
+    assert [cell for _, cell in ran[3]] == [Cell("frame", .8, 1)]
+    for more, message in ((["--ratios", "90"], "--ratios must lie between 0 and 1, got 90"),
+                          (["--jobs", "-1"], "--jobs must be at least 0"),
+                          (["--against", "nowhere.csv"], "--against nowhere.csv: no such file")):
+        with pytest.raises(ValueError, match=message):
+            main([*arguments, *more])
 
 
 def test_the_linear_probe_finds_what_is_linear():

@@ -5,8 +5,14 @@ import json
 import pytest
 import torch
 from tats.datasets.program import run_program
+from tats.engines import measure_masks
+from tats.engines.measure_masks import held_out_clips, run_names
 from tats.engines.measure_masks import main as measure
+from tats.engines.pretraining import grid_of
+from tats.engines.reconstruction import Reconstruction
 from tats.engines.run_mae_pretraining import main as pretrain
+from tats.masking import RandomMasking
+from tats.models import create_model
 
 
 def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
@@ -26,6 +32,9 @@ def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run_program(lambda: measure([*arguments, "--fine_tuned", "a.json", "b.json"]))
     assert stopped.value.code == 2 and "2 results for 1" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "result.json").write_text('{"top5": 1}')
+    with pytest.raises(ValueError, match="result.json is not the result.json of a fine-tuning"):
+        measure(arguments)
     for part, name in (("sampler", "norm.weight"), ("model", "encoder.extra")):   # as another version would write it
         state = torch.load(tmp_path / "checkpoint-0.pth", weights_only=False)
         state[part][name] = torch.ones(3)
@@ -34,3 +43,38 @@ def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
             measure(["--checkpoint", str(tmp_path / "other.pth"), "--data", str(shapes)])
         with pytest.raises(ValueError, match=f"does not fit .*unexpected: {name}"):
             pretrain([*training, "--epochs", "2", "--resume", str(tmp_path / "other.pth")])
+
+
+def test_the_rows_of_a_shuffled_list_keep_their_truth(shapes):
+    mae = create_model("pretrain_tats_tiny")
+    before = held_out_clips(shapes, "val", grid_of(mae), .9, mae)
+    lines = (shapes / "val.csv").read_text().splitlines(keepends=True)
+    other = shapes.parent / "shuffled"
+    other.mkdir()
+    (other / "val.csv").write_text("".join(reversed(lines[1:])))
+    (other / "val.npz").write_bytes((shapes / "val.npz").read_bytes())
+    after = held_out_clips(other, "val", grid_of(mae), .9, mae)
+    assert len(set(map(bytes, before.moving.numpy()))) > 1   # the clips differ, so that their order shows
+    assert torch.equal(after.moving, before.moving[1:].flip(0))
+    assert torch.equal(after.textured, before.textured[1:].flip(0))
+    (other / "val.csv").write_text("somebody/elses.mp4 0\n")
+    with pytest.raises(ValueError, match="elses.mp4 is none of this split's"):
+        held_out_clips(other, "val", grid_of(mae), .9, mae)
+
+
+def test_the_error_map_shows_what_is_hardest(shapes, monkeypatch):
+    """An error map that is the truth itself finds every moving token before any other."""
+    mae = create_model("pretrain_tats_tiny").eval()
+    clips, masking = held_out_clips(shapes, "val", grid_of(mae), .9, mae), RandomMasking(grid_of(mae), .9)
+    assert int(clips.moving.sum(dim=1).min()) >= masking.num_visible   # so that only moving tokens are shown
+    maps = iter(clips.moving.float().split([len(batch.mask) for batch in clips.batches]))
+    monkeypatch.setattr(measure_masks, "error_map", lambda *_: next(maps))
+    found = measure_masks.measure_error_map(mae, clips, Reconstruction(), masking, 1)
+    assert (found.auroc, found.moving_auroc) == (1., 1.)
+    assert found.enrichment == pytest.approx(1 / float(clips.moving.float().mean())) and found.texture_enrichment == 0
+
+
+def test_names_in_the_table():
+    assert run_names(["out/a/checkpoint-1.pth"]) == [""]
+    assert run_names(["out/a/x.pth", "out/b/x.pth"]) == ["a", "b"]
+    assert run_names(["a/x.pth", "b/a/x.pth"]) == ["a/x.pth", "b/a/x.pth"]
