@@ -102,17 +102,22 @@ def keep_settings(plan: Plan) -> None:
         ValueError: the folder holds cells of other settings.
     """
     path = plan.out / "plan.json"
-    words = {"data": str(plan.data), "warm_epochs": plan.warm_epochs,
+    words = {"data": os.path.relpath(plan.data, plan.out), "warm_epochs": plan.warm_epochs,
              "pretrain": _words(plan.pretrain), "finetune": _words(plan.finetune)}
     if not path.is_file():
         write_whole(path, json.dumps(words, indent=1) + "\n")
         return
     before = json.loads(path.read_text())
-    other = [name for name, value in words.items() if before.get(name) != value]
+    other = [f"{name}: {_only(before.get(name), value)}, now {_only(value, before.get(name))}"
+             for name, value in words.items() if before.get(name) != value]
     if other:
-        raise ValueError(f"{plan.out} holds cells of another comparison: {', '.join(other)} were "
-                         f"{', '.join(str(before.get(name)) for name in other)}; take another --out, or the same "
-                         "settings")
+        raise ValueError(f"{plan.out} holds cells of other settings ({'; '.join(other)}): take another --out, or those")
+
+
+def _only(words: object, other: object) -> str:
+    """What stands in the one alone, flag by flag."""
+    ours, theirs = ([*re.split(" (?=--)", str(text))] for text in (words, other))
+    return " ".join(word for word in ours if word not in theirs) or "nothing"
 
 
 def _words(arguments: list[str]) -> str:

@@ -168,7 +168,7 @@ def test_cells_of_other_settings_are_refused(tmp_path):
     plan = Plan(tmp_path, tmp_path, [f"@{arguments}", "--epochs", "2"], [], 1)
     keep_settings(plan)
     keep_settings(plan._replace(pretrain=["--lr", "0.1", "--epochs", "2"], few_labels=True))   # the same words
-    with pytest.raises(ValueError, match="another comparison: pretrain were --lr 0.1 --epochs 2; take another --out"):
+    with pytest.raises(ValueError, match=r"other settings \(pretrain: --lr 0.1, now --lr 0.2\): take another --out"):
         keep_settings(plan._replace(pretrain=["--lr", "0.2", "--epochs", "2"]))
 
 
