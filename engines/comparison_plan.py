@@ -25,6 +25,7 @@ METHODS: dict[str, list[str]] = {
 # Single switches of the policy, for --masks_only.
 SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words.split()] for name, words in {
     "c3-0.3": "--entropy_coef 3e-5", "half-random-c3-0.3": "--random_share .5 --entropy_coef 3e-5",
+    "half-context": "--context_share .5", "half-context-c3-0.3": "--context_share .5 --entropy_coef 3e-5",
     "c3-1": "--entropy_coef 1e-4", "entropy-.94": "--target_entropy .94",
     "undivided": "--ppo_weighting undivided", "lr-3e-4": "--sampler_lr 3e-4", "lr-3e-3": "--sampler_lr 3e-3",
     "lr-3e-3-to-0": "--sampler_lr 3e-3 --sampler_lr_final 0",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..masking import masked_indices, masked_probability, uniform_noise
+from ..masking import masked_indices, masked_probability, mixed_with_uniform, uniform_noise
 from .batches import ClipBatch
 from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
 from .learner import Learner
@@ -30,6 +30,7 @@ class PPOTraining:
         4-10 % of the places in a prototype), so credit goes to neighbours.
     reuse_forward: keep phase 1's forward of g_theta for phase 2 where the two are the same computation.
     random_share: of the clips get a random mask instead of the policy's (not in the paper, which has none).
+    context_share: of each clip's visible tokens come from anywhere instead of the policy (not in the paper either).
     target_kl: no further pass once KL(pi_old || pi_theta) in the last one was above it (not in the paper).
     """
 
@@ -42,6 +43,7 @@ class PPOTraining:
     ratio: str = "recorded"
     reuse_forward: bool = True
     random_share: float = 0.0
+    context_share: float = 0.0
     target_kl: float | None = None
 
     @classmethod
@@ -51,7 +53,7 @@ class PPOTraining:
         ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
                           config.reward, config.ppo_weighting, config.adv_norm)
         return cls(setup, ppo, entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
-                   config.ppo_ratio, config.reuse_forward, random_share, config.target_kl)
+                   config.ppo_ratio, config.reuse_forward, random_share, config.context_share, config.target_kl)
 
     @property
     def reuses(self) -> bool:
@@ -121,18 +123,18 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
     with torch.set_grad_enabled(training.reuses):
         log_pi, value = tats(tokens, log=True)                                        # L9
     mae.check(probability=log_pi)  # f_phi does not learn from a mask that means nothing
-    draw = tats.module.draw(log_pi, batch.keys)                                       # L10
+    drawn_from = mixed_with_uniform(log_pi.detach(), training.context_share)
+    draw = tats.module.draw(drawn_from, batch.keys)                                   # L10
     mask, is_random = with_random_masks(draw.mask, batch, training.random_share)
     errors = train_mae(mae, batch, mask, more, training.setup, log)                   # L11
     hidden = masked_indices(mask, errors.shape[1])                                    # I_m
     if training.setup.diagnostics is not None:
         training.setup.diagnostics.policy(log_pi.detach(), batch.pixels)
         training.setup.diagnostics.value(value.detach(), errors.mean(dim=-1))
-    old_log_prob = log_pi.detach().gather(1, hidden)
-    chance = masked_probability(old_log_prob, draw.threshold)
+    chance = masked_probability(drawn_from.gather(1, hidden), draw.threshold)
     # Under a random mask every token is hidden with probability rho, those that the policy would show too.
     chance = torch.where(is_random, hidden.shape[1] / mask.shape[1], chance)
-    return Episode(tokens, hidden, old_log_prob, errors, value.detach(), chance,      # L12
+    return Episode(tokens, hidden, log_pi.detach().gather(1, hidden), errors, value.detach(), chance,   # L12
                    batch.keys, (log_pi, value) if training.reuses else None)
 
 
@@ -153,7 +155,8 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
                 log_pi, value = episode.forward or tats(episode.tokens, log=True)     # L17
                 hidden = episode.hidden
                 if training.ratio == "resampled":                                     # L18: I_m' as printed
-                    fresh = tats.module.draw(log_pi, episode.keys, stream=1 + turn)
+                    drawn_from = mixed_with_uniform(log_pi, training.context_share)
+                    fresh = tats.module.draw(drawn_from, episode.keys, stream=1 + turn)
                     hidden = masked_indices(fresh.mask, hidden.shape[1])
                 settings = training.ppo._replace(entropy_coef=training.entropy.value.to(log_pi.device))
                 loss, terms = sampling_loss(log_pi, value, hidden, episode, settings)

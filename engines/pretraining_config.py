@@ -100,6 +100,8 @@ class SamplerConfig:
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax")
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts")
     random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays")
+    context_share: float = flag(0.0, "share of each clip's visible tokens that comes from anywhere, beside those "
+                                "that the policy chose")
     reuse_forward: bool = flag(True, "keep phase 1's forward of the policy for phase 2 where the two are equal: "
                                "faster, more memory")
 
@@ -156,6 +158,9 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
     for name in ("random_share", "random_share_final"):
         if not 0 <= (getattr(config, name) or 0) <= 1:
             raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")
+    if not 0 <= config.context_share < 1:
+        raise ValueError(f"--context_share must lie between 0 and below 1 (that is --mask_type random), "
+                         f"got {config.context_share}")
     if config.target_kl is not None and (config.ppo_epochs == 1 or config.target_kl <= 0):
         raise ValueError(f"--target_kl {config.target_kl:g} ends the passes over the buffer early: it must be above 0, "
                          "and --ppo_epochs above 1")

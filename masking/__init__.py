@@ -3,12 +3,12 @@
 from .adamae import AdaMAESampler
 from .fixed import FrameMasking, RandomMasking, TubeMasking
 from .grid import TokenGrid, num_visible
-from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability, uniform_noise
+from .gumbel import Draw, gumbel_top_k, masked_indices, masked_probability, mixed_with_uniform, uniform_noise
 from .registry import ALIASES, MASKINGS, Masking, find_masking, register_masking
 from .tats import TATS
 
 __all__ = [
     "ALIASES", "AdaMAESampler", "Draw", "FrameMasking", "MASKINGS", "Masking", "RandomMasking", "TATS", "TokenGrid",
-    "TubeMasking", "find_masking", "gumbel_top_k", "masked_indices", "masked_probability", "num_visible",
-    "register_masking", "uniform_noise",
+    "TubeMasking", "find_masking", "gumbel_top_k", "masked_indices", "masked_probability", "mixed_with_uniform",
+    "num_visible", "register_masking", "uniform_noise",
 ]

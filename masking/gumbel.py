@@ -3,6 +3,7 @@
 B: clips, N: tokens, N_v: visible tokens.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,18 @@ def gumbel_top_k(log_probabilities: Tensor, num_visible: int, keys: Tensor | Non
     top = perturbed.topk(num_visible, dim=-1)
     mask = torch.ones_like(logits, dtype=torch.bool).scatter_(1, top.indices, False)
     return Draw(mask, top.values[:, -1])
+
+
+def mixed_with_uniform(log_probabilities: Tensor, share: float) -> Tensor:
+    """log((1 - share) pi + share / N), (B, N): each token of the draw is one of any with probability `share`.
+
+    Args:
+        log_probabilities: log pi, normalised. share: in [0, 1).
+    """
+    if not share:
+        return log_probabilities
+    uniform = torch.full_like(log_probabilities, math.log(share / log_probabilities.shape[-1]))
+    return torch.logaddexp(log_probabilities + math.log1p(-share), uniform)
 
 
 def masked_probability(log_probabilities: Tensor, threshold: Tensor, floor: float = 0.1) -> Tensor:

@@ -19,7 +19,7 @@ from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_
 from tats.engines.meters import Meters
 from tats.engines.ppo import PPOSettings
 from tats.engines.pretraining_config import SamplerConfig, random_share, sampler_schedule
-from tats.masking import masked_indices
+from tats.masking import gumbel_top_k, masked_indices
 
 
 def both(update_freq=1, **options):
@@ -218,6 +218,26 @@ def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
     episode = phase_one(mae, tats, batch, False, training, Meters())
     assert torch.equal(masked_indices(batch.mask, 27), episode.hidden)   # .75 of 36
     torch.testing.assert_close(episode.masked_probability, torch.full((4, 27), .75))
+
+
+@pytest.mark.parametrize("ratio", ["recorded", "resampled"])
+def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio):
+    """With nearly all of the draw from anywhere the mask is that of a uniform policy, and so is each token's chance of
+    being hidden, exp(-exp(-log N - kappa)); log pi_old stays the policy's own."""
+    mae, tats, training = both(context_share=1 - 1e-7, ratio=ratio)
+    batch = training.setup.normalizer.prepare(loader(1, 4)[0], CPU)
+    episode = phase_one(mae, tats, batch, False, training, Meters())
+    uniform = torch.full((4, 36), 1 / 36).log()
+    draw = gumbel_top_k(uniform, 9, batch.keys)
+    assert torch.equal(masked_indices(draw.mask, 27), episode.hidden)
+    chance = torch.exp(-torch.exp(uniform[:, :1] - draw.threshold[:, None])).expand(4, 27)
+    torch.testing.assert_close(episode.masked_probability, chance)
+    log_pi, _ = tats(episode.tokens, log=True)
+    assert log_pi.std() > .1
+    torch.testing.assert_close(episode.old_log_prob, log_pi.detach().gather(1, episode.hidden))
+    buffer = EpisodeBuffer()
+    buffer.update(episode)
+    phase_two(tats, buffer, training, Meters())
 
 
 @pytest.mark.parametrize(("options", "shares"), [

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tats.masking import gumbel_top_k, masked_indices, masked_probability
+from tats.masking import gumbel_top_k, masked_indices, masked_probability, mixed_with_uniform
 from tats.masking.gumbel import uniform_noise
 
 
@@ -43,6 +43,12 @@ def test_masked_probability_estimates_a_sum_without_bias():
     assert abs(estimate.mean() - f.sum()) < 4 * estimate.std() / 200
     plain = (draw.mask * f).sum(1).mean() * 12 / 9
     assert abs(plain - f.sum()) > 1  # without the division the masked tokens are a biased sample
+
+
+def test_mixture_with_the_uniform_distribution_by_hand():
+    pi = torch.tensor([[.5, .3, .2], [1., 0., 0.]])
+    torch.testing.assert_close(mixed_with_uniform(pi.log(), .3).exp(), torch.tensor([[.45, .31, .24], [.8, .1, .1]]))
+    assert torch.equal(mixed_with_uniform(pi.log(), 0.), pi.log())
 
 
 def test_noise_depends_on_key_and_stream_alone():
