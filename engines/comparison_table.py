@@ -19,6 +19,9 @@ LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fract
             "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}
 
 
+_CELL = ("method", "mask_ratio", "seed")
+
+
 def write_csv(path: Path, cells: Sequence[dict]) -> None:
     """All numbers of all cells, one line each."""
     names = list(dict.fromkeys(name for cell in cells for name in cell))
@@ -26,6 +29,22 @@ def write_csv(path: Path, cells: Sequence[dict]) -> None:
         writer = csv.DictWriter(file, names, lineterminator="\n")
         writer.writeheader()
         writer.writerows(cells)
+
+
+def read_csv(path: Path) -> list[dict]:
+    """The cells that `write_csv` wrote; what was not measured is left out.
+
+    Raises:
+        ValueError: the file is none of its tables.
+    """
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    try:
+        return [{"method": row["method"], "mask_ratio": float(row["mask_ratio"]), "seed": int(row["seed"])}
+                | {name: float(value) for name, value in row.items() if value and name not in _CELL} for row in rows]
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is no moving_shapes.csv of compare_masks: it has no method, mask_ratio and seed, or "
+                         "a value that is no number") from None
 
 
 def summary(cells: Sequence[dict]) -> Iterator[str]:
@@ -81,14 +100,13 @@ def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
     Raises:
         ValueError: the file has no number of these cells with two seeds or more.
     """
-    with open(earlier, newline="", encoding="utf-8") as file:
-        before = list(csv.DictReader(file))
+    before = read_csv(earlier)
     outside, count, same = [], 0, 0
     for method, ratio in dict.fromkeys((cell["method"], cell["mask_ratio"]) for cell in cells):
-        theirs = [row for row in before if row["method"] == method and float(row["mask_ratio"]) == ratio]
+        theirs = [row for row in before if (row["method"], row["mask_ratio"]) == (method, ratio)]
         ours = [cell for cell in cells if (cell["method"], cell["mask_ratio"]) == (method, ratio)]
         for name in [*MASKS, *FEATURES]:
-            old = [float(row[name]) for row in theirs if row.get(name)]
+            old = [row[name] for row in theirs if name in row]
             new = [cell[name] for cell in ours if name in cell]
             if len(old) < 2 or not new or len({*old, *new}) == 1 or name == "visible_tokens":
                 continue

@@ -11,8 +11,18 @@ from tats.engines import comparison, comparison_features, comparison_plan
 from tats.engines.compare_masks import main
 from tats.engines.comparison import run_cell
 from tats.engines.comparison_features import linear_probe
+from tats.engines.comparison_pairs import Pair, interval, pairs
+from tats.engines.comparison_pairs import main as main_of_pairs
 from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, keep_settings, result_file, stored
-from tats.engines.comparison_table import FEATURES, agreement, differences, spread, summary
+from tats.engines.comparison_table import (
+    FEATURES,
+    agreement,
+    differences,
+    read_csv,
+    spread,
+    summary,
+    write_csv,
+)
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
 --mae_only_epochs 1 --warmup_epochs 0 --sampler_lr 1e-3 --vis_clips 0 --device cpu"""
@@ -144,6 +154,26 @@ def test_differences_are_paired_by_seed():
     rows = [line for line in differences(FEATURES, cells) if line.startswith("| tats")]
     assert rows[0].count("+4.0 ± 2.0") == len(FEATURES)   # (2 + 6) / 2; deviation 2.83 / sqrt(2); seed 2 has no partner
     assert "## Mask ratio 0.9 (3 seeds)\n" in list(summary(cells))
+
+
+def test_pairs_of_several_tables_and_their_interval(tmp_path, capsys):
+    """Differences 2 and 6: mean 4, standard error 2; t of one degree of freedom is tan(.475 pi) = 12.706 at 97.5 %."""
+    for name, values in (("a", (10, 12)), ("b", (20, 26))):
+        write_csv(tmp_path / f"{name}.csv", [
+            {"method": method, "mask_ratio": .9, "seed": 0, "entropy_share": None, "linear_motion": value}
+            for method, value in zip(("random", "tats"), values, strict=True)])
+    tables = [read_csv(tmp_path / "a.csv"), read_csv(tmp_path / "b.csv")]
+    assert tables[0][1] == {"method": "tats", "mask_ratio": .9, "seed": 0, "linear_motion": 12.}
+    assert pairs(tables, "linear_motion") == [Pair("tats", .9, 2.), Pair("tats", .9, 6.)]
+    assert interval([2., 6.]) == pytest.approx((4 - 25.412, 4 + 25.412), abs=1e-3) and interval([2.]) is None
+    main_of_pairs([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])
+    assert "| tats | +4.0 [-21.4, +29.4], 2 of 2 |" in capsys.readouterr().out
+    for arguments, message in ((["a.csv", "--methods", "tube"], "nothing to pair: no method that was asked for"),
+                               (["a.csv", "--baseline", "tube"], "the mask ratio and seed of a cell of tube"),
+                               (["list.csv"], "is no moving_shapes.csv of compare_masks")):
+        (tmp_path / "list.csv").write_text("a.mp4 1\nb.mp4 2\n")
+        with pytest.raises(ValueError, match=message):
+            main_of_pairs([str(tmp_path / arguments[0]), *arguments[1:]])
 
 
 def test_agreement_is_within_one_deviation_of_the_earlier_file(tmp_path):
