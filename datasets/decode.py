@@ -91,8 +91,12 @@ def _reader(path: str, backend: str, seconds: float):
 
 
 def keep_videos(mebibytes: float) -> None:
-    """From now on `open_video` keeps decoded videos in this process's memory, up to `mebibytes`; 0 forgets them all."""
-    _KEPT[:] = [KeptVideos(mebibytes)] if mebibytes else []
+    """From now on `open_video` keeps decoded videos in this process's memory, up to `mebibytes`; 0 forgets them all.
+
+    What is kept stays when the same is asked for again.
+    """
+    if not (_KEPT and _KEPT[0].mebibytes == mebibytes):
+        _KEPT[:] = [KeptVideos(mebibytes)] if mebibytes else []
 
 
 def resolve_backend(name: str = "auto") -> str:

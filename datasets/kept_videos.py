@@ -10,7 +10,7 @@ class KeptVideos:
     """Whole decoded videos, until `mebibytes` are full; from then on the others are read anew each time."""
 
     def __init__(self, mebibytes: float):
-        self._left = mebibytes * 2**20
+        self.mebibytes, self._left = mebibytes, mebibytes * 2**20
         self._frames: dict[tuple, np.ndarray] = {}
 
     def reader(self, path: str, open_reader: Callable[[], object]):
