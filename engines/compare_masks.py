@@ -58,6 +58,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
     parser.add_argument("--warm_epochs", type=int, default=12,
                         help="of random masks at a ratio of .75 before, once a seed")
+    parser.add_argument("--finetune_epochs", type=int, help="of fine-tuning on motion, instead of what --finetune says")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
     parser.add_argument("--finetunings", type=int, default=1, help="on motion, of each cell's checkpoint: one alone is "
@@ -117,7 +118,7 @@ def _check(args: argparse.Namespace) -> None:
         path = getattr(args, name)
         if path and not path.is_file():
             raise ValueError(f"--{name} {path}: no such file")
-    for name, least in (("warm_epochs", 1), ("finetunings", 1), ("jobs", 0), ("epochs", 1)):
+    for name, least in (("warm_epochs", 1), ("finetunings", 1), ("jobs", 0), ("epochs", 1), ("finetune_epochs", 1)):
         value = getattr(args, name)
         if value is not None and value < least:
             raise ValueError(f"--{name} must be at least {least}, got {value}")
@@ -130,9 +131,12 @@ def _check(args: argparse.Namespace) -> None:
 
 def _plan(args: argparse.Namespace) -> Plan:
     common = ["--num_workers", "0"]   # a core has its own cell
-    epochs = [] if args.epochs is None else ["--epochs", str(args.epochs)]
-    return Plan(args.data.resolve(), args.out.resolve(), [f"@{args.pretrain.resolve()}", *epochs, *common],
-                [f"@{args.finetune.resolve()}", *common], args.warm_epochs, args.masks_only, args.few_labels,
+
+    def arguments(file: Path, epochs: int | None) -> list[str]:
+        return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), *common]
+
+    return Plan(args.data.resolve(), args.out.resolve(), arguments(args.pretrain, args.epochs),
+                arguments(args.finetune, args.finetune_epochs), args.warm_epochs, args.masks_only, args.few_labels,
                 args.finetunings)
 
 

@@ -218,8 +218,11 @@ def test_ratios_and_seeds_where_none_are_given(tmp_path, monkeypatch):
     assert {cell.mask_ratio for cell in cells if cell.method == "tats"} == {.85, .9, .95}
     main([*arguments, "--methods", "frame", "frame", "--ratios", ".8", ".8", "--seeds", "1"])
     assert [cell for _, cell in ran[3]] == [Cell("frame", .8, 1)]
+    with pytest.raises(ValueError, match="other settings .*--epochs 9.*; finetune: nothing, now .*--epochs 7"):
+        main([*arguments, "--epochs", "9", "--finetune_epochs", "7"])
     for more, message in ((["--ratios", "90"], "--ratios must lie between 0 and 1, got 90"),
                           (["--jobs", "-1"], "--jobs must be at least 0"),
+                          (["--finetune_epochs", "0"], "--finetune_epochs must be at least 1"),
                           (["--against", "nowhere.csv"], "--against nowhere.csv: no such file")):
         with pytest.raises(ValueError, match=message):
             main([*arguments, *more])
