@@ -9,7 +9,8 @@ from statistics import mean, stdev
 BASELINE = "random"
 MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
          "enrichment": ("enrichment", 2), "texture_enrichment": ("texture enrichment", 2),
-         "fixed_error": ("error, fixed mask", 3), "visible_tokens": ("visible", 0)}
+         "fixed_error": ("error, fixed mask", 3), "moving_error": ("of moving tokens", 3),
+         "visible_tokens": ("visible", 0)}
 FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune_motion": ("fine-tuned", 1),
             "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),
             "finetune_few": ("fine-tuned on motion, few labels", 1),
@@ -53,13 +54,16 @@ def summary(cells: Sequence[dict]) -> Iterator[str]:
         here = [cell for cell in cells if cell["mask_ratio"] == ratio]
         seeds = sorted({cell["seed"] for cell in here})
         yield f"## Mask ratio {ratio:g} ({len(seeds)} seeds)\n"
-        yield from table("What the masks look at", MASKS, here)
-        features = {name: column for name, column in FEATURES.items() if any(name in cell for cell in here)}
-        if features:
+        yield from table("What the masks look at", _measured(MASKS, here), here)
+        if features := _measured(FEATURES, here):
             yield from table("Features, top-1 in %: three columns on motion classes, then three on appearance classes",
                              features, here)
             yield from differences(features, here)
         yield from table("How the policy learned, and its cost", LEARNING, here)
+
+
+def _measured(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> dict[str, tuple[str, int]]:
+    return {name: column for name, column in columns.items() if any(name in cell for cell in cells)}
 
 
 def table(title: str, columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:

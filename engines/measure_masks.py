@@ -34,16 +34,18 @@ from .reconstruction import Reconstruction
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("AUROC", "AP", "moving AUROC", "enrichment", "texture enrichment", "error, fixed mask")
+COLUMNS = ("AUROC", "AP", "moving AUROC", "enrichment", "texture enrichment", "error, fixed mask",
+           "of moving tokens")
 
 
 class Measured(NamedTuple):
     """One line of the table. fixed_error: reconstruction error under one random mask a clip, the same for all models
-    (the training error rises as a policy gets better at finding hard tokens; this one does not). top1: in percent, of
-    the classifier that was fine-tuned from these weights."""
+    (the training error rises as a policy gets better at finding hard tokens; this one does not). moving_error: the same
+    of the moving tokens alone. top1: in percent, of the classifier that was fine-tuned from these weights."""
 
     motion: MotionMetrics
     fixed_error: float | None
+    moving_error: float | None
     top1: float | None = None
 
 
@@ -78,9 +80,12 @@ def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruct
     Args:
         per_clip: for a strategy without a sampler, its loader half; the enrichment is that of its masks.
     """
-    probabilities, masks, fixed = [], [], []
-    for batch in clips.batches:
-        fixed.append(look(mae, None, batch, reconstruction).errors.mean(dim=1))
+    probabilities, masks, fixed, of_moving = [], [], [], []
+    truth = clips.moving.split([len(batch.mask) for batch in clips.batches])
+    for batch, moving in zip(clips.batches, truth, strict=True):
+        errors = look(mae, None, batch, reconstruction).errors
+        fixed.append(errors.mean(dim=1))
+        of_moving.append(errors.cpu()[moving[batch.mask.cpu()].view_as(errors)])
         if sampler is None and per_clip is not None:
             drawn = torch.stack([per_clip() for _ in range(len(batch.mask))]).to(batch.mask.device)
             batch = batch._replace(mask=drawn)
@@ -88,7 +93,7 @@ def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruct
         probabilities.append(seen.probabilities)
         masks.append(seen.mask)
     return Measured(motion_metrics(torch.cat(probabilities), torch.cat(masks), clips.moving, clips.textured),
-                    float(torch.cat(fixed).mean()))
+                    float(torch.cat(fixed).mean()), float(torch.cat(of_moving).mean()))
 
 
 def measure_error_map(mae: nn.Module, clips: Clips, reconstruction: Reconstruction, masking: RandomMasking,
@@ -116,7 +121,7 @@ def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
     columns = COLUMNS + (("fine-tuned top-1",) if fine_tuned else ())
     yield " " * width + "".join(f"{column:>20}" for column in columns)
     for name, measured in rows:
-        values = (*measured.motion, measured.fixed_error)
+        values = (*measured.motion, measured.fixed_error, measured.moving_error)
         line = f"{name:<{width}}" + "".join(f"{'' if value is None else f'{value:.3f}':>20}" for value in values)
         yield line + (f"{measured.top1:>20.1f}" if measured.top1 is not None else "")
 
@@ -189,13 +194,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append((f"{name}, after {state['step']} steps", after))
         if args.error_map:
             rows.append((f"{name}, its error map", Measured(measure_error_map(
-                mae, clips, reconstruction, fixed_masking, args.error_map), None)))
+                mae, clips, reconstruction, fixed_masking, args.error_map), None, None)))
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         record = [{"name": name, **measured.motion._asdict(), "fixed_error": measured.fixed_error,
-                   "top1": measured.top1}
-                  for name, measured in rows]
+                   "moving_error": measured.moving_error, "top1": measured.top1} for name, measured in rows]
         args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

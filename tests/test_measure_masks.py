@@ -6,8 +6,10 @@ import pytest
 import torch
 from tats.datasets.program import run_program
 from tats.engines import measure_masks
+from tats.engines.batches import ClipBatch
 from tats.engines.measure_masks import held_out_clips, run_names
 from tats.engines.measure_masks import main as measure
+from tats.engines.policies import Seen
 from tats.engines.pretraining import grid_of
 from tats.engines.reconstruction import Reconstruction
 from tats.engines.run_mae_pretraining import main as pretrain
@@ -72,6 +74,23 @@ def test_the_error_map_shows_what_is_hardest(shapes, monkeypatch):
     found = measure_masks.measure_error_map(mae, clips, Reconstruction(), masking, 1)
     assert (found.auroc, found.moving_auroc) == (1., 1.)
     assert found.enrichment == pytest.approx(1 / float(clips.moving.float().mean())) and found.texture_enrichment == 0
+
+
+def test_errors_under_the_fixed_masks_by_hand(shapes, monkeypatch):
+    """With an error of 3 at moving tokens and of 1 elsewhere that of the moving ones is 3, and that of all between."""
+    mae = create_model("pretrain_tats_tiny").eval()
+    clips = held_out_clips(shapes, "val", grid_of(mae), .9, mae)
+    whole, moving = clips.batches[0], {5: clips.moving[:5], 3: clips.moving[5:]}
+    parts = [ClipBatch(*(value[rows] for value in whole)) for rows in (slice(5), slice(5, None))]
+
+    def look(mae, sampler, batch, reconstruction):
+        errors = (1. + 2 * moving[len(batch.mask)])[batch.mask].view(len(batch.mask), -1)
+        return Seen(torch.rand(batch.mask.shape), batch.mask, None, errors)
+
+    monkeypatch.setattr(measure_masks, "look", look)
+    found = measure_masks.measure(mae, None, clips._replace(batches=parts), Reconstruction())
+    assert found.moving_error == 3.
+    assert found.fixed_error == pytest.approx(1 + 2 * float(clips.moving[whole.mask].float().mean()))
 
 
 def test_names_in_the_table():
