@@ -39,6 +39,7 @@ class ShapesConfig(NamedTuple):
             shrinking by two gives it back.
         jitter: the camera's shake in frame sides.
         object_scale: size of the objects; at 1 one token in five moves, at .6 one in twelve.
+        texture_scale: period of the textures; at 4 the objects are nearly plain.
         seed: the same seed gives the same videos.
     """
 
@@ -49,6 +50,7 @@ class ShapesConfig(NamedTuple):
     jitter: float = 0.
     seed: int = 0
     object_scale: float = 1.
+    texture_scale: float = 1.
 
 
 def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progress: bool = True) -> None:
@@ -67,6 +69,8 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
     if not 0 < config.object_scale <= 2:
         raise ValueError(f"object_scale must lie above 0 and at most be 2 (objects would meet), "
                          f"got {config.object_scale}")
+    if not 0 < config.texture_scale:
+        raise ValueError(f"texture_scale must lie above 0, got {config.texture_scale}")
     out = Path(config.out).resolve()
     workers = workers or _cores()
     with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
@@ -154,7 +158,7 @@ def _write_one(config: ShapesConfig, split: int, row: int) -> Scene:
     """Draw, render and encode one video. Every run of eight rows has all directions, every run of 32 all pairs."""
     rng = np.random.default_rng([config.seed, split, row])
     scene = draw_scene(rng, row % len(DIRECTIONS), row // len(DIRECTIONS) % len(TEXTURES), config.jitter,
-                       config.object_scale)
+                       config.object_scale, config.texture_scale)
     path = Path(config.out).resolve() / SPLITS[split] / _name(row)
     frames = render(scene, np.arange(config.frames), config.render_size)
     with av.open(str(path), "w") as container:
@@ -196,11 +200,13 @@ def main() -> None:
     parser.add_argument("--jitter", type=float, default=0., help="shake of the camera, in sides of the frame")
     parser.add_argument("--object_scale", type=float, default=1., help="size of the objects; a small one leaves more "
                         "background")
+    parser.add_argument("--texture_scale", type=float, default=1., help="period of their textures")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     args = parser.parse_args()
     write_moving_shapes(ShapesConfig(args.out, (args.train, args.val, args.test), args.frames,
-                                     args.render_size or 2 * args.size, args.jitter, args.seed, args.object_scale),
+                                     args.render_size or 2 * args.size, args.jitter, args.seed, args.object_scale,
+                                     args.texture_scale),
                         args.workers)
 
 

@@ -110,6 +110,14 @@ def test_base_rates(object_scale, least, most):
     assert least < moving < most and least < still < most
 
 
+def test_scales_change_size_and_period_alone():
+    plain, scaled = (draw_scene(np.random.default_rng(0), 3, 1, 0., *scales) for scales in ((), (.5, 4.)))
+    np.testing.assert_array_equal(scaled.place, plain.place * [1, 1, .5, 1])
+    np.testing.assert_array_equal(scaled.look, plain.look / ([1, 4] + 6 * [1]))
+    for name in ("velocity", "background", "kind"):
+        np.testing.assert_array_equal(getattr(scaled, name), getattr(plain, name))
+
+
 def test_truth_follows_frames_and_grid(shapes):
     truth = truth_for(shapes, "train")
     whole = truth.moving(3, CLIP, GRID).reshape(GRID)
