@@ -6,41 +6,18 @@ Prints Markdown: for each number a line a method; a column a mask ratio, and one
 the pairs, its 95 % interval (Student's t), how many pairs are above 0, and how many there are.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
-from typing import NamedTuple
 
 from scipy.stats import t as student
 
 from ..datasets.program import run_program
-from .comparison_table import BASELINE, FEATURES, read_csv
+from .comparison_table import BASELINE, FEATURES, pairs, read_csv
 from .flags import FlagParser
 
 _TARGET = {"motion": " on motion", "appearance": " on appearance"}
-
-
-class Pair(NamedTuple):
-    """A method's number less the baseline's, of the same file, mask ratio and seed."""
-
-    method: str
-    mask_ratio: float
-    difference: float
-
-
-def pairs(tables: Sequence[Sequence[dict]], name: str, baseline: str = BASELINE) -> list[Pair]:
-    """All pairs that have the number `name`. Cells of different tables are never paired: they may be of different data,
-    schedules or machines."""
-    found = []
-    for cells in tables:
-        base = {(cell["mask_ratio"], cell["seed"]): cell for cell in cells if cell["method"] == baseline}
-        for cell in cells:
-            other = base.get((cell["mask_ratio"], cell["seed"]), {})
-            if cell["method"] != baseline and None not in (cell.get(name), other.get(name)):
-                found.append(Pair(cell["method"], cell["mask_ratio"], cell[name] - other[name]))
-    return found
 
 
 def interval(differences: Sequence[float]) -> tuple[float, float] | None:
@@ -91,8 +68,7 @@ def report(tables: Sequence[Sequence[dict]], methods: Sequence[str], baseline: s
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the differences."""
-    parser = FlagParser("comparison_pairs", description=__doc__.splitlines()[0],
-                        formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser = FlagParser("comparison_pairs", description=__doc__.splitlines()[0])
     parser.add_argument("tables", nargs="+", type=Path, help="moving_shapes.csv of one or more comparisons")
     parser.add_argument("--methods", nargs="+", default=[], help="only these; all if not given")
     parser.add_argument("--baseline", default=BASELINE, help="what the others are compared with")

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 BASELINE = "random"
 MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
@@ -78,19 +79,39 @@ def table(title: str, columns: dict[str, tuple[str, int]], cells: Sequence[dict]
     yield ""
 
 
+class Pair(NamedTuple):
+    """A method's number less the baseline's, of the same file, mask ratio and seed."""
+
+    method: str
+    mask_ratio: float
+    difference: float
+
+
+def pairs(tables: Sequence[Sequence[dict]], name: str, baseline: str = BASELINE) -> list[Pair]:
+    """All pairs that have the number `name`. Cells of different tables are never paired: they may be of different data,
+    schedules or machines."""
+    found = []
+    for cells in tables:
+        base = {(cell["mask_ratio"], cell["seed"]): cell for cell in cells if cell["method"] == baseline}
+        for cell in cells:
+            other = base.get((cell["mask_ratio"], cell["seed"]), {})
+            if cell["method"] != baseline and None not in (cell.get(name), other.get(name)):
+                found.append(Pair(cell["method"], cell["mask_ratio"], cell[name] - other[name]))
+    return found
+
+
 def differences(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:
     """The features' table again as differences to random masks of the same seed: mean and its standard error."""
-    base = {cell["seed"]: cell for cell in cells if cell["method"] == BASELINE}
-    methods = [method for method in dict.fromkeys(cell["method"] for cell in cells) if method != BASELINE]
-    if not base or not methods:
+    found = {key: pairs([cells], key) for key in columns}
+    methods = dict.fromkeys(pair.method for key in columns for pair in found[key])
+    if not methods:
         return
     yield "**Paired differences to random masks, in points: mean ± standard error over seeds**\n"
     yield "| method | " + " | ".join(name for name, _ in columns.values()) + " |"
     yield "|---|" + "---|" * len(columns)
     for method in methods:
-        pairs = [(cell, base[cell["seed"]]) for cell in cells if cell["method"] == method and cell["seed"] in base]
-        found = ([cell[key] - other[key] for cell, other in pairs if key in cell and key in other] for key in columns)
-        yield f"| {method} | " + " | ".join(map(_difference, found)) + " |"
+        here = ([pair.difference for pair in found[key] if pair.method == method] for key in columns)
+        yield f"| {method} | " + " | ".join(map(_difference, here)) + " |"
     yield ""
 
 

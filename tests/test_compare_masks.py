@@ -11,13 +11,15 @@ from tats.engines import comparison, comparison_features, comparison_plan
 from tats.engines.compare_masks import main
 from tats.engines.comparison import run_cell
 from tats.engines.comparison_features import linear_probe
-from tats.engines.comparison_pairs import Pair, interval, pairs
+from tats.engines.comparison_pairs import interval
 from tats.engines.comparison_pairs import main as main_of_pairs
 from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, keep_settings, result_file, stored
 from tats.engines.comparison_table import (
     FEATURES,
+    Pair,
     agreement,
     differences,
+    pairs,
     read_csv,
     spread,
     summary,
