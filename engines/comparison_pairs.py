@@ -43,14 +43,16 @@ def report(tables: Sequence[Sequence[dict]], methods: Sequence[str], baseline: s
     Raises:
         ValueError: there is no pair.
     """
+    found = {name: [pair for pair in pairs(tables, name, baseline) if not methods or pair.method in methods]
+             for name in FEATURES}
+    measured = {name: some for name, some in found.items() if some}
+    if not measured:
+        raise ValueError(f"nothing to pair: no method{' that was asked for' * bool(methods)} has features and the mask "
+                         f"ratio and seed of a cell of {baseline}")
     yield (f"Points of top-1 above {baseline} of the same seed: mean [95 % interval], pairs above 0 of all. Pairs of "
            "one seed share their warm-up and count as independent all the same.")
-    none = True
-    for name, (title, _) in FEATURES.items():
-        found = [pair for pair in pairs(tables, name, baseline) if not methods or pair.method in methods]
-        if not found:
-            continue
-        none = False
+    for name, found in measured.items():
+        title = FEATURES[name][0]
         ratios = sorted({pair.mask_ratio for pair in found})
         yield f"\n**{title}{_TARGET.get(name.split('_')[-1], '')}**\n"
         columns = [f"ρ = {ratio:g}" for ratio in ratios] + ["all"] * (len(ratios) > 1)
@@ -58,12 +60,10 @@ def report(tables: Sequence[Sequence[dict]], methods: Sequence[str], baseline: s
         yield "|---|" + "---|" * len(columns)
         for method in dict.fromkeys(pair.method for pair in found):
             here = [pair for pair in found if pair.method == method]
-            by_ratio = [[pair.difference for pair in here if pair.mask_ratio == ratio] for ratio in ratios]
-            everything = [[pair.difference for pair in here]] * (len(ratios) > 1)
-            yield f"| {method} | " + " | ".join(map(shown, [*by_ratio, *everything])) + " |"
-    if none:
-        raise ValueError(f"nothing to pair: no method{' that was asked for' * bool(methods)} has features and the mask "
-                         f"ratio and seed of a cell of {baseline}")
+            groups = [[pair.difference for pair in here if pair.mask_ratio == ratio] for ratio in ratios]
+            if len(ratios) > 1:
+                groups.append([pair.difference for pair in here])
+            yield f"| {method} | " + " | ".join(map(shown, groups)) + " |"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

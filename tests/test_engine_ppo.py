@@ -221,7 +221,7 @@ def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
 
 
 @pytest.mark.parametrize("ratio", ["recorded", "resampled"])
-def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio):
+def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio, monkeypatch):
     """With nearly all of the draw from anywhere the mask is that of a uniform policy, and so is each token's chance of
     being hidden, exp(-exp(-log N - kappa)); log pi_old stays the policy's own."""
     mae, tats, training = both(context_share=1 - 1e-7, ratio=ratio)
@@ -235,9 +235,13 @@ def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio):
     log_pi, _ = tats(episode.tokens, log=True)
     assert log_pi.std() > .1
     torch.testing.assert_close(episode.old_log_prob, log_pi.detach().gather(1, episode.hidden))
+    read, real = [], engine.sampling_loss
+    monkeypatch.setattr(engine, "sampling_loss", lambda *arguments: read.append(arguments[2]) or real(*arguments))
     buffer = EpisodeBuffer()
     buffer.update(episode)
     phase_two(tats, buffer, training, Meters())
+    fresh = gumbel_top_k(uniform, 9, batch.keys, stream=1)   # I_m', as printed
+    assert torch.equal(read[0], masked_indices(fresh.mask, 27) if ratio == "resampled" else episode.hidden)
 
 
 @pytest.mark.parametrize(("options", "shares"), [
