@@ -9,6 +9,7 @@ any token grid which tokens move. The world itself is in `shapes_world`.
 
 import argparse
 import contextlib
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -21,7 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .program import run_program
-from .shapes_world import DIRECTIONS, TEXTURES, Scene, coverage, draw_scene, render
+from .shapes_world import DEFAULT_WORLD, DIRECTIONS, TEXTURES, Scene, World, coverage, draw_scene, render
 
 SPLITS = ("train", "val", "test")
 MOVING_SHARE = .25   # of a token's area, in one of its frames: then it counts as moving, or as textured
@@ -37,20 +38,16 @@ class ShapesConfig(NamedTuple):
         frames: of a video.
         render_size: pixels of a side. Twice the size that is trained on: H.264 halves the colours' resolution, and
             shrinking by two gives it back.
-        jitter: the camera's shake in frame sides.
-        object_scale: size of the objects; at 1 one token in five moves, at .6 one in twelve.
-        texture_scale: period of the textures; at 4 the objects are nearly plain.
         seed: the same seed gives the same videos.
+        world: what is in them.
     """
 
     out: Path
     counts: tuple[int, int, int] = (1024, 128, 256)
     frames: int = 16
     render_size: int = 48
-    jitter: float = 0.
     seed: int = 0
-    object_scale: float = 1.
-    texture_scale: float = 1.
+    world: World = DEFAULT_WORLD
 
 
 def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progress: bool = True) -> None:
@@ -64,13 +61,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
     if config.frames < 1 or config.render_size < 16 or config.render_size % 2:
         raise ValueError(f"videos need at least 1 frame and an even side of at least 16 pixels, got "
                          f"{config.frames} frames of {config.render_size}")
-    if not 0 <= config.jitter <= 1:
-        raise ValueError(f"jitter, in sides of the frame, must lie between 0 and 1, got {config.jitter}")
-    if not 0 < config.object_scale <= 2:
-        raise ValueError(f"object_scale must lie above 0 and at most be 2 (objects would meet), "
-                         f"got {config.object_scale}")
-    if not 0 < config.texture_scale:
-        raise ValueError(f"texture_scale must lie above 0, got {config.texture_scale}")
+    _check(config.world)
     out = Path(config.out).resolve()
     workers = workers or _cores()
     with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
@@ -87,6 +78,17 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
             paths = [out / split / _name(row) for row in range(count)]
             _write_list(out / f"{split}.csv", paths, [scene.direction for scene in scenes])
             _write_list(out / f"{split}_appearance.csv", paths, [scene.texture for scene in scenes])
+
+
+def _check(world: World) -> None:
+    if not 0 <= world.jitter <= 1:
+        raise ValueError(f"jitter, in sides of the frame, must lie between 0 and 1, got {world.jitter}")
+    if not 0 < world.object_scale <= 2:
+        raise ValueError(f"object_scale must lie above 0 and at most be 2 (objects would meet), "
+                         f"got {world.object_scale}")
+    for name in ("texture_scale", "speed_scale"):
+        if not 0 < getattr(world, name) < math.inf:
+            raise ValueError(f"{name} must be a number above 0, got {getattr(world, name)}")
 
 
 class Truth:
@@ -157,8 +159,7 @@ def truth_for(dataset_dir: str | Path, split: str) -> Truth:
 def _write_one(config: ShapesConfig, split: int, row: int) -> Scene:
     """Draw, render and encode one video. Every run of eight rows has all directions, every run of 32 all pairs."""
     rng = np.random.default_rng([config.seed, split, row])
-    scene = draw_scene(rng, row % len(DIRECTIONS), row // len(DIRECTIONS) % len(TEXTURES), config.jitter,
-                       config.object_scale, config.texture_scale)
+    scene = draw_scene(rng, row % len(DIRECTIONS), row // len(DIRECTIONS) % len(TEXTURES), config.world)
     path = Path(config.out).resolve() / SPLITS[split] / _name(row)
     frames = render(scene, np.arange(config.frames), config.render_size)
     with av.open(str(path), "w") as container:
@@ -197,17 +198,16 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=24, help="side in pixels of the clips that will be trained on")
     parser.add_argument("--render_size", type=int, default=None, help="side of the videos; twice --size if not given")
     parser.add_argument("--frames", type=int, default=16, help="frames of a video")
-    parser.add_argument("--jitter", type=float, default=0., help="shake of the camera, in sides of the frame")
-    parser.add_argument("--object_scale", type=float, default=1., help="size of the objects; a small one leaves more "
-                        "background")
-    parser.add_argument("--texture_scale", type=float, default=1., help="period of their textures")
+    for name, what in (("jitter", "shake of the camera, in sides of the frame"),
+                       ("object_scale", "size of the objects; a small one leaves more background"),
+                       ("texture_scale", "period of their textures"), ("speed_scale", "of those that move")):
+        parser.add_argument(f"--{name}", type=float, default=getattr(DEFAULT_WORLD, name), help=what)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn")
     parser.add_argument("--workers", type=int, default=None, help="processes; all cores if not given")
     args = parser.parse_args()
+    world = World(*(getattr(args, name) for name in World._fields))
     write_moving_shapes(ShapesConfig(args.out, (args.train, args.val, args.test), args.frames,
-                                     args.render_size or 2 * args.size, args.jitter, args.seed, args.object_scale,
-                                     args.texture_scale),
-                        args.workers)
+                                     args.render_size or 2 * args.size, args.seed, world), args.workers)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,25 @@ _WAVES = 3
 ABSENT, STILL, MOVING = 0, 1, 2
 
 
+class World(NamedTuple):
+    """What makes it easy or hard.
+
+    Fields:
+        jitter: the camera's shake, in sides of the frame.
+        object_scale: size of the objects in RADIUS; at 1 one token in five moves, at .6 one in twelve.
+        texture_scale: period of the textures; at 1 they have .8 to 1.3 cycles in a radius, at 4 they are nearly plain.
+        speed_scale: of the moving objects, in SPEED.
+    """
+
+    jitter: float = 0.
+    object_scale: float = 1.
+    texture_scale: float = 1.
+    speed_scale: float = 1.
+
+
+DEFAULT_WORLD = World()
+
+
 class Scene(NamedTuple):
     """One clip, or with a leading axis many.
 
@@ -43,10 +62,8 @@ class Scene(NamedTuple):
     look: np.ndarray
 
 
-def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: float,
-               object_scale: float = 1., texture_scale: float = 1.) -> Scene:
-    """A random scene; `jitter` is the camera's shake in frame sides, `object_scale` the objects' size in RADIUS,
-    `texture_scale` the period of their textures: at 1 they have .8 to 1.3 cycles in a radius."""
+def draw_scene(rng: np.random.Generator, direction: int, texture: int, world: World = DEFAULT_WORLD) -> Scene:
+    """A random scene of a direction and a texture."""
     most = len(MOVING_OBJECTS)
     objects = STILL_OBJECTS + most
     angle = np.pi / 4 * direction
@@ -57,12 +74,12 @@ def draw_scene(rng: np.random.Generator, direction: int, texture: int, jitter: f
                       rng.uniform(0, 2 * np.pi, (3, _WAVES))], axis=-1)
     return Scene(
         direction=np.array(direction), texture=np.array(texture),
-        velocity=rng.uniform(*SPEED) * np.array([np.cos(angle), np.sin(angle)]),
-        jitter=np.stack([np.full(2, jitter), rng.uniform(.05, .2, 2), rng.uniform(0, 2 * np.pi, 2)], axis=-1),
+        velocity=world.speed_scale * rng.uniform(*SPEED) * np.array([np.cos(angle), np.sin(angle)]),
+        jitter=np.stack([np.full(2, world.jitter), rng.uniform(.05, .2, 2), rng.uniform(0, 2 * np.pi, 2)], axis=-1),
         background=waves, kind=kind,
-        place=np.column_stack([_spread_centers(rng, objects), object_scale * rng.uniform(*RADIUS, objects),
+        place=np.column_stack([_spread_centers(rng, objects), world.object_scale * rng.uniform(*RADIUS, objects),
                                rng.uniform(0, np.pi, objects)]),
-        look=np.column_stack([rng.integers(0, 2, objects), rng.uniform(.8, 1.3, objects) / texture_scale,
+        look=np.column_stack([rng.integers(0, 2, objects), rng.uniform(.8, 1.3, objects) / world.texture_scale,
                               first, (first + rng.uniform(.4, .6, (objects, 3))) % 1]))
 
 

@@ -10,7 +10,7 @@ from tats.datasets.catalog import DATA_SETS, data_set
 from tats.datasets.decode import open_video
 from tats.datasets.lists import read_list
 from tats.datasets.moving_shapes import MOVING_SHARE, ShapesConfig, truth_for, write_moving_shapes
-from tats.datasets.shapes_world import DIRECTIONS, MOVING, STILL, TEXTURES, coverage, draw_scene, render
+from tats.datasets.shapes_world import DIRECTIONS, MOVING, STILL, TEXTURES, World, coverage, draw_scene, render
 from tats.datasets.transforms import pretrain_transform
 
 GRID = (8, 6, 6)
@@ -51,7 +51,7 @@ def test_every_direction_moves_where_its_name_says():
     expected = {"right": (1, 0), "down-right": (1, 1), "down": (0, 1), "down-left": (-1, 1), "left": (-1, 0),
                 "up-left": (-1, -1), "up": (0, -1), "up-right": (1, -1)}
     for index, name in enumerate(DIRECTIONS):
-        scene = draw_scene(np.random.default_rng(index), index, 0, 0.)
+        scene = draw_scene(np.random.default_rng(index), index, 0)
         assert tuple(np.sign((scene.velocity / .03).round(6)).astype(int)) == expected[name]
         alone = scene._replace(kind=np.where(np.arange(5) == 2, MOVING, 0),
                                place=np.tile([.5, .5, .15, 0.], (5, 1)))
@@ -102,7 +102,7 @@ def test_still_texture_is_as_strong_as_moving_texture(shapes):
 def test_base_rates(object_scale, least, most):
     rates = []
     for row in range(200):
-        scene = draw_scene(np.random.default_rng([0, 0, row]), row % 8, row // 8 % 4, 0., object_scale)
+        scene = draw_scene(np.random.default_rng([0, 0, row]), row % 8, row // 8 % 4, World(object_scale=object_scale))
         moving, still = (share.reshape(8, 2, 36).max(axis=1).ravel() >= MOVING_SHARE
                          for share in coverage(scene, np.arange(16), 6, 6))
         rates.append((moving.mean(), (still & ~moving).mean()))
@@ -110,11 +110,12 @@ def test_base_rates(object_scale, least, most):
     assert least < moving < most and least < still < most
 
 
-def test_scales_change_size_and_period_alone():
-    plain, scaled = (draw_scene(np.random.default_rng(0), 3, 1, 0., *scales) for scales in ((), (.5, 4.)))
+def test_scales_change_size_period_and_speed_alone():
+    plain, scaled = (draw_scene(np.random.default_rng(0), 3, 1, world) for world in (World(), World(0., .5, 4., .25)))
     np.testing.assert_array_equal(scaled.place, plain.place * [1, 1, .5, 1])
     np.testing.assert_array_equal(scaled.look, plain.look / ([1, 4] + 6 * [1]))
-    for name in ("velocity", "background", "kind"):
+    np.testing.assert_array_equal(scaled.velocity, plain.velocity / 4)
+    for name in ("background", "kind"):
         np.testing.assert_array_equal(getattr(scaled, name), getattr(plain, name))
 
 
@@ -131,7 +132,7 @@ def test_truth_follows_frames_and_grid(shapes):
 
 
 def test_hidden_still_objects_do_not_count():
-    scene = draw_scene(np.random.default_rng(0), 0, 0, 0.)
+    scene = draw_scene(np.random.default_rng(0), 0, 0)
     place = np.tile([.5, .5, .15, 0.], (5, 1))
     kind = np.array([STILL, 0, MOVING, 0, 0])
     look = np.tile(scene.look[0], (5, 1))
@@ -141,7 +142,7 @@ def test_hidden_still_objects_do_not_count():
 
 
 def test_camera_jitter_shakes_everything():
-    calm, shaken = (draw_scene(np.random.default_rng(1), 2, 1, jitter) for jitter in (0., .05))
+    calm, shaken = (draw_scene(np.random.default_rng(1), 2, 1, World(jitter)) for jitter in (0., .05))
     still = calm._replace(kind=np.where(calm.kind == MOVING, 0, calm.kind))
     frames = render(still, np.arange(6), 32)
     assert (frames == frames[0]).all()
@@ -155,6 +156,17 @@ def test_the_seed_decides(tmp_path):
     files = {name: [(tmp_path / name / "train" / f"{row:06d}.mp4").read_bytes() for row in range(4)] for name in "abc"}
     assert files["a"] == files["b"] != files["c"]
     assert len(set(files["a"])) == 4
+
+
+@pytest.mark.parametrize(("world", "message"), [
+    ({"jitter": -.1}, "jitter, in sides of the frame, must lie between 0 and 1, got -0.1"),
+    ({"object_scale": 2.5}, "object_scale must lie above 0 and at most be 2"),
+    ({"texture_scale": 0.}, "texture_scale must be a number above 0, got 0.0"),
+    ({"speed_scale": float("nan")}, "speed_scale must be a number above 0, got nan")])
+def test_worlds_that_make_no_video_are_refused_before_anything_is_written(tmp_path, world, message):
+    with pytest.raises(ValueError, match=message):
+        write_moving_shapes(ShapesConfig(tmp_path / "out", world=World(**world)), 1, progress=False)
+    assert not (tmp_path / "out").exists()
 
 
 def test_more_frames_go_on_moving(tmp_path):
