@@ -22,7 +22,17 @@ import numpy as np
 from tqdm import tqdm
 
 from .program import run_program
-from .shapes_world import DEFAULT_WORLD, DIRECTIONS, TEXTURES, Scene, World, coverage, draw_scene, render
+from .shapes_world import (
+    DEFAULT_WORLD,
+    DIRECTIONS,
+    TEXTURES,
+    Scene,
+    World,
+    coverage,
+    draw_scene,
+    render,
+    without_motion,
+)
 
 SPLITS = ("train", "val", "test")
 MOVING_SHARE = .25   # of a token's area, in one of its frames: then it counts as moving, or as textured
@@ -133,6 +143,10 @@ class Truth:
         """bool (N,): a still object covers as much of the token, and it is not moving."""
         moving, still = self._shares(row, frame_indices, grid)
         return (still >= MOVING_SHARE) & (moving < MOVING_SHARE)
+
+    def background(self, row: int, frame_indices: Sequence[int], size: int) -> np.ndarray:
+        """uint8 (T, size, size, 3): the clip's frames without what moves, as drawn, not as decoded from a video."""
+        return render(without_motion(self.scene(row)), np.asarray(frame_indices), size)
 
     def _shares(self, row: int, frame_indices: Sequence[int], grid: tuple[int, int, int]) -> list[np.ndarray]:
         frame_indices, (slices, height, width) = np.asarray(frame_indices), grid

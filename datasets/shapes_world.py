@@ -111,6 +111,11 @@ def render(scene: Scene, frames: np.ndarray, size: int) -> np.ndarray:
     return (picture.clip(0, 1) * 255).round().astype(np.uint8)
 
 
+def without_motion(scene: Scene) -> Scene:
+    """The same scene without the objects that move: what they hide."""
+    return scene._replace(kind=np.where(scene.kind == MOVING, ABSENT, scene.kind))
+
+
 def coverage(scene: Scene, frames: np.ndarray, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """What is seen in each cell of a (height, width) grid: moving share, still objects' share; (T, height, width) each.
 

@@ -11,6 +11,7 @@ BASELINE = "random"
 MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
          "enrichment": ("enrichment", 2), "texture_enrichment": ("texture enrichment", 2),
          "fixed_error": ("error, fixed mask", 3), "moving_error": ("of moving tokens", 3),
+         "foreseen": ("of them foreseen", 3), "filled_in": ("filled in", 3),
          "visible_tokens": ("visible", 0)}
 FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune_motion": ("fine-tuned", 1),
             "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),

@@ -26,51 +26,61 @@ from ..models import create_model
 from . import checkpointing
 from .batches import ClipBatch, Normalizer
 from .flags import FlagParser
+from .foresight import foresight
 from .logs import set_up_logging
 from .motion_metrics import MotionMetrics, motion_metrics
 from .policies import error_map, look
 from .pretraining import clip_size, grid_of, rebuild
-from .reconstruction import Reconstruction
+from .reconstruction import Reconstruction, patch_size_of
 
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("AUROC", "AP", "moving AUROC", "enrichment", "texture enrichment", "error, fixed mask",
-           "of moving tokens")
+           "of moving tokens", "foreseen", "filled in")
 
 
 class Measured(NamedTuple):
     """One line of the table. fixed_error: reconstruction error under one random mask a clip, the same for all models
     (the training error rises as a policy gets better at finding hard tokens; this one does not). moving_error: the same
-    of the moving tokens alone. top1: in percent, of the classifier that was fine-tuned from these weights."""
+    of the moving tokens alone; foreseen, filled_in: `Foresight` of them. top1: in percent, of the classifier that was
+    fine-tuned from these weights."""
 
     motion: MotionMetrics
-    fixed_error: float | None
-    moving_error: float | None
+    fixed_error: float | None = None
+    moving_error: float | None = None
+    foreseen: float | None = None
+    filled_in: float | None = None
     top1: float | None = None
 
 
 class Clips(NamedTuple):
-    """Held-out clips on the device with a fixed random mask each, and their truth as bool (clips, N)."""
+    """Held-out clips on the device with a fixed random mask each, and their truth as bool (clips, N); `backgrounds`
+    are the same batches without what moves."""
 
     batches: list[ClipBatch]
     moving: Tensor
     textured: Tensor
+    backgrounds: list[ClipBatch]
 
 
 def held_out_clips(data: Path, split: str, grid: TokenGrid, mask_ratio: float, mae: nn.Module) -> Clips:
     """Decode a split of moving shapes, unshuffled and uncropped, with masks that depend on the clip's row alone."""
     frames = grid.frames * mae.tubelet_size
     clips = read_list(data / f"{split}.csv")
-    dataset = PretrainClips(clips, ClipShape(frames, 1), pretrain_transform("resize", clip_size(mae)),
-                            RandomMasking(grid, mask_ratio))
+    whole = pretrain_transform("resize", clip_size(mae))
+    dataset = PretrainClips(clips, ClipShape(frames, 1), whole, RandomMasking(grid, mask_ratio))
     loader = DataLoader(dataset, 64, sampler=EpochSampler(len(clips), shuffle=False, drop_last=False))
     device = next(mae.parameters()).device
     normalizer = Normalizer(device)
     truth = truth_for(data, split)
     numbers, rows = range(frames), [truth.row_of(path) for path in clips.paths]
-    return Clips([normalizer.prepare(batch, device) for batch in loader],
-                 torch.stack([torch.as_tensor(truth.moving(row, numbers, grid)) for row in rows]),
-                 torch.stack([torch.as_tensor(truth.static_texture(row, numbers, grid)) for row in rows]))
+    moving, textured = (torch.stack([torch.as_tensor(kind(row, numbers, grid)) for row in rows])
+                        for kind in (truth.moving, truth.static_texture))
+    still = torch.stack([whole(truth.background(row, numbers, 2 * clip_size(mae))) for row in rows])
+    batches = [normalizer.prepare(batch, device) for batch in loader]
+    backgrounds = [normalizer.prepare((videos, batch.mask), device)
+                   for videos, batch in zip(still.split([len(batch.mask) for batch in batches]), batches, strict=True)]
+    return Clips(batches, moving, textured, backgrounds)
 
 
 def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruction: Reconstruction,
@@ -80,12 +90,15 @@ def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruct
     Args:
         per_clip: for a strategy without a sampler, its loader half; the enrichment is that of its masks.
     """
-    probabilities, masks, fixed, of_moving = [], [], [], []
+    probabilities, masks, fixed, of_moving, parts = [], [], [], [], []
     truth = clips.moving.split([len(batch.mask) for batch in clips.batches])
-    for batch, moving in zip(clips.batches, truth, strict=True):
-        errors = look(mae, None, batch, reconstruction).errors
-        fixed.append(errors.mean(dim=1))
-        of_moving.append(errors.cpu()[moving[batch.mask.cpu()].view_as(errors)])
+    for batch, background, moving in zip(clips.batches, clips.backgrounds, truth, strict=True):
+        seen = look(mae, None, batch, reconstruction)
+        hidden = moving[batch.mask.cpu()].view(seen.errors.shape).to(seen.errors.device)
+        fixed.append(seen.errors.mean(dim=1))
+        of_moving.append(seen.errors[hidden])
+        targets = [reconstruction.target(clip, batch.mask, patch_size_of(mae)) for clip in (batch, background)]
+        parts.append([values.float()[hidden] for values in (seen.prediction, *targets)])
         if sampler is None and per_clip is not None:
             drawn = torch.stack([per_clip() for _ in range(len(batch.mask))]).to(batch.mask.device)
             batch = batch._replace(mask=drawn)
@@ -93,7 +106,8 @@ def measure(mae: nn.Module, sampler: nn.Module | None, clips: Clips, reconstruct
         probabilities.append(seen.probabilities)
         masks.append(seen.mask)
     return Measured(motion_metrics(torch.cat(probabilities), torch.cat(masks), clips.moving, clips.textured),
-                    float(torch.cat(fixed).mean()), float(torch.cat(of_moving).mean()))
+                    float(torch.cat(fixed).mean()), float(torch.cat(of_moving).mean()),
+                    *foresight(*map(torch.cat, zip(*parts, strict=True))))
 
 
 def measure_error_map(mae: nn.Module, clips: Clips, reconstruction: Reconstruction, masking: RandomMasking,
@@ -121,7 +135,7 @@ def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
     columns = COLUMNS + (("fine-tuned top-1",) if fine_tuned else ())
     yield " " * width + "".join(f"{column:>20}" for column in columns)
     for name, measured in rows:
-        values = (*measured.motion, measured.fixed_error, measured.moving_error)
+        values = (*measured.motion, *measured[1:-1])
         line = f"{name:<{width}}" + "".join(f"{'' if value is None else f'{value:.3f}':>20}" for value in values)
         yield line + (f"{measured.top1:>20.1f}" if measured.top1 is not None else "")
 
@@ -194,12 +208,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows.append((f"{name}, after {state['step']} steps", after))
         if args.error_map:
             rows.append((f"{name}, its error map", Measured(measure_error_map(
-                mae, clips, reconstruction, fixed_masking, args.error_map), None, None)))
+                mae, clips, reconstruction, fixed_masking, args.error_map))))
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
-        record = [{"name": name, **measured.motion._asdict(), "fixed_error": measured.fixed_error,
-                   "moving_error": measured.moving_error, "top1": measured.top1} for name, measured in rows]
+        record = [{"name": name, **measured.motion._asdict(),
+                   **{key: value for key, value in measured._asdict().items() if key != "motion"}}
+                  for name, measured in rows]
         args.out.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -11,7 +11,7 @@ from tats.engines.measure_masks import held_out_clips, run_names
 from tats.engines.measure_masks import main as measure
 from tats.engines.policies import Seen
 from tats.engines.pretraining import grid_of
-from tats.engines.reconstruction import Reconstruction
+from tats.engines.reconstruction import Reconstruction, patch_size_of
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.masking import RandomMasking
 from tats.models import create_model
@@ -76,21 +76,28 @@ def test_the_error_map_shows_what_is_hardest(shapes, monkeypatch):
     assert found.enrichment == pytest.approx(1 / float(clips.moving.float().mean())) and found.texture_enrichment == 0
 
 
-def test_errors_under_the_fixed_masks_by_hand(shapes, monkeypatch):
-    """With an error of 3 at moving tokens and of 1 elsewhere that of the moving ones is 3, and that of all between."""
-    mae = create_model("pretrain_tats_tiny").eval()
+def test_what_the_fixed_masks_hide_by_hand(shapes, monkeypatch):
+    """With an error of 3 at moving tokens and of 1 elsewhere that of the moving ones is 3, and that of all between; a
+    model that says a quarter of the truth and half of the background there has a foresight of just that."""
+    mae, reconstruction = create_model("pretrain_tats_tiny").eval(), Reconstruction()
     clips = held_out_clips(shapes, "val", grid_of(mae), .9, mae)
     whole, moving = clips.batches[0], {5: clips.moving[:5], 3: clips.moving[5:]}
-    parts = [ClipBatch(*(value[rows] for value in whole)) for rows in (slice(5), slice(5, None))]
+    behind = {5: clips.backgrounds[0].pixels[:5], 3: clips.backgrounds[0].pixels[5:]}
+    parts, backgrounds = ([ClipBatch(*(value if value is None else value[rows] for value in batch))
+                           for rows in (slice(5), slice(5, None))] for batch in (whole, clips.backgrounds[0]))
 
     def look(mae, sampler, batch, reconstruction):
-        errors = (1. + 2 * moving[len(batch.mask)])[batch.mask].view(len(batch.mask), -1)
-        return Seen(torch.rand(batch.mask.shape), batch.mask, None, errors)
+        truth, background = (reconstruction.target(batch._replace(pixels=pixels), batch.mask, patch_size_of(mae))
+                             for pixels in (batch.pixels, behind[len(batch.mask)]))
+        hidden = moving[len(batch.mask)][batch.mask].view(len(batch.mask), -1)
+        prediction = torch.where(hidden[..., None], truth / 4 + background / 2, torch.randn(truth.shape))
+        return Seen(torch.rand(batch.mask.shape), batch.mask, prediction, 1. + 2 * hidden)
 
     monkeypatch.setattr(measure_masks, "look", look)
-    found = measure_masks.measure(mae, None, clips._replace(batches=parts), Reconstruction())
+    found = measure_masks.measure(mae, None, clips._replace(batches=parts, backgrounds=backgrounds), reconstruction)
     assert found.moving_error == 3.
     assert found.fixed_error == pytest.approx(1 + 2 * float(clips.moving[whole.mask].float().mean()))
+    assert (found.foreseen, found.filled_in) == pytest.approx((.25, .5), abs=1e-4)
 
 
 def test_names_in_the_table():

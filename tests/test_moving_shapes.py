@@ -85,6 +85,17 @@ def test_what_is_called_moving_changes_in_the_decoded_file_and_nothing_else_does
     assert auroc > .97
 
 
+def test_backgrounds_are_the_videos_where_nothing_moves(shapes):
+    """Elsewhere, away from the moving objects' edges, they differ by the codec's noise; under the objects by much."""
+    truth, shrink = truth_for(shapes, "val"), pretrain_transform("resize", 24)
+    for row in range(8):
+        seen, still = (shrink(frames).float() for frames in (decoded(shapes, row, split="val"),
+                                                             truth.background(row, CLIP, 48)))
+        gap = (seen - still).abs().mean(0).reshape(8, 2, 6, 4, 6, 4).mean((1, 3, 5)).flatten().numpy()
+        shares = truth._shares(row, CLIP, GRID)[0]
+        assert gap[shares == 0].mean() < 3 and gap[shares > .9].mean() > 20
+
+
 def test_still_texture_is_as_strong_as_moving_texture(shapes):
     """A detector of texture in single frames must not tell the two apart."""
     truth, shrink, contrast = truth_for(shapes, "train"), pretrain_transform("resize", 24), {0: [], 1: []}
