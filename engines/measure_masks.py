@@ -76,6 +76,7 @@ def held_out_clips(data: Path, split: str, grid: TokenGrid, mask_ratio: float, m
     numbers, rows = range(frames), [truth.row_of(path) for path in clips.paths]
     moving, textured = (torch.stack([torch.as_tensor(kind(row, numbers, grid)) for row in rows])
                         for kind in (truth.moving, truth.static_texture))
+    # Drawn at twice the size and shrunk, as the videos are by default.
     still = torch.stack([whole(truth.background(row, numbers, 2 * clip_size(mae))) for row in rows])
     batches = [normalizer.prepare(batch, device) for batch in loader]
     backgrounds = [normalizer.prepare((videos, batch.mask), device)
