@@ -1,6 +1,11 @@
 """Install the four top-level folders as `tats.models`, `tats.masking`, `tats.engines`, `tats.datasets`."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
+
+# On disk the folders stay at the top level; installed they live under `tats`, so that a fork's own `models/` or
+# `datasets.py` keeps its name.
+FOLDERS = ("models", "masking", "engines", "datasets")
+PACKAGES = [f"tats.{name}" for name in find_packages(include=[*FOLDERS, *(f"{name}.*" for name in FOLDERS)])]
 
 setup(
     name="tats-video",
@@ -10,11 +15,9 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    # On disk the folders stay at the top level; installed they live under `tats`, so that
-    # a fork's own `models/` or `datasets.py` keeps its name.
     package_dir={"tats": "."},
-    packages=["tats." + name for name in ("models", "masking", "engines", "datasets")],
-    package_data={"tats." + name: ["py.typed", "*.csv"] for name in ("models", "masking", "engines", "datasets")},
+    packages=PACKAGES,
+    package_data={name: ["py.typed", "*.csv"] for name in PACKAGES},
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
         "scikit-learn", "decord; platform_system != 'Darwin'",

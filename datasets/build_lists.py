@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .files import write_whole
+from .lists.split_files import SPLIT_FORMATS, Entry, SplitFormat
 from .program import run_program
-from .split_files import SPLIT_FORMATS, Entry, SplitFormat
 
 logger = logging.getLogger(__name__)
 
@@ -79,13 +80,6 @@ def find_rows(entries: Sequence[Entry], index: dict[str, str]) -> tuple[list[Row
 def write_list(path: Path, rows: Sequence[Row]) -> None:
     """Write `path label` lines; the file appears whole or not at all."""
     write_whole(path, "".join(f"{video} {label}\n" for video, label in rows))
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file under a passing name first, so that no reader meets half of it."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8", errors="surrogateescape")
-    os.replace(part, path)
 
 
 def _existing(root: Path, given: str | None, names: Sequence[str]) -> Path:

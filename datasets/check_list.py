@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .build_lists import write_whole
-from .decode import BACKENDS, VideoError, open_video, resolve_backend
-from .lists import ClipList, scan_list
-from .parallel import WorkerDied, default_workers, for_each
+from .files import usable_cores, write_whole
+from .lists.list_file import ClipList, scan_list
+from .parallel import WorkerDied, for_each
 from .program import run_program
+from .video.decode import BACKENDS, VideoError, open_video, resolve_backend
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +145,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not three of each video")
     parser.add_argument("--video_backend", default="auto", choices=("auto", *BACKENDS))
     parser.add_argument("--decode_timeout", type=float, default=120, help="seconds for a decoder and a video")
-    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes; 0: none beside this one")
+    parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes; 0: none beside this one")
     return parser
 
 

@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .bad_videos import BadVideos, first_readable
-from .decode import open_video, resolve_backend
-from .lists import ClipList
-from .sampling import pretrain_indices
-from .seeding import mix, seeded
-from .transforms import Transform
+from .lists.bad_videos import BadVideos, first_readable
+from .lists.list_file import ClipList
+from .lists.seeding import mix, seeded
+from .transforms.pretraining import Transform
+from .video.decode import open_video, resolve_backend
+from .video.frame_numbers import pretrain_indices
 
 
 class ClipShape(NamedTuple):

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .bad_videos import BadVideos, first_readable
-from .decode import VideoError, open_video, resolve_backend
-from .lists import ClipList
-from .sampling import center_indices, train_indices, view_indices
-from .seeding import mix, seeded
-from .transforms import Transform, crop_views
+from .lists.bad_videos import BadVideos, first_readable
+from .lists.list_file import ClipList
+from .lists.seeding import mix, seeded
+from .transforms.pretraining import Transform, crop_views
+from .video.decode import VideoError, open_video, resolve_backend
+from .video.frame_numbers import center_indices, train_indices, view_indices
 
 
 class Sampling(NamedTuple):

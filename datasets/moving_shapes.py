@@ -10,7 +10,6 @@ any token grid which tokens move. The world itself is in `shapes_world`.
 import argparse
 import contextlib
 import math
-import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,8 +20,9 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from .files import usable_cores
 from .program import run_program
-from .shapes_world import (
+from .synthetic.shapes_world import (
     DEFAULT_WORLD,
     DIRECTIONS,
     TEXTURES,
@@ -73,7 +73,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
                          f"{config.frames} frames of {config.render_size}")
     _check(config.world)
     out = Path(config.out).resolve()
-    workers = workers or _cores()
+    workers = workers or usable_cores()
     with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
             ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool:
         each = partial(pool.map, chunksize=16) if pool else map   # one worker is this process
@@ -196,10 +196,6 @@ def _name(row: int) -> str:
 
 def _write_list(path: Path, videos: list[Path], labels: list) -> None:
     path.write_text("".join(f"{video} {int(label)}\n" for video, label in zip(videos, labels, strict=True)))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def main() -> None:

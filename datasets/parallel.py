@@ -30,11 +30,6 @@ def for_each(function: Callable[[Item], Result], items: Sequence[Item], workers:
             yield position, result
 
 
-def default_workers() -> int:
-    """As many as this process may use cores."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _results(function, items, workers):
     if workers == 0:
         yield from ((position, function(item)) for position, item in enumerate(items))

@@ -21,11 +21,12 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from .build_lists import write_list, write_whole
-from .decode import VideoError, open_video
-from .lists import read_list
-from .parallel import WorkerDied, default_workers, for_each
+from .build_lists import write_list
+from .files import usable_cores, write_whole
+from .lists.list_file import read_list
+from .parallel import WorkerDied, for_each
 from .program import run_program
+from .video.decode import VideoError, open_video
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gop", type=int, default=default.gop, help="frames from one key frame to the next")
     parser.add_argument("--crf", type=int, default=default.crf, help="quality of H.264, lower is better")
     parser.add_argument("--preset", default=default.preset, help="speed of x264 against size")
-    parser.add_argument("--num_workers", type=int, default=default_workers(), help="processes; 0: none beside this one")
+    parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes; 0: none beside this one")
     parser.add_argument("--measure", type=int, default=16, help="clips read to compare the speeds; 0: none")
     return parser
 

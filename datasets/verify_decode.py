@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .decode import BACKENDS, VideoError, loads, open_video, resolve_backend
-from .lists import ClipList
-from .seeding import mix
+from .lists.list_file import ClipList
+from .lists.seeding import mix
+from .video.backends import BACKENDS, loads, resolve_backend
+from .video.decode import VideoError, open_video
 
 logger = logging.getLogger(__name__)
 

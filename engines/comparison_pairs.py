@@ -14,8 +14,8 @@ from statistics import mean, stdev
 from scipy.stats import t as student
 
 from ..datasets.program import run_program
-from .comparison_table import BASELINE, FEATURES, pairs, read_csv
-from .flags import FlagParser
+from .compare_masks.table import BASELINE, FEATURES, pairs, read_csv
+from .config.flags import FlagParser
 
 _TARGET = {"motion": " on motion", "appearance": " on appearance"}
 

@@ -10,12 +10,12 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor
 
-from .batches import Normalizer, grouped
-from .evaluation import RowTable, accuracies, merge
-from .learner import Learner
-from .meters import Meters
-from .mixing import BatchAugment
-from .runtime import Runtime
+from .core.meters import Meters
+from .core.runtime import Runtime
+from .finetune.evaluation import RowTable, accuracies, merge
+from .finetune.mixing import BatchAugment
+from .training.batches import Normalizer, grouped
+from .training.learner import Learner
 
 PerClip = Callable[[Tensor], Tensor]   # normalised clips (B, 3, T, H, W) -> (B, K) scores or features
 

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from ..masking import masked_indices
-from .batches import ClipBatch, Normalizer, grouped
-from .diagnostics import Diagnostics
-from .learner import Learner
-from .meters import Meters
-from .ppo import entropy, spread
-from .reconstruction import PatchSize, Reconstruction, explained_share, tokenize
+from .core.meters import Meters
+from .pretrain.diagnostics import Diagnostics
+from .pretrain.interface import PatchSize, tokenize
+from .pretrain.ppo import entropy, spread
+from .pretrain.reconstruction import Reconstruction, explained_share
+from .training.batches import ClipBatch, Normalizer, grouped
+from .training.learner import Learner
 
 EXPLAINED_EVERY = 10  # steps between two readings of the explained share, which costs a pass over the targets
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from ..masking import masked_indices, masked_probability, mixed_with_uniform, uniform_noise
-from .batches import ClipBatch
+from .config.pretraining import SamplerConfig
+from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
-from .learner import Learner
-from .meters import Meters
-from .ppo import EntropyCoefficient, Episode, PPOSettings, sampling_loss
-from .pretraining_config import SamplerConfig
-from .reconstruction import tokenize
+from .pretrain.interface import tokenize
+from .pretrain.ppo import EntropyCoefficient, Episode, PPOSettings, sampling_loss
+from .training.batches import ClipBatch
+from .training.learner import Learner
 
 
 @dataclass(frozen=True)

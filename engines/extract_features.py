@@ -7,7 +7,6 @@ False), `labels` (N,) int64 (-1: none), `paths` (N,) and `readable` (N,) bool, i
 """
 
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +16,20 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from ..datasets.catalog import data_set, stride_of
+from ..datasets.files import written_whole
 from ..datasets.labelled import Sampling, TestViews, Views
-from ..datasets.lists import read_list
+from ..datasets.lists.list_file import read_list
 from ..datasets.program import run_program
 from ..models import create_model, load_encoder, read_checkpoint
-from . import runtime
-from .batches import Normalizer
-from .common_config import LoaderConfig
+from .config.common import LoaderConfig
+from .config.flags import FlagParser, add_flags, flag, from_args
+from .core import runtime
+from .core.logs import set_up_logging
 from .engine_for_finetuning import EvaluationSetup, evaluate_rows
-from .evaluation import evaluation_rows
-from .finetuning import square_size
-from .flags import FlagParser, add_flags, flag, from_args
-from .frozen import features_of
-from .logs import set_up_logging
+from .finetune.evaluation import evaluation_rows
+from .finetune.frozen import features_of
+from .runs.finetuning_build import square_size
+from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
 
@@ -126,11 +126,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def write_features(out: Path, features: np.ndarray, others: dict[str, np.ndarray]) -> None:
     """The .npz file, whole or not at all."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(out.name + ".writing")
-    with open(temporary, "wb") as file:
+    with written_whole(out, "wb") as file:
         np.savez(file, features=features, **others)
-    os.replace(temporary, out)
 
 
 if __name__ == "__main__":

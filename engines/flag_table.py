@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 
 from ..datasets.program import run_program
-from .finetuning_config import FINETUNING
-from .pretraining_config import PRETRAINING
+from .config.finetuning import FINETUNING
+from .config.pretraining import PRETRAINING
 
 
 def rows(configs: Sequence[type]) -> Iterator[str]:

@@ -19,25 +19,26 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ..masking import MASKINGS, TokenGrid, find_masking
-from ..models.checkpoints import load_exactly
+from ..models.convert.checkpoints import load_exactly
 from . import engine_for_pretraining, engine_for_pretraining_ppo
-from .alerts import alerts
-from .bad_steps import BadSteps
-from .batches import Normalizer
-from .common_config import RunConfig
-from .diagnostics import Diagnostics
+from .config.common import RunConfig
+from .config.flags import add_flags, from_args
+from .config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
+from .core.logs import Progress, set_up_logging
+from .core.meters import Meters
+from .core.runtime import Precision, Runtime
 from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
-from .flags import add_flags, from_args
-from .learner import Learner
-from .logs import Progress, set_up_logging
-from .meters import Meters
-from .optim import make_optimizer, parameter_groups
-from .ppo import EntropyCoefficient
-from .pretraining import build_masking, sampler_config
-from .pretraining_config import MaskConfig, SamplerConfig, resolve_recipe
-from .reconstruction import Reconstruction, patch_size_of
-from .runtime import Precision, Runtime
+from .pretrain.alerts import alerts
+from .pretrain.diagnostics import Diagnostics
+from .pretrain.interface import patch_size_of
+from .pretrain.ppo import EntropyCoefficient
+from .pretrain.reconstruction import Reconstruction
+from .runs.pretraining_build import build_masking, sampler_config
+from .training.bad_steps import BadSteps
+from .training.batches import Normalizer
+from .training.learner import Learner
+from .training.optim import make_optimizer, parameter_groups
 
 __all__ = ["TokenSampling", "add_sampling_flags", "loader_mask", "mask_types", "train_one_epoch"]
 

@@ -17,20 +17,21 @@ from torch import Tensor
 
 from ..datasets.catalog import stride_of
 from ..datasets.labelled import Sampling, TestViews, Views
-from ..datasets.lists import read_list
+from ..datasets.lists.list_file import read_list
 from ..datasets.program import run_program
 from ..masking import RandomMasking, TokenGrid
-from . import checkpointing
-from .batches import Normalizer
-from .comparison_table import write_csv
-from .flags import FlagParser
-from .logs import set_up_logging
+from .config.flags import FlagParser
+from .core import checkpointing
+from .core.logs import set_up_logging
+from .core.records import write_csv
+from .figures.inference import error_map, probabilities_of
 from .measure_masks import untrained
-from .optical_flow import TokenMotion, opencv, token_motion
-from .policies import error_map, probabilities_of
-from .pretraining import clip_size, grid_of, rebuild
-from .rank_correlation import partial_rank_correlation, rank_correlation
-from .reconstruction import Reconstruction
+from .motion.optical_flow import TokenMotion, opencv, token_motion
+from .motion.rank_correlation import partial_rank_correlation, rank_correlation
+from .pretrain.interface import clip_size, grid_of
+from .pretrain.reconstruction import Reconstruction
+from .runs.pretraining_build import rebuild
+from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
 

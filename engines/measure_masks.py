@@ -16,22 +16,23 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets.clips import ClipShape, PretrainClips
-from ..datasets.lists import read_list
+from ..datasets.lists.epoch_order import EpochSampler
+from ..datasets.lists.list_file import read_list
 from ..datasets.moving_shapes import truth_for
 from ..datasets.program import run_program
-from ..datasets.samplers import EpochSampler
-from ..datasets.transforms import pretrain_transform
+from ..datasets.transforms.pretraining import pretrain_transform
 from ..masking import RandomMasking, TokenGrid, find_masking
 from ..models import create_model
-from . import checkpointing
-from .batches import ClipBatch, Normalizer
-from .flags import FlagParser
-from .foresight import foresight
-from .logs import set_up_logging
-from .motion_metrics import MotionMetrics, motion_metrics
-from .policies import error_map, look
-from .pretraining import clip_size, grid_of, rebuild
-from .reconstruction import Reconstruction, patch_size_of
+from .config.flags import FlagParser
+from .core import checkpointing
+from .core.logs import set_up_logging
+from .figures.inference import error_map, look
+from .motion.foresight import foresight
+from .motion.metrics import MotionMetrics, motion_metrics
+from .pretrain.interface import clip_size, grid_of, patch_size_of
+from .pretrain.reconstruction import Reconstruction
+from .runs.pretraining_build import rebuild
+from .training.batches import ClipBatch, Normalizer
 
 logger = logging.getLogger(__name__)
 

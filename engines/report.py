@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..datasets.program import run_program
-from .alerts import alerts
-from .flags import FlagParser
-from .logs import set_up_logging
-from .pretraining_config import SamplerConfig
+from .config.flags import FlagParser
+from .config.pretraining import SamplerConfig
+from .core.logs import set_up_logging
+from .figures.style import COLOURS
+from .pretrain.alerts import alerts
 
 logger = logging.getLogger(__name__)
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#7a5195", "#b8860b", "#56b4e9", "#8b0000", "#444444", "#6b8e23")
 FIRST = ("train_loss", "train_fixed_error", "train_reward", "train_entropy_share", "train_effective_tokens",
          "train_motion_correlation", "train_policy_moved", "train_clip_fraction", "train_approx_kl")
 STYLE = """

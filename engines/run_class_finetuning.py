@@ -13,14 +13,13 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
-from . import runtime
-from .common_config import add_dead_flags
-from .finetuning import Settings
-from .finetuning_config import DEAD_FLAGS, FINETUNING
-from .finetuning_run import Finetuning
-from .flags import FlagParser, add_flags, given_flags
-from .interrupts import Stopped
-from .logs import set_up_logging, write_settings
+from .config.common import add_dead_flags
+from .config.finetuning import DEAD_FLAGS, FINETUNING, Settings
+from .config.flags import FlagParser, add_flags, given_flags
+from .core import runtime
+from .core.interrupts import Stopped
+from .core.logs import set_up_logging, write_settings
+from .runs.finetuning_run import Finetuning
 
 logger = logging.getLogger(__name__)
 

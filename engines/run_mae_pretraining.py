@@ -13,14 +13,13 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
-from . import runtime
-from .common_config import add_dead_flags
-from .flags import FlagParser, add_flags, given_flags
-from .interrupts import Stopped
-from .logs import set_up_logging, write_settings
-from .pretraining import Settings
-from .pretraining_config import DEAD_FLAGS, PRETRAINING
-from .pretraining_run import Pretraining
+from .config.common import add_dead_flags
+from .config.flags import FlagParser, add_flags, given_flags
+from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
+from .core import runtime
+from .core.interrupts import Stopped
+from .core.logs import set_up_logging, write_settings
+from .runs.pretraining_run import Pretraining
 
 logger = logging.getLogger(__name__)
 

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets.catalog import stride_of
-from ..datasets.decode import open_video
-from ..datasets.lists import read_list
+from ..datasets.lists.list_file import read_list
 from ..datasets.program import run_program
-from ..datasets.sampling import center_indices
-from ..datasets.transforms import pretrain_transform
+from ..datasets.transforms.pretraining import pretrain_transform
+from ..datasets.video.decode import open_video
+from ..datasets.video.frame_numbers import center_indices
 from ..masking import find_masking, num_visible
-from . import checkpointing
-from .batches import ClipBatch, Normalizer
-from .figures import TRUE_PATCHES, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
-from .flags import FlagParser
-from .logs import set_up_logging
-from .policies import look, probabilities_of
-from .pretraining import clip_size, grid_of, rebuild
-from .reconstruction import Reconstruction
-from .sheet import Row, draw_film, draw_sheet
+from .config.flags import FlagParser
+from .core import checkpointing
+from .core.logs import set_up_logging
+from .figures.inference import look, probabilities_of
+from .figures.rows import TRUE_PATCHES, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
+from .figures.sheet import Row, draw_film, draw_sheet
+from .pretrain.interface import clip_size, grid_of
+from .pretrain.reconstruction import Reconstruction
+from .runs.pretraining_build import rebuild
+from .training.batches import ClipBatch, Normalizer
 
 logger = logging.getLogger(__name__)
 

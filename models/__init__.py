@@ -1,6 +1,6 @@
 """Networks: tensors in, tensors out."""
 
-from .checkpoints import LoadReport, find_weights, load_encoder, load_pretraining, read_checkpoint
+from .convert.checkpoints import LoadReport, find_weights, load_encoder, load_pretraining, read_checkpoint
 from .landmarks import select_landmarks
 from .mae import PretrainVisionTransformer
 from .positions import sincos3d_table, sincos_table

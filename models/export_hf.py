@@ -15,9 +15,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .checkpoint_files import find_weights, read_checkpoint
-from .checkpoints import WeightsMismatch, load_encoder, load_pretraining
-from .huggingface import hf_model
+from .convert.checkpoints import WeightsMismatch, load_encoder, load_pretraining
+from .convert.files import find_weights, read_checkpoint
+from .convert.huggingface import hf_model
 from .mae import PretrainVisionTransformer
 from .registry import create_model
 

@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoint_files import read_checkpoint
-from .huggingface import from_hf
+from .convert.files import read_checkpoint
+from .convert.huggingface import from_hf
 
 _FILES = ("model.safetensors", "pytorch_model.bin")
 

@@ -8,9 +8,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch  # noqa: E402
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler  # noqa: E402
-from tats.engines import runtime  # noqa: E402
+from tats.engines.core import runtime  # noqa: E402
+from tats.engines.core.meters import Meters  # noqa: E402
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch  # noqa: E402
-from tats.engines.meters import Meters  # noqa: E402
 
 torch.set_num_threads(1)
 where = runtime.start("cpu")

@@ -19,10 +19,11 @@ from pathlib import Path
 
 import torch
 from tats.datasets.program import run_program
-from tats.engines import checkpointing, resumable
-from tats.engines.reconstruction import Reconstruction
+from tats.engines.core import checkpointing
+from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.runs import resumable
 from torch.distributed.elastic.multiprocessing.errors import record
 
 FORK = multiprocessing.get_context("fork")

@@ -35,26 +35,26 @@ class NoMask:
 
 
 def serve(pipe, backend, seconds):
-    from tats.datasets import decode, decoder_process
+    from tats.datasets.video import decoder_process
 
-    honest = decode.open_reader
+    honest = decoder_process.open_reader
 
     def open_reader(path, backend):
         FAULTS.get(Path(path).stem, lambda: None)()
         return honest(path, backend)
 
-    decode.open_reader = open_reader
+    decoder_process.open_reader = open_reader
     decoder_process.serve(pipe, backend, float(seconds))
 
 
 def hashes(list_path, bad_path, workers):
     """A line a clip, in the loader's order."""
-    from tats.datasets import decoder_process
-    from tats.datasets.bad_videos import BadVideos
     from tats.datasets.clips import ClipShape, PretrainClips
-    from tats.datasets.lists import read_list
-    from tats.datasets.samplers import EpochSampler
-    from tats.datasets.transforms import pretrain_transform
+    from tats.datasets.lists.bad_videos import BadVideos
+    from tats.datasets.lists.epoch_order import EpochSampler
+    from tats.datasets.lists.list_file import read_list
+    from tats.datasets.transforms.pretraining import pretrain_transform
+    from tats.datasets.video import decoder_process
     from torch.utils.data import DataLoader
 
     decoder_process._START = START

@@ -1,13 +1,14 @@
 """Toy runs for the engine tests: a tiny model, clips in memory, learners that can be compared."""
 
 import torch
-from tats.engines.batches import Normalizer
 from tats.engines.engine_for_pretraining import PretrainSetup
 from tats.engines.engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
-from tats.engines.learner import Learner
-from tats.engines.optim import make_optimizer, parameter_groups
-from tats.engines.ppo import EntropyCoefficient, PPOSettings
-from tats.engines.reconstruction import Reconstruction, patch_size_of
+from tats.engines.pretrain.interface import patch_size_of
+from tats.engines.pretrain.ppo import EntropyCoefficient, PPOSettings
+from tats.engines.pretrain.reconstruction import Reconstruction
+from tats.engines.training.batches import Normalizer
+from tats.engines.training.learner import Learner
+from tats.engines.training.optim import make_optimizer, parameter_groups
 from tats.masking import MASKINGS, RandomMasking, TokenGrid
 from tats.models import PretrainVisionTransformer
 

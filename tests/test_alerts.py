@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tats.engines.alerts import alerts
-from tats.engines.pretraining_config import SamplerConfig, resolve_recipe
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.pretrain.alerts import alerts
 
 DEMO = [json.loads(line) for line in (Path(__file__).parent / "data" / "demo_log.txt").read_text().splitlines()]
 OURS = resolve_recipe(SamplerConfig())

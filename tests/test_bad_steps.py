@@ -18,14 +18,14 @@ from pretraining_setup import (
     tiny_sampler,
 )
 from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
-from tats.engines.bad_steps import BadSteps, BrokenNumbers
-from tats.engines.health import CHECKED, Health
-from tats.engines.learner import Learner
-from tats.engines.meters import Meters
-from tats.engines.optim import make_optimizer, parameter_groups
-from tats.engines.reconstruction import Reconstruction
+from tats.engines.core.meters import Meters
+from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.training.bad_steps import BadSteps, BrokenNumbers
+from tats.engines.training.health import CHECKED, Health
+from tats.engines.training.learner import Learner
+from tats.engines.training.optim import make_optimizer, parameter_groups
 from tats.masking import MASKINGS
 from test_finetune_program import flags as finetuning_flags
 from test_resume import flags
@@ -232,7 +232,7 @@ def test_a_run_skips_records_and_ends(row, shapes, tmp_path, monkeypatch, caplog
 
 
 def test_a_broken_loss_of_fine_tuning(shapes, tmp_path, monkeypatch, caplog, fault):
-    from tats.engines.mixing import BatchAugment
+    from tats.engines.finetune.mixing import BatchAugment
 
     real, calls = BatchAugment.loss, []
 

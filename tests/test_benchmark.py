@@ -4,10 +4,12 @@ import csv
 
 import pytest
 import torch
-from tats.engines import benchmark, benchmark_finetune, benchmark_growth
-from tats.engines.benchmark_growth import _exponents
-from tats.engines.benchmark_originals import Clone
-from tats.engines.benchmark_timing import SavedBytes, summary, take_turns
+from tats.engines.benchmark import __main__ as benchmark
+from tats.engines.benchmark import finetune as benchmark_finetune
+from tats.engines.benchmark import growth as benchmark_growth
+from tats.engines.benchmark.growth import _exponents
+from tats.engines.benchmark.originals import Clone
+from tats.engines.benchmark.timing import SavedBytes, summary, take_turns
 
 TINY = ["--model", "pretrain_tats_tiny", "--num_frames", "4", "--input_size", "16", "--mask_ratio", "0.75",
         "--decoder_depth", "1", "--pairs", "1", "--warmup", "0"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from processes import is_alive, wait_for
 from tats.datasets.check_list import main
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
 from tats.datasets.parallel import WorkerDied, for_each
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tats.engines.pretraining import initialise_sampler
+from tats.engines.runs.pretraining_build import initialise_sampler
 from tats.masking import AdaMAESampler, TokenGrid
 from tats.models import PretrainVisionTransformer, VisionTransformer
-from tats.models.checkpoints import (
+from tats.models.convert.checkpoints import (
     WeightsMismatch,
     compare,
     find_weights,

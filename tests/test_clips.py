@@ -2,12 +2,13 @@
 
 import pytest
 import torch
-from tats.datasets.bad_videos import MAX_REPLACEMENTS, BadVideos, TooManyBadVideos, replacement_row
 from tats.datasets.clips import ClipShape, PretrainClips, PretrainSample
-from tats.datasets.decode import VideoError, loads
-from tats.datasets.lists import read_list
-from tats.datasets.samplers import EpochSampler
-from tats.datasets.transforms import pretrain_transform
+from tats.datasets.lists.bad_videos import MAX_REPLACEMENTS, BadVideos, TooManyBadVideos, replacement_row
+from tats.datasets.lists.epoch_order import EpochSampler
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.transforms.pretraining import pretrain_transform
+from tats.datasets.video.backends import loads
+from tats.datasets.video.decode import VideoError
 from torch.utils.data import DataLoader
 
 TOKENS = 4 * 6 * 6

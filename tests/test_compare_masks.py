@@ -1,20 +1,28 @@
 """The comparison of masking strategies: cells run and are not run twice; tables by hand."""
 
 import csv
-from pathlib import Path
 
 import numpy as np
 import pytest
-from tats.datasets import decode
+from tats.datasets.files import write_whole
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
-from tats.engines import comparison, comparison_features, comparison_plan
-from tats.engines.compare_masks import main
-from tats.engines.comparison import run_cell
-from tats.engines.comparison_features import linear_probe
-from tats.engines.comparison_pairs import interval
-from tats.engines.comparison_pairs import main as main_of_pairs
-from tats.engines.comparison_plan import METHODS, SWITCHES, Cell, Plan, is_finished, keep_settings, result_file, stored
-from tats.engines.comparison_table import (
+from tats.datasets.video import decode
+from tats.engines.compare_masks import cell as comparison
+from tats.engines.compare_masks import features as comparison_features
+from tats.engines.compare_masks.__main__ import main
+from tats.engines.compare_masks.cell import run_cell
+from tats.engines.compare_masks.features import linear_probe
+from tats.engines.compare_masks.plan import (
+    METHODS,
+    SWITCHES,
+    Cell,
+    Plan,
+    is_finished,
+    keep_settings,
+    result_file,
+    stored,
+)
+from tats.engines.compare_masks.table import (
     FEATURES,
     Pair,
     agreement,
@@ -23,8 +31,10 @@ from tats.engines.comparison_table import (
     read_csv,
     spread,
     summary,
-    write_csv,
 )
+from tats.engines.comparison_pairs import interval
+from tats.engines.comparison_pairs import main as main_of_pairs
+from tats.engines.core.records import write_csv
 
 PRETRAIN = """--model pretrain_tats_tiny --data_set moving-shapes --pretrain_aug resize --batch_size 16 --epochs 2
 --mae_only_epochs 1 --warmup_epochs 0 --sampler_lr 1e-3 --vis_clips 0 --device cpu"""
@@ -59,7 +69,7 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
     *others, row = csv.DictReader(table.splitlines())
     assert [{name: other[name] for name in rows[0]} for other in others] == rows   # cells of earlier calls stay
     assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and row["finetune_motion"] == ""
-    monkeypatch.setattr("tats.engines.comparison._run", lambda *_: pytest.fail("a finished cell was run again"))
+    monkeypatch.setattr("tats.engines.compare_masks.cell._run", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
     assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
     assert "| tats |" in capsys.readouterr().out
@@ -76,8 +86,8 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
         (plan.out / cell.name).mkdir(parents=True)
         return cell._asdict() | dict.fromkeys(FEATURES, 50.)
 
-    monkeypatch.setattr("tats.engines.comparison._run", run)
-    monkeypatch.setattr("tats.engines.compare_masks.warm_up", lambda _: None)
+    monkeypatch.setattr("tats.engines.compare_masks.cell._run", run)
+    monkeypatch.setattr("tats.engines.compare_masks.__main__.warm_up", lambda _: None)
     (tmp_path / "args").touch()
     with pytest.raises(ValueError, match=r"1 run\(s\) failed; the first: random-r0.9-seed1: disk on fire"):
         main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--ratios", ".9", "--jobs", "0",
@@ -132,14 +142,14 @@ def test_without_data_one_line_says_how_to_make_them(tmp_path):
 
 def test_a_file_is_there_whole_or_as_before(tmp_path, monkeypatch):
     path = tmp_path / "cell.json"
-    comparison_plan.write_whole(path, "before")
+    write_whole(path, "before")
 
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "replace", killed)
+    monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        comparison_plan.write_whole(path, "after")
+        write_whole(path, "after")
     assert path.read_text() == "before"
 
 
@@ -210,7 +220,8 @@ def test_ratios_and_seeds_where_none_are_given(tmp_path, monkeypatch):
     for name in ("data/train.csv", "args"):
         (tmp_path / name).touch()
     ran = []
-    monkeypatch.setattr("tats.engines.compare_masks.for_each", lambda function, items, *_: ran.append(items) or ())
+    monkeypatch.setattr("tats.engines.compare_masks.__main__.for_each",
+                        lambda function, items, *_: ran.append(items) or ())
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--pretrain", str(tmp_path / "args"),
                  "--finetune", str(tmp_path / "args")]
     main(arguments)

@@ -9,7 +9,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tats.datasets.decode import OpenVideo, VideoError, loads, open_video, resolve_backend
+from tats.datasets.video.backends import loads, resolve_backend
+from tats.datasets.video.decode import OpenVideo, VideoError, open_video
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 TIME_LIMIT = 300
@@ -142,7 +143,7 @@ def test_odd_sizes_one_frame_and_a_wrong_ending(tmp_path):
 
 
 def test_only_the_frames_of_the_codec_that_are_needed_are_decoded(h264, monkeypatch):
-    from tats.datasets import read_pyav
+    from tats.datasets.video import read_pyav
     seen, take = [], read_pyav._Taken.take
     monkeypatch.setattr(read_pyav._Taken, "take", lambda self, number, frame: (seen.append(frame.pts),
                                                                                take(self, number, frame)))
@@ -196,8 +197,8 @@ def test_playlists_cannot_open_other_files(h264, tmp_path):
 
 _READ_ALL = """
 import sys
-from tats.datasets.decode import open_video
-from tats.datasets.video_error import VideoError
+from tats.datasets.video.decode import open_video
+from tats.datasets.video.error import VideoError
 for path in sys.argv[1:]:
     try:
         with open_video(path, "pyav") as video:
@@ -246,7 +247,7 @@ def test_frames_of_another_size_are_named(tmp_path):
 
 
 def test_a_clip_too_large_for_memory_is_named(h264, monkeypatch):
-    monkeypatch.setattr("tats.datasets.decode.MAX_CLIP_BYTES", 5 * 48 * 64 * 3)
+    monkeypatch.setattr("tats.datasets.video.memory.MAX_CLIP_BYTES", 5 * 48 * 64 * 3)
     with open_video(h264) as video:
         assert len(video.read(range(5))) == 5
         with pytest.raises(VideoError, match="6 frames of 64x48 would take"):
@@ -291,25 +292,25 @@ def test_the_file_is_closed_whatever_happens(h264):
 
 
 def test_backends_are_checked_and_said_once(caplog, monkeypatch):
-    from tats.datasets import decode
+    from tats.datasets.video import backends
     with pytest.raises(ValueError, match="unknown video backend"):
         resolve_backend("ffmpeg")
-    decode._resolve.cache_clear()
+    backends._resolve.cache_clear()
     with caplog.at_level("INFO"):
         assert resolve_backend("auto") == resolve_backend() == "pyav"
     assert [record.message for record in caplog.records] == ["reading videos with pyav"]
-    monkeypatch.setattr(decode, "loads", lambda name: False)
-    decode._resolve.cache_clear()
+    monkeypatch.setattr(backends, "loads", lambda name: False)
+    backends._resolve.cache_clear()
     for name in ("auto", "decord"):
         with pytest.raises(ValueError, match="install"):
             resolve_backend(name)
-    decode._resolve.cache_clear()
+    backends._resolve.cache_clear()
 
 
 def test_the_error_survives_a_loaders_worker():
     error = VideoError("/data/a.mp4", "two\nlines")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "/data/a.mp4: two lines"
-    text = f"Caught VideoError in worker 0.\nTraceback:\n  File x\ntats.datasets.video_error.VideoError: {error}\n"
+    text = f"Caught VideoError in worker 0.\nTraceback:\n  File x\ntats.datasets.video.error.VideoError: {error}\n"
     assert str(VideoError(text)) == "/data/a.mp4: two lines"
 
 

@@ -13,9 +13,9 @@ import hostile_decoders
 import numpy as np
 import pytest
 from processes import is_alive, wait_for
-from tats.datasets import decoder_process
-from tats.datasets.decode import VideoError, open_video
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.video import decoder_process
+from tats.datasets.video.decode import VideoError, open_video
 
 LONG = 120   # seconds that nothing here takes, on a machine that is busy with other tests either
 pytestmark = pytest.mark.skipif(not Path(f"/proc/self/task/{os.getpid()}/children").is_file(),
@@ -121,7 +121,7 @@ def test_a_decoder_that_hangs_ends_though_its_loader_is_gone(hostile, fault):
     path = hostile.parent / "spins.mp4"
     source = f"""
 import os, sys, hostile_decoders
-from tats.datasets import decoder_process
+from tats.datasets.video import decoder_process
 decoder_process._START = hostile_decoders.START
 decoder = decoder_process._Decoder("pyav", .1)
 decoder._start()

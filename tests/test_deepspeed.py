@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tats.engines.deepspeed_zero import deepspeed_config
-from tats.engines.finetuning_config import ClassifierOptimConfig
+from tats.engines.config.finetuning import ClassifierOptimConfig
+from tats.engines.core.runtime import Precision
 from tats.engines.run_class_finetuning import main
-from tats.engines.runtime import Precision
+from tats.engines.training.deepspeed_zero import deepspeed_config
 from tats.models import create_model
 
 WAYS = ("ddp", "0", "1", "2", "3")

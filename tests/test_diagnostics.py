@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 from pretraining_setup import CPU, EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
-from tats.engines import engine_for_pretraining, ppo
-from tats.engines.diagnostics import Diagnostics, correlation, frame_difference
+from tats.engines import engine_for_pretraining
+from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
-from tats.engines.meters import Meters
-from tats.engines.ppo import Episode, PPOSettings, sampling_loss
+from tats.engines.pretrain import ppo
+from tats.engines.pretrain.diagnostics import Diagnostics, correlation, frame_difference
+from tats.engines.pretrain.ppo import Episode, PPOSettings, sampling_loss
 from tats.masking import MASKINGS, TokenGrid
 from tats.models import create_model
 

@@ -14,11 +14,12 @@ from pretraining_setup import (
     tiny_sampler,
 )
 from tats.engines import engine_for_pretraining_ppo as engine
-from tats.engines.batches import ClipBatch
+from tats.engines.config.pretraining import SamplerConfig
+from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_one_epoch
-from tats.engines.meters import Meters
-from tats.engines.ppo import PPOSettings
-from tats.engines.pretraining_config import SamplerConfig, random_share, sampler_schedule
+from tats.engines.pretrain.ppo import PPOSettings
+from tats.engines.runs.pretraining_build import random_share, sampler_schedule
+from tats.engines.training.batches import ClipBatch
 from tats.masking import gumbel_top_k, masked_indices
 
 
@@ -189,7 +190,7 @@ def test_planted_hard_token_is_found():
     training = ppo_training(mae.module, mae_only_epochs=1)
     for epoch in range(3):
         train_one_epoch(epoch, batches, mae, tats, EpisodeBuffer(), training, Meters())
-    from tats.engines.reconstruction import tokenize
+    from tats.engines.pretrain.interface import tokenize
 
     normalized = training.setup.normalizer.prepare(batches[0], training.setup.device).videos
     probabilities, _ = tats.module(tokenize(mae.module, normalized))

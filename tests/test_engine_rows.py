@@ -14,9 +14,9 @@ from pretraining_setup import (
     tiny_sampler,
 )
 from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
+from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining import PretrainSetup
-from tats.engines.meters import Meters
-from tats.engines.reconstruction import Reconstruction, explained_share
+from tats.engines.pretrain.reconstruction import Reconstruction, explained_share
 from tats.masking import MASKINGS, TokenGrid
 
 GRIDS = [(8, 14, 14), (4, 14, 14), (8, 10, 20), (2, 4, 4)]
@@ -66,7 +66,7 @@ def test_a_sampler_without_parameters_is_used_and_not_trained():
             top = log_pi.topk(9, dim=1)
             return Draw(torch.ones_like(log_pi, dtype=torch.bool).scatter(1, top.indices, False), top.values[:, -1])
 
-    from tats.engines.learner import Learner
+    from tats.engines.training.learner import Learner
 
     mae = learner(tiny_mae())
     log = Meters()

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tats.engines.optim import make_optimizer
+from tats.engines.training.optim import make_optimizer
 from tats.masking.tats import TATS
 from tats.models import TrajectoryAttention, create_model
 from tats.models.landmarks import landmark_attention, landmark_trajectories

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 from pretraining_setup import CPU, loader, tiny_mae, tiny_sampler
-from tats.datasets.decode import open_video
-from tats.engines.batches import Normalizer
-from tats.engines.figures import place_of, token_at, trajectory_rows
-from tats.engines.policies import trajectories
-from tats.engines.sheet import Row, draw_film
+from tats.datasets.video.decode import open_video
+from tats.engines.figures.inference import trajectories
+from tats.engines.figures.rows import place_of, token_at, trajectory_rows
+from tats.engines.figures.sheet import Row, draw_film
+from tats.engines.training.batches import Normalizer
 from tats.masking import TokenGrid
 
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from labelled_videos import frames, write_folder, write_list
 from tats.datasets import labelled
-from tats.datasets.bad_videos import BadVideos
-from tats.datasets.decode import VideoError
 from tats.datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
-from tats.datasets.lists import read_list
-from tats.datasets.transforms import CenterCrop
+from tats.datasets.lists.bad_videos import BadVideos
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.transforms.pretraining import CenterCrop
+from tats.datasets.video.decode import VideoError
 
 
 @pytest.fixture

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tats.engines.layer_decay import layer_decay_scale
-from tats.engines.learner import apply_schedules
-from tats.engines.optim import make_optimizer, parameter_groups
-from tats.engines.schedule import CosineSchedule
+from tats.engines.training.layer_decay import layer_decay_scale
+from tats.engines.training.learner import apply_schedules
+from tats.engines.training.optim import make_optimizer, parameter_groups
+from tats.engines.training.schedule import CosineSchedule
 from tats.models import VisionTransformer
 
 DATA = Path(__file__).parent / "data"

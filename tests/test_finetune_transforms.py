@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tats.datasets.finetune_transforms import FinetuneTransform, SameForAllFrames, rand_augment
-from tats.datasets.seeding import seeded
+from tats.datasets.lists.seeding import seeded
+from tats.datasets.transforms.finetuning import FinetuneTransform, SameForAllFrames, rand_augment
 
 
 def still(seed=0, frames=4, height=40, width=52):

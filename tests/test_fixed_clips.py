@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from PIL import Image
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
-from tats.engines.batches import Normalizer
-from tats.engines.fixed_clips import FixedClips, draw_coverage
-from tats.engines.reconstruction import Reconstruction, patch_size_of
+from tats.engines.figures.fixed_clips import FixedClips, draw_coverage
+from tats.engines.pretrain.interface import patch_size_of
+from tats.engines.pretrain.reconstruction import Reconstruction
+from tats.engines.training.batches import Normalizer
 
 
 def fixed(count=5):

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tats.engines.foresight import foresight
+from tats.engines.motion.foresight import foresight
 
 
 def test_mixtures_by_hand():

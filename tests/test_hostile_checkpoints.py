@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from tats.models import create_model, load_pretraining
-from tats.models.checkpoint_files import find_weights, read_checkpoint
+from tats.models.convert.files import find_weights, read_checkpoint
 from tats.models.import_hf import import_folder
 
 LIMIT = 300 << 20   # bytes that a refusal may take beyond what was in use

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
 from tats.engines.run_mae_pretraining import main
 from test_hostile_videos import mutated
 

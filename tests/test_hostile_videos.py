@@ -7,7 +7,8 @@ import time
 import av
 import numpy as np
 import pytest
-from tats.datasets.decode import VideoError, loads, open_video
+from tats.datasets.video.backends import loads
+from tats.datasets.video.decode import VideoError, open_video
 from test_decode import picture
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]

@@ -14,9 +14,9 @@ from tats.models import (
     read_checkpoint,
     reconstruction_targets,
 )
+from tats.models.convert.huggingface import from_hf, hf_model
 from tats.models.export_hf import build, save_safetensors, write_folder
 from tats.models.export_hf import main as export_main
-from tats.models.huggingface import from_hf, hf_model
 from tats.models.import_hf import import_folder
 from tats.models.import_hf import main as import_main
 

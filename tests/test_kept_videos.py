@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tats.datasets.decode import VideoError, keep_videos, open_video
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
+from tats.datasets.video.decode import VideoError, keep_videos, open_video
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_kept_until_the_file_changes(videos, monkeypatch, asked_again):
     if asked_again:   # as every run of many in one process does
         keep_videos(1)
     with monkeypatch.context() as patch:
-        patch.setattr("tats.datasets.decode.open_reader", lambda *_: pytest.fail("decoded twice"))
+        patch.setattr("tats.datasets.video.decode.open_reader", lambda *_: pytest.fail("decoded twice"))
         assert np.array_equal(read(videos[0], range(4)), first)
     videos[0].write_bytes(videos[1].read_bytes())
     assert not np.array_equal(read(videos[0], range(4)), first)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from forked_runs import differing, final_state
-from tats.engines.common_config import RunConfig
-from tats.engines.event_files import EventFiles
-from tats.engines.logs import RunLog
+from tats.engines.config.common import RunConfig
+from tats.engines.core.event_files import EventFiles
+from tats.engines.core.logs import RunLog
 from test_resume import flags, log_lines
 
 HERE = Path(__file__).parent

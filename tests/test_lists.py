@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tats.datasets.lists import Paths, read_list, scan_list
+from tats.datasets.lists.list_file import Paths, read_list, scan_list
 
 # The same examples every time, however busy the machine.
 REPEATABLE = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}

@@ -6,13 +6,13 @@ import pytest
 import torch
 from tats.datasets.program import run_program
 from tats.engines import measure_masks
-from tats.engines.batches import ClipBatch
+from tats.engines.figures.inference import Seen
 from tats.engines.measure_masks import held_out_clips, run_names
 from tats.engines.measure_masks import main as measure
-from tats.engines.policies import Seen
-from tats.engines.pretraining import grid_of
-from tats.engines.reconstruction import Reconstruction, patch_size_of
+from tats.engines.pretrain.interface import grid_of, patch_size_of
+from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.training.batches import ClipBatch
 from tats.masking import RandomMasking
 from tats.models import create_model
 

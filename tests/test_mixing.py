@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tats.engines.finetuning_config import AugmentConfig
-from tats.engines.mixing import BatchAugment
+from tats.engines.config.finetuning import AugmentConfig
+from tats.engines.finetune.mixing import BatchAugment
 
 CPU = torch.device("cpu")
 CLASSES = 6

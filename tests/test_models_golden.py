@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tats.engines.engine_for_pretraining import reinforce_loss
-from tats.engines.reconstruction import tokenize
+from tats.engines.pretrain.interface import tokenize
 from tats.masking import AdaMAESampler, TokenGrid
 from tats.models import PretrainVisionTransformer, VisionTransformer, create_model, reconstruction_targets
 from torch import nn

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tats.engines.motion_metrics import enrichment, motion_metrics
+from tats.engines.motion.metrics import enrichment, motion_metrics
 
 
 def test_by_hand():

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 import torch
 from tats.datasets.catalog import DATA_SETS, data_set
-from tats.datasets.decode import open_video
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
 from tats.datasets.moving_shapes import MOVING_SHARE, ShapesConfig, truth_for, write_moving_shapes
-from tats.datasets.shapes_world import (
+from tats.datasets.synthetic.shapes_world import (
     DIRECTIONS,
     MOVING,
     STILL,
@@ -21,7 +20,8 @@ from tats.datasets.shapes_world import (
     render,
     without_motion,
 )
-from tats.datasets.transforms import pretrain_transform
+from tats.datasets.transforms.pretraining import pretrain_transform
+from tats.datasets.video.decode import open_video
 
 GRID = (8, 6, 6)
 CLIP = range(16)

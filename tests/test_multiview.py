@@ -8,12 +8,12 @@ import pytest
 import torch
 from labelled_videos import write_folder, write_list, write_mp4
 from tats.engines import engine_for_finetuning
-from tats.engines.batches import Normalizer
+from tats.engines.core.runtime import Runtime
 from tats.engines.engine_for_finetuning import EvaluationSetup
-from tats.engines.evaluation import RowTable, accuracies, evaluation_rows, file_hash, merge
-from tats.engines.frozen import knn_scores
+from tats.engines.finetune.evaluation import RowTable, accuracies, evaluation_rows, file_hash, merge
+from tats.engines.finetune.frozen import knn_scores
 from tats.engines.run_class_finetuning import main
-from tats.engines.runtime import Runtime
+from tats.engines.training.batches import Normalizer
 from tats.models import create_model
 
 ALONE = Runtime(torch.device("cpu"))

@@ -6,7 +6,8 @@ import struct
 import av
 import numpy as np
 import pytest
-from tats.datasets.decode import VideoError, loads, open_video
+from tats.datasets.video.backends import loads
+from tats.datasets.video.decode import VideoError, open_video
 from test_decode import numbers, picture, place_of_packet, write, write_sound
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]

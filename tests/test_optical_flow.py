@@ -8,8 +8,14 @@ from scipy.stats import spearmanr
 from tats.datasets.program import run_program
 from tats.engines.measure_flow import main as measure
 from tats.engines.measure_flow import mean_and_error
-from tats.engines.optical_flow import brightness_gradient, flow_fields, token_means, token_motion, without_camera
-from tats.engines.rank_correlation import partial_rank_correlation, rank_correlation, ranks
+from tats.engines.motion.optical_flow import (
+    brightness_gradient,
+    flow_fields,
+    token_means,
+    token_motion,
+    without_camera,
+)
+from tats.engines.motion.rank_correlation import partial_rank_correlation, rank_correlation, ranks
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.masking import TokenGrid
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
 from tats.datasets.program import run_program
-from tats.engines.batches import Normalizer
-from tats.engines.figures import MASKED, sheet_rows
-from tats.engines.pictures import error_map, reconstructed_frames, token_map
-from tats.engines.reconstruction import PatchSize
+from tats.engines.figures.pictures import error_map, reconstructed_frames, token_map
+from tats.engines.figures.rows import MASKED, sheet_rows
+from tats.engines.figures.sheet import Row, _wrapped, draw_sheet
+from tats.engines.pretrain.interface import PatchSize
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.run_mask_visualization import main as draw
 from tats.engines.run_mask_visualization import mask_row, stems_of
-from tats.engines.sheet import Row, _wrapped, draw_sheet
+from tats.engines.training.batches import Normalizer
 from tats.masking import RandomMasking, TokenGrid
 from tats.models import reconstruction_targets
 

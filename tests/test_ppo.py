@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from tats.engines.ppo import (
+from tats.engines.pretrain.ppo import (
     EntropyCoefficient,
     Episode,
     PPOSettings,

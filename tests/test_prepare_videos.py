@@ -7,9 +7,9 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from tats.datasets.decode import open_video
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
 from tats.datasets.prepare_videos import Encoding, Job, encode, main, plan, scaled_size
+from tats.datasets.video.decode import open_video
 
 
 def write_video(path, frames=20, height=48, width=64, gop=250):

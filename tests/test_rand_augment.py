@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 from PIL import Image
-from tats.datasets.finetune_transforms import rand_augment
+from tats.datasets.transforms.finetuning import rand_augment
 
 
 def test_posterise_keeps_at_least_one_bit():

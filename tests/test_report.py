@@ -5,7 +5,7 @@ import re
 from dataclasses import asdict
 
 import pytest
-from tats.engines.pretraining_config import SamplerConfig, resolve_recipe
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.report import curve, main, page, read_run, told_apart
 
 

@@ -7,10 +7,11 @@ import signal
 
 import pytest
 import torch
-from tats.engines import checkpointing, resumable, runtime
-from tats.engines.pretraining_run import Pretraining
+from tats.engines.core import checkpointing, runtime
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.runs import resumable
+from tats.engines.runs.pretraining_run import Pretraining
 from test_finetune_program import flags as finetuning_flags
 from test_run_mae_pretraining import assert_equal_states
 from test_run_mae_pretraining import flags as pretraining_flags

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tats.datasets.program import run_program
-from tats.engines import checkpointing
-from tats.engines.pretraining_run import Pretraining
+from tats.engines.core import checkpointing
 from tats.engines.run_mae_pretraining import get_parser, main
+from tats.engines.runs.pretraining_run import Pretraining
 from tats.masking import MASKINGS
 
 TINY = ["--model", "pretrain_tats_tiny", "--batch_size", "4", "--num_workers", "0", "--mask_ratio", "0.75", "--device",
@@ -187,7 +187,7 @@ def test_real_clips(backend, given, tmp_path, capsys):
 
 
 def test_paper_recipe_is_the_printed_form():
-    from tats.engines.pretraining import Settings
+    from tats.engines.config.pretraining import Settings
 
     def sampler(*more):
         return Settings.from_args(get_parser().parse_args(["--data_path", "x", *more])).sampler
@@ -216,7 +216,7 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpointing.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(OSError, match="No space"):
         checkpointing.save_atomically({"epoch": 1}, path)
     assert checkpointing.load(path) == {"epoch": 0}

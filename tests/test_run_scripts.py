@@ -10,7 +10,7 @@ from dataclasses import asdict
 import pytest
 from dry_runs import SCRIPTS, dry_run, run_script
 from paper_numbers import DATA_SETS, TABLE_1, TABLE_2, TABLE_3, TABLE_5, TABLE_6, TABLE_9
-from tats.engines.pretraining import Settings
+from tats.engines.config.pretraining import Settings
 
 ROWS_1 = [*TABLE_1, ("ssv2full", "0.95")]   # Table 9 is one row more
 PRETRAINING = {f"pretrain_{dataset}_r0{ratio[2:]}.sh": (dataset, ratio) for dataset, ratio in ROWS_1}

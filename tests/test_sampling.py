@@ -5,9 +5,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from tats.datasets.samplers import EpochSampler
-from tats.datasets.sampling import center_indices, pretrain_indices, train_indices, view_indices
-from tats.datasets.seeding import clip_key, mix, seeded
+from tats.datasets.lists.epoch_order import EpochSampler
+from tats.datasets.lists.seeding import clip_key, mix, seeded
+from tats.datasets.video.frame_numbers import center_indices, pretrain_indices, train_indices, view_indices
 
 
 def at(value):

@@ -5,8 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from tats.datasets.decode import loads
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.video.backends import loads
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 
@@ -17,7 +17,7 @@ _SOAK = """
 import gc, os, sys
 from pathlib import Path
 import numpy as np
-from tats.datasets.decode import VideoError, open_video
+from tats.datasets.video.decode import VideoError, open_video
 backend, seconds, count, *paths = sys.argv[1:]
 
 

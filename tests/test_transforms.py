@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tats.datasets.transforms import (
+from tats.datasets.transforms.pretraining import (
     MultiScaleCrop,
     ResizedCrop,
     crop_views,

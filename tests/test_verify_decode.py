@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 import pytest
 from tats.datasets import verify_decode as verify
-from tats.datasets.decode import VideoError, open_video
-from tats.datasets.lists import read_list
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.video.decode import VideoError, open_video
 
 
 @pytest.fixture

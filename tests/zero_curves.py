@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from tats.engines import runtime
-from tats.engines.deepspeed_zero import ZeroLearner, deepspeed_config
-from tats.engines.finetuning_config import ClassifierOptimConfig
-from tats.engines.layer_decay import layer_decay_scale
-from tats.engines.learner import Learner
-from tats.engines.optim import make_optimizer, parameter_groups
-from tats.engines.runtime import Precision
+from tats.engines.config.finetuning import ClassifierOptimConfig
+from tats.engines.core import runtime
+from tats.engines.core.runtime import Precision
+from tats.engines.training.deepspeed_zero import ZeroLearner, deepspeed_config
+from tats.engines.training.layer_decay import layer_decay_scale
+from tats.engines.training.learner import Learner
+from tats.engines.training.optim import make_optimizer, parameter_groups
 from tats.models import VisionTransformer
 
 STEPS, HALF, MICRO, UPDATE_FREQ, CLASSES = 20, 10, 2, 2, 5

@@ -1,0 +1,55 @@
+"""Files that appear whole or not at all, and how many cores there are to make them with."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+
+@contextlib.contextmanager
+def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+    """A file to write to, which takes the name `path` when the block ends; until then nobody meets half of it.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        mode: "w" for UTF-8 text, "wb" for bytes.
+
+    Raises:
+        OSError: the disk is full or not writable. A file of that name from before is untouched, as after any
+            exception inside the block.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
+    try:
+        with open(temporary, mode, **text) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _flush_folder(path.parent)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def write_whole(path: str | os.PathLike, text: str) -> None:
+    """Write a text file whole or not at all. Raises OSError, see `written_whole`."""
+    with written_whole(path) as file:
+        file.write(text)
+
+
+def _flush_folder(folder: Path) -> None:
+    """The new name, too, must survive a power cut."""
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""List files, the order of their rows, and the rows that cannot be read."""

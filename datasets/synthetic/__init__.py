@@ -1,0 +1,1 @@
+"""Videos whose motion is known."""

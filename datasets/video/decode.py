@@ -1,0 +1,88 @@
+"""Frames out of video files, behind one function with three decoders."""
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from .backends import BACKENDS, open_reader, resolve_backend
+from .cache import KeptVideos
+from .decoder_process import GuardedReader
+from .error import VideoError
+
+__all__ = ["BACKENDS", "OpenVideo", "VideoError", "keep_videos", "open_video", "resolve_backend"]
+
+_KEPT: list[KeptVideos] = []   # at most one
+
+
+class OpenVideo:
+    """An open video.
+
+    Attributes:
+        num_frames: frames it holds, in the order of presentation.
+    """
+
+    def __init__(self, path: str, reader):
+        self._path, self._reader = path, reader
+        self.num_frames: int = reader.num_frames
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Frames `indices` (T,), in any order, repeated or not -> uint8 (T, H, W, 3), RGB, upright.
+
+        Each frame that is needed is decoded once, in order.
+
+        Raises:
+            VideoError: a frame cannot be decoded.
+            ValueError: an index outside [0, num_frames).
+        """
+        indices = np.asarray(indices)
+        wanted, places = np.unique(indices, return_inverse=True)
+        if len(wanted) == 0 or wanted[0] < 0 or wanted[-1] >= self.num_frames:
+            raise ValueError(f"{self._path}: frames {wanted[:1]} to {wanted[-1:]} asked of {self.num_frames}")
+        frames = self._reader.decode([int(index) for index in wanted])
+        return frames if len(wanted) == len(indices) and (np.diff(places) == 1).all() else frames[places]
+
+    def close(self) -> None:
+        """Give the decoder back; reading is over."""
+        self._reader.close()
+
+
+@contextlib.contextmanager
+def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 0) -> Iterator[OpenVideo]:
+    """Open a video file, or a folder of pictures in the order of the numbers in their names, for a `with` block.
+
+    Args:
+        path: of the file or folder.
+        backend: "auto" or one of BACKENDS (folders need none).
+        seconds: decode in a process of its own, which may take that long over opening and over each `read`; 0: decode
+            in this process, without a limit.
+
+    Raises:
+        VideoError: it cannot be opened, takes too long, crashes the decoder or holds no frames: path and cause in one
+            line.
+        ValueError: the backend is unknown or not installed.
+    """
+    path = os.fspath(path)
+    make = functools.partial(_reader, path, backend, seconds)
+    video = OpenVideo(path, _KEPT[0].reader(path, make) if _KEPT else make())
+    try:
+        yield video
+    finally:
+        video.close()
+
+
+def _reader(path: str, backend: str, seconds: float):
+    if not seconds:
+        return open_reader(path, backend)
+    return GuardedReader(path, resolve_backend(backend), seconds)
+
+
+def keep_videos(mebibytes: float) -> None:
+    """From now on `open_video` keeps decoded videos in this process's memory, up to `mebibytes`; 0 forgets them all.
+
+    What is kept stays when the same is asked for again.
+    """
+    if not (_KEPT and _KEPT[0].mebibytes == mebibytes):
+        _KEPT[:] = [KeptVideos(mebibytes)] if mebibytes else []

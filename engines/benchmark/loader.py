@@ -1,0 +1,72 @@
+"""Seconds a clip of the loaders: ours, and VideoMAE's on the same files; one process, one thread, no workers."""
+
+import argparse
+import itertools
+import tempfile
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ...datasets.clips import ClipShape, PretrainClips
+from ...datasets.labelled import Sampling, TestViews, Views
+from ...datasets.lists.list_file import read_list
+from ...datasets.transforms.pretraining import pretrain_transform
+from ...masking import TokenGrid, TubeMasking
+from .originals import Clone
+
+FRAMES, STRIDE, SIZE = 16, 4, 224
+SEGMENTS, CROPS = 5, 3
+
+
+def loaders(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
+    """Contestants that read one pre-training clip of each video."""
+    ours = PretrainClips(_list_of(videos), ClipShape(FRAMES, STRIDE), pretrain_transform("multiscale", SIZE),
+                         TubeMasking(TokenGrid(FRAMES // 2, SIZE // 16, SIZE // 16), 0.95), backend)
+    keys = itertools.count()
+    found = {"ours": lambda: [ours[row, next(keys)] for row in range(len(ours))]}
+    if clone is not None:
+        options = {"mask_type": "tube", "mask_ratio": 0.95, "num_frames": FRAMES, "sampling_rate": STRIDE,
+                   "input_size": SIZE, "window_size": (FRAMES // 2, SIZE // 16, SIZE // 16)}
+        with _list_file(videos) as file:
+            theirs = clone.load("datasets").build_pretraining_dataset(
+                argparse.Namespace(data_path=file.name, **options))
+        np.random.seed(0)
+        found["videomae"] = lambda: [theirs[row] for row in range(len(theirs))]
+    return found
+
+
+def test_views(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
+    """Contestants that read all 5 x 3 views of each video."""
+    ours = TestViews(_list_of(videos), Sampling("dense", FRAMES, STRIDE), Views(SEGMENTS, CROPS, SIZE), backend)
+    found = {"ours": partial(_read_all, ours)}
+    if clone is not None:
+        with _list_file(videos) as file:
+            theirs = clone.load("kinetics").VideoClsDataset(
+                file.name, "/", "test", FRAMES, STRIDE, SIZE, SIZE, 256, 320, num_crop=CROPS,
+                test_num_segment=SEGMENTS, test_num_crop=CROPS)
+        found["videomae"] = partial(_read_all, theirs)
+    return found
+
+
+test_views.__test__ = False   # pytest: not a test
+
+
+def _read_all(dataset: torch.utils.data.Dataset) -> None:
+    for row in range(len(dataset)):
+        dataset[row]
+
+
+def _list_of(videos: Sequence[str]):
+    with _list_file(videos) as file:
+        return read_list(file.name)
+
+
+def _list_file(videos: Sequence[str]):
+    """An open list file; gone when its block is left."""
+    file = tempfile.NamedTemporaryFile("w", suffix=".csv")   # noqa: SIM115 - the caller's block closes it
+    file.writelines(f"{Path(video).resolve()} 0\n" for video in videos)
+    file.flush()
+    return file

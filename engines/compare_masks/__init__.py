@@ -1,0 +1,1 @@
+"""Masking strategies on moving shapes: `python -m tats.engines.compare_masks`."""

@@ -1,0 +1,97 @@
+"""One cell of the comparison of masking strategies on moving shapes: pre-train, look at the masks, evaluate features.
+
+Everything goes through the programs that users run, in one process, so that a cell costs one start of Python.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import resource
+import time
+from pathlib import Path
+
+import torch
+
+from ...datasets.files import write_whole
+from ...datasets.video.decode import keep_videos
+from .. import measure_masks, run_mae_pretraining
+from ..core.interrupts import Stopped
+from .features import measure_features
+from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, last_line, result_file, stored, warm_file
+
+WARM_RATIO = .75
+LOGGED = ("entropy_share", "clip_fraction", "approx_kl", "value_explained", "visible_tokens", "motion_correlation")
+_FAILURES = (ValueError, OSError, RuntimeError, SystemExit)   # of one cell: the others go on
+_KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
+
+
+def warm_up(task: tuple[Plan, int]) -> str | None:
+    """Write the checkpoint that a seed's cells start from; the one-line cause if that failed."""
+    plan, seed = task
+    _quiet(f"warm-up of seed {seed}")
+    try:
+        _pretrain(plan, warm_file(plan, seed).parent, [*METHODS["random"], "--mask_ratio", str(WARM_RATIO), "--seed",
+                                                       str(seed), "--epochs", str(plan.warm_epochs)])
+    except _FAILURES as error:
+        return _cause(f"warm-up of seed {seed}", error)
+    return None
+
+
+def run_cell(task: tuple[Plan, Cell]) -> dict | str:
+    """The numbers of a cell, also written to its result file; the one-line cause if it failed."""
+    plan, cell = task
+    _quiet(cell.name)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            numbers = _run(plan, cell)
+    except _FAILURES as error:
+        return _cause(cell.name, error)
+    write_whole(result_file(plan, cell), json.dumps(numbers, indent=1) + "\n")
+    return numbers
+
+
+def _cause(name: str, error: BaseException) -> str:
+    """One line. The programs end with SystemExit after a signal and at arguments that they do not know."""
+    if isinstance(error, SystemExit) and not isinstance(error, Stopped):
+        return f"{name}: ended with exit code {error.code}; what it said stands above"
+    return f"{name}: " + " ".join(str(getattr(error, "message", error)).split())
+
+
+def _quiet(name: str) -> None:
+    """Of the programs' messages only warnings, told apart; one thread, since every core has a cell."""
+    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s {name}: %(message)s", force=True)
+    torch.set_num_threads(1)
+    keep_videos(_KEPT_MIB)
+
+
+def _pretrain(plan: Plan, out: Path, arguments: list[str]) -> None:
+    run_mae_pretraining.main([*plan.pretrain, "--data_path", str(plan.data / "train.csv"), *arguments,
+                              "--output_dir", str(out)])
+
+
+def _run(plan: Plan, cell: Cell) -> dict:
+    start, numbers = time.process_time(), stored(plan, cell)
+    if not numbers:
+        numbers = _masks(plan, cell)
+    missing = [name for name in plan.features if name not in numbers]
+    if missing:
+        numbers |= measure_features(plan, cell, missing)
+    spent = time.process_time() - start + numbers.get("cpu_seconds", 0)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return numbers | {"cpu_seconds": round(spent, 1), "peak_rss_mib": round(peak)}
+
+
+def _masks(plan: Plan, cell: Cell) -> dict:
+    """Pre-train, and measure what the masks look at."""
+    folder, start = plan.out / cell.name, time.process_time()
+    _pretrain(plan, folder / "pretrain", [
+        *(METHODS | SWITCHES)[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
+        "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
+    numbers = cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)}
+    last = last_line(plan, cell)
+    numbers |= {name: last.get(f"train_{name}") for name in LOGGED}
+    measure_masks.main(["--checkpoint", checkpoint_file(plan, cell), "--data", str(plan.data),
+                        "--out", str(folder / "masks.json")])
+    masks = json.loads((folder / "masks.json").read_text())[-1]
+    return numbers | {name: value for name, value in masks.items() if name not in ("name", "top1")}

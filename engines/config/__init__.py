@@ -1,0 +1,1 @@
+"""The flags: declared once as dataclasses, read back from the command line."""

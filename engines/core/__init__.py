@@ -1,0 +1,1 @@
+"""What every program needs of the machine: processes, files, signals, logs."""

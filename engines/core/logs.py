@@ -1,0 +1,171 @@
+"""What a run leaves behind for people: settings.json, log.txt, TensorBoard events, lines and a bar on the terminal."""
+
+import contextlib
+import errno
+import json
+import logging
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from ...datasets.files import write_whole
+from ..config.common import RunConfig
+from .event_files import EventFiles
+from .records import commit_of_source
+
+logger = logging.getLogger(__name__)
+
+
+def set_up_logging(is_main: bool) -> None:
+    """Messages of rank 0 go to stderr; the other ranks only report warnings."""
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, stream=sys.stderr,
+                        format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.captureWarnings(True)
+    for chatty in ("matplotlib", "PIL", "torch.distributed", "libav"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def write_settings(output_dir: Path, settings: dict) -> None:
+    """settings.json: every resolved flag, the versions and the commit, so that a run can be repeated."""
+    import timm
+
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    record = {"settings": settings, "versions": versions, "commit": commit_of_source(), "argv": sys.argv}
+    write_whole(output_dir / "settings.json", json.dumps(record, indent=2, default=str) + "\n")
+
+
+class RunLog(contextlib.AbstractContextManager):
+    """One JSON line an epoch in log.txt, and scalars for TensorBoard; does nothing without a folder.
+
+    A full disk does not end a run: it warns, and lines of log.txt wait until there is room.
+
+    Args:
+        run: its output_dir and log_dir.
+        first: the epoch that the run starts with. Lines from there on, which a run left that was killed, are dropped
+            where it goes on.
+        is_main: False: does nothing.
+    """
+
+    def __init__(self, run: RunConfig, first: int = 0, is_main: bool = True):
+        self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
+        self._events, self._waiting = None, []
+        if self._file is not None and (run.auto_resume or run.resume) and self._file.is_file():
+            self._drop_from(first)
+        if (run.log_dir or run.output_dir) and is_main:
+            self._events = EventFiles(run.log_dir or run.output_dir)
+
+    def _drop_from(self, first: int) -> None:
+        """Leave out lines of epochs that run again, and what a kill has torn."""
+        lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        kept = [line for line in lines if _epoch_of(line) < first]
+        if len(kept) < len(lines):
+            logger.info("%s: %d line(s) are torn or of epochs that run again", self._file, len(lines) - len(kept))
+            write_whole(self._file, "".join(kept))
+
+    def epoch(self, record: dict) -> None:
+        """Append `record` (it holds "epoch"); its numbers become scalars too."""
+        with outliving_a_full_disk("log.txt"):
+            if self._file is not None:
+                self._waiting.append(json.dumps(record) + "\n")
+                self._file.parent.mkdir(parents=True, exist_ok=True)
+                while self._waiting:
+                    _append(self._file, self._waiting[0])
+                    self._waiting.pop(0)
+        with outliving_a_full_disk("TensorBoard's events"):
+            if self._events is not None:
+                self._events.scalars({name: value for name, value in record.items()
+                                      if isinstance(value, int | float) and name != "epoch"}, record["epoch"])
+
+    def pictures(self, paths: Iterable[Path], epoch: int) -> None:
+        """PNG files as TensorBoard images, under their names without the epoch."""
+        if self._events is not None:
+            from PIL import Image
+
+            for path in paths:
+                self._events.image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch)
+
+    def __exit__(self, *_: object) -> None:
+        if self._events is not None:
+            self._events.close()
+
+
+def _epoch_of(line: str) -> float:
+    """inf for a line that is not whole."""
+    try:
+        return json.loads(line)["epoch"] if line.endswith("\n") else math.inf
+    except (ValueError, KeyError, TypeError):
+        return math.inf
+
+
+def _append(path: Path, line: str) -> None:
+    """The whole line or nothing of it.
+
+    Raises:
+        OSError: no room.
+    """
+    with open(path, "ab", buffering=0) as file:
+        before = file.tell()
+        try:
+            written = file.write(line.encode())
+        except OSError:
+            written = 0
+        if written < len(line.encode()):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, "no room for a line", str(path))
+
+
+@contextlib.contextmanager
+def outliving_a_full_disk(what: str) -> Iterator[None]:
+    """What cannot be written inside the block is named in a warning; for what a run can do without."""
+    try:
+        yield
+    except OSError as error:
+        logger.warning("%s cannot be written: %s", what, error)
+
+
+class Progress:
+    """A loader that reports: a bar on rank 0 of a terminal, else a plain line every `every` batches.
+
+    `data_share` is the share of the time so far that was spent waiting for data.
+    """
+
+    def __init__(self, loader: Iterable, title: str, means, every: int = 20, visible: bool = True):
+        self.loader, self.title, self.means, self.every, self.visible = loader, title, means, every, visible
+        self.data_time = self.total_time = 0.0
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    @property
+    def data_share(self) -> float:
+        """Time spent waiting for the loader over all time."""
+        return self.data_time / max(self.total_time, 1e-9)
+
+    def __iter__(self) -> Iterator:
+        bar = tqdm(total=len(self), desc=self.title, leave=False, disable=not (self.visible and sys.stderr.isatty()))
+        start = before = time.perf_counter()
+        for index, batch in enumerate(self.loader, start=1):
+            self.data_time += time.perf_counter() - before
+            yield batch
+            before = time.perf_counter()
+            self.total_time = before - start
+            bar.update()
+            if self.visible and index % self.every == 0:
+                self._report(bar, index)
+        bar.close()
+
+    def _report(self, bar: tqdm, index: int) -> None:
+        loss = self.means().get("loss", float("nan"))
+        per_batch = self.total_time / index
+        text = f"loss {loss:.4f}, {per_batch:.3f} s a step, {self.data_share:.0%} of it waiting for data"
+        if bar.disable:
+            logger.info("%s [%d/%d] %s", self.title, index, len(self), text)
+        else:
+            bar.set_postfix_str(text)

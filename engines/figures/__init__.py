@@ -1,0 +1,1 @@
+"""Pictures of clips, reconstructions, probabilities and masks."""

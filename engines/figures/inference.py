@@ -1,0 +1,77 @@
+"""What a trained policy says about clips: probabilities and masks, for figures and measurements."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...datasets.lists.seeding import seeded
+from ...masking import RandomMasking, gumbel_top_k
+from ...models import TrajectoryAttention
+from ..pretrain.interface import patch_size_of, tokenize
+from ..pretrain.reconstruction import Reconstruction
+from ..training.batches import ClipBatch
+
+
+class Seen(NamedTuple):
+    """A model's view of some clips: probabilities (B, N), mask bool (B, N), prediction (B, M, C), errors (B, M)."""
+
+    probabilities: Tensor
+    mask: Tensor
+    prediction: Tensor
+    errors: Tensor
+
+
+@torch.no_grad()
+def probabilities_of(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch) -> Tensor:
+    """pi of the sampler, float32 (B, N); uniform without one."""
+    if sampler is None:
+        return torch.full(batch.mask.shape, 1 / batch.mask.shape[1], device=batch.mask.device)
+    return sampler(tokenize(mae, batch.videos, positions=not sampler.own_positions))[0]
+
+
+@torch.no_grad()
+def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruction: Reconstruction,
+         visible: int | None = None) -> Seen:
+    """Draw a mask, reconstruct, measure; without a sampler the loader's mask is used.
+
+    Args:
+        visible: another number of visible tokens than the sampler was trained with.
+    """
+    probabilities = probabilities_of(mae, sampler, batch)
+    mask = batch.mask
+    if sampler is not None:
+        mask = gumbel_top_k(probabilities.log(), visible or sampler.num_visible, batch.keys).mask
+    prediction = mae(batch.videos, mask)
+    errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
+    return Seen(probabilities, mask, prediction, errors)
+
+
+@torch.no_grad()
+def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstruction: Reconstruction,
+              draws: int) -> Tensor:
+    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on."""
+    errors, times = torch.zeros_like(batch.mask, dtype=torch.float32), torch.zeros_like(batch.mask, dtype=torch.float32)
+    for draw in range(draws):
+        with seeded(draw):   # the same masks for all models
+            mask = torch.stack([masking() for _ in batch.mask]).to(batch.mask.device)
+        errors[mask] += look(mae, None, batch._replace(mask=mask), reconstruction).errors.flatten()
+        times += mask
+    return errors / times.clamp(min=1)
+
+
+@torch.no_grad()
+def trajectories(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, query_index: Tensor) -> Tensor:
+    """Eq. 1's weights of chosen tokens of one clip in the sampler's last block, mean of the heads, (Q, T', H' * W').
+
+    Raises:
+        ValueError: the sampler has no trajectory attention.
+    """
+    blocks = getattr(sampler, "blocks", None)
+    if blocks is None or not isinstance(getattr(blocks[-1], "attn", None), TrajectoryAttention):
+        raise ValueError("this checkpoint's sampler has no trajectory attention to draw: it takes --mask_type tats "
+                         "with --tats_attention trajectory")
+    last = blocks[-1]
+    tokens = blocks[:-1](tokenize(mae, batch.videos[:1], positions=not sampler.own_positions))
+    maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, query_index.to(tokens.device))
+    return maps.mean(dim=1)[0]

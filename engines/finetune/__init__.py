@@ -1,0 +1,1 @@
+"""What fine-tuning adds: mixing of clips, evaluation of views, frozen features."""

@@ -1,0 +1,1 @@
+"""How well a token map ranks motion."""

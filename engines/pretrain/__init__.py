@@ -1,0 +1,1 @@
+"""The losses of pre-training (Eqs. 6-8), and whether the policy learns."""

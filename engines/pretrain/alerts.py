@@ -1,0 +1,74 @@
+"""What a line of log.txt says is going wrong with the masks, and what to try."""
+
+from collections.abc import Iterator
+
+from ..config.pretraining import SamplerConfig
+
+DATA_SHARE = 0.5        # of the time spent waiting for the loader
+STILL = 1e-3            # policy_moved under which the policy stands still; runs that learn have 0.05 and more
+UNIFORM = 0.999         # entropy's share of log N over which the policy draws as good as at random
+SATURATED = 0.3         # clip fraction over which much of the gradient is thrown away
+IDLE = 1e-4             # clip fraction under which the clip does nothing
+RARE, OFTEN = 0.1, 4.0  # coverage of a frame or place, as a multiple of uniform
+
+
+def alerts(record: dict, config: SamplerConfig) -> list[str]:
+    """Messages for one line of log.txt, each with the number that trips it and what to try.
+
+    Args:
+        record: a line of log.txt; what it lacks is not judged. config: the flags of the run, resolved.
+    """
+    values = {name.removeprefix("train_"): value for name, value in record.items()}
+    found = [*_policy(values, config), *_ppo(values, config), *_masks(values)]
+    if values.get("data_share", 0.0) > DATA_SHARE:
+        found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers, "
+                     "or shrink the videos (python -m tats.datasets.prepare_videos)")
+    return found
+
+
+def _policy(values: dict, config: SamplerConfig) -> Iterator[str]:
+    effective, visible = values.get("effective_tokens"), values.get("visible_tokens")
+    ppo = "ratio" in values    # AdaMAE's sampler has neither an entropy term nor a learning rate of its own
+    if effective is not None and visible is not None and effective < visible:
+        yield (f"entropy collapse: the policy spreads over {effective:.0f} tokens and {visible:.0f} are drawn, masks "
+               "hardly vary; "
+               + (f"raise --entropy_coef ({config.entropy_coef:g}), or hold it with --target_entropy 0.9" if ppo
+                  else "lower --lr"))
+    share, moved = values.get("entropy_share"), values.get("policy_moved")
+    if share is not None and moved is not None and moved < STILL:
+        yield (f"the policy stands still: {moved:.1e} of its probability moved in an epoch; "
+               + (f"raise --sampler_lr ({config.sampler_lr:g}), and see" if ppo else "see")
+               + " that train_explained is above 0.1")
+    elif share is not None and share > UNIFORM:
+        yield (f"the policy is as good as uniform (its entropy is {share:.4f} of log N): masks are random; "
+               + (f"lower --entropy_coef ({config.entropy_coef:g}) or use --ppo_weighting policy; try another "
+                  f"--sampler_lr ({config.sampler_lr:g}), a higher one if train_policy_moved is below 0.01 and else a "
+                  "lower one; see" if ppo else "see") + " that train_explained is above 0.1")
+
+
+def _ppo(values: dict, config: SamplerConfig) -> Iterator[str]:
+    explained = values.get("value_explained")
+    # With adv_norm "clip" any baseline cancels, so what the value network says has no effect.
+    if config.adv_norm != "clip" and explained is not None and explained < 0:
+        yield (f"the value network is worse than the mean (it explains {explained:.2f} of the reward's variance): use "
+               "--adv_norm clip, which does without it, or raise --value_coef and --sampler_lr")
+    clipped = values.get("clip_fraction")
+    passes = config.ppo_epochs * config.update_every
+    # With one pass over one step the ratio is 1 by construction.
+    if clipped is not None and passes > 1 and clipped < IDLE:
+        yield (f"the clip is idle: {clipped:.1e} of the ratios leave 1 +- {config.clip_epsilon:g} in {passes} steps on "
+               f"the same policy; raise --sampler_lr ({config.sampler_lr:g}), or save time with --ppo_epochs 1")
+    if clipped is not None and clipped > SATURATED:
+        yield (f"the clip is saturated: {clipped:.0%} of the ratios leave 1 +- {config.clip_epsilon:g}; lower "
+               f"--sampler_lr ({config.sampler_lr:g}), --ppo_epochs or --update_every"
+               + (", or use --ppo_ratio recorded" if config.ppo_ratio == "resampled" else ""))
+
+
+def _masks(values: dict) -> Iterator[str]:
+    # What is always visible is seen 1 / visible_share times as often as under uniform masks: a third of the way there.
+    often = min(OFTEN, 1 + (1 / values.get("visible_share", 0.05) - 1) / 3)
+    for kind in ("frame", "place"):
+        low, high = (values.get(f"coverage_{kind}_{end}") for end in ("min", "max"))
+        if low is not None and high is not None and not (low >= RARE and high <= often):
+            yield (f"mask coverage is one-sided: a {kind} is seen {low:.2f} to {high:.2f} times as often as under "
+                   "uniform masks; look at the coverage picture, and raise --entropy_coef or --target_entropy")

@@ -1,0 +1,120 @@
+"""Does the policy learn, collapse or idle? Sums kept on the device during an epoch, and read once at its end.
+
+B: clips, N: tokens. What PPO itself reports (ratio, clip fraction, KL, entropy) is in `ppo.sampling_loss`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...masking import TokenGrid
+from ..core.runtime import Runtime
+
+FEWEST = 100  # visible tokens that a frame or place must expect before its coverage is reported: fewer are noise
+
+
+def frame_difference(pixels: Tensor, grid: TokenGrid) -> Tensor:
+    """Mean absolute difference to the frame before (of the first frame: to the one after) in each token, (B, N).
+
+    Args:
+        pixels: (B, 3, T, H, W). A proxy of motion that needs no labels; texture that moves counts, lighting too.
+    """
+    change = (pixels[:, :, 1:] - pixels[:, :, :-1]).abs().mean(dim=1)
+    change = torch.cat([change[:, :1], change], dim=1)
+    return F.adaptive_avg_pool3d(change, tuple(grid)).flatten(1)
+
+
+def correlation(first: Tensor, second: Tensor) -> Tensor:
+    """Pearson's r of each row, (B,); 0 where a row is constant."""
+    first = first - first.mean(dim=1, keepdim=True)
+    second = second - second.mean(dim=1, keepdim=True)
+    scale = (first.square().sum(dim=1) * second.square().sum(dim=1)).sqrt()
+    return (first * second).sum(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+
+
+class Diagnostics:
+    """Call `mask`, `policy` and `value` in the steps, `read` after the epoch, `reset` before the next.
+
+    Args:
+        every: calls of `policy` between two correlations, each of which costs a pass over the pixels.
+    """
+
+    def __init__(self, grid: TokenGrid, device: torch.device, every: int = 10):
+        self.grid, self.device, self.every = TokenGrid(*grid), device, every
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self._seen = torch.zeros(self.grid.num_tokens, dtype=torch.int64, device=self.device)
+        self._overlap = torch.zeros(2, dtype=torch.int64, device=self.device)      # seen twice, compared
+        self._correlation = torch.zeros(2, dtype=torch.float64, device=self.device)   # sum, clips
+        self._value = torch.zeros(4, dtype=torch.float64, device=self.device)      # sums of 1, R, R^2, (R - psi)^2
+        self._previous: Tensor | None = None
+        self._clips = self._calls = 0
+
+    def state(self) -> dict:
+        """The sums so far, of this process, on the CPU: other processes get them, whose device is another one."""
+        return {name: value.cpu() if isinstance(value, Tensor) else value
+                for name, value in vars(self).items() if name.startswith("_")}
+
+    def load(self, state: dict) -> None:
+        """Go on from what `state` returned."""
+        for name, value in state.items():
+            setattr(self, name, value.to(self.device) if isinstance(value, Tensor) else value)
+
+    def mask(self, mask: Tensor) -> None:
+        """The mask that a micro-batch was trained with, bool (B, N), True = masked."""
+        visible = ~mask
+        self._seen += visible.sum(dim=0)
+        self._clips += len(mask)
+        if self._previous is not None and self._previous.shape == visible.shape:
+            self._overlap += torch.stack([(visible & self._previous).sum(), visible.sum()])
+        self._previous = visible
+
+    def policy(self, log_pi: Tensor, pixels: Tensor) -> None:
+        """log pi (B, N) and the frames it was made from, in [0, 1]; most calls return at once, see `every`."""
+        if self._calls % self.every == 0:
+            found = correlation(log_pi.exp().float(), frame_difference(pixels.float(), self.grid))
+            finite = found.isfinite()   # a policy that is not is in a step that is skipped
+            self._correlation += torch.stack([torch.where(finite, found, 0.0).sum(), finite.sum()])
+        self._calls += 1
+
+    def value(self, value: Tensor, reward: Tensor) -> None:
+        """psi and L_R of each clip, both (B,)."""
+        reward = reward.double()
+        seen = torch.stack([torch.ones_like(reward), reward, reward.square(), (reward - value).square()])
+        self._value += torch.where(seen.isfinite().all(dim=0), seen, 0.0).sum(1)
+
+    def read(self, runtime: Runtime | None = None) -> tuple[dict[str, float], Tensor]:
+        """(numbers, coverage) of the epoch so far, over all processes (each of which must call).
+
+        coverage: how often each token was visible, as a multiple of uniform, (T', H', W') on the CPU.
+        Numbers: visible_tokens, a clip; visible_share, of all its tokens; coverage_frame_min/_max and
+        coverage_place_min/_max, the same multiple by time slice and by place; mask_overlap, of a step's mask with that
+        of the step before, other clips, as a multiple of chance: large when the policy looks at the same places
+        whatever the clip; motion_correlation, of pi with the frame difference; value_explained,
+        1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the value network is worse than the
+        mean. What was not called is left out.
+        """
+        clips = torch.tensor([self._clips], dtype=torch.float64, device=self.device)
+        sums = torch.cat([clips, self._overlap.double(), self._correlation, self._value, self._seen.double()])
+        sums = (runtime.mean(sums) if runtime else sums).cpu()
+        clips, overlap, compared, correlated, asked, count, reward, square, residual = sums[:9].tolist()
+        seen = sums[9:].view(*self.grid)
+        if not clips:
+            return {}, seen
+        coverage = seen / seen.mean()
+        numbers = {"visible_tokens": float(seen.sum()) / clips}
+        numbers["visible_share"] = numbers["visible_tokens"] / self.grid.num_tokens
+        for name, axes in (("frame", (1, 2)), ("place", (0,))):
+            if float(seen.sum(dim=axes).mean()) >= FEWEST:
+                shares = coverage.mean(dim=axes)
+                numbers |= {f"coverage_{name}_min": float(shares.min()), f"coverage_{name}_max": float(shares.max())}
+        if compared:
+            numbers["mask_overlap"] = overlap / compared / numbers["visible_share"]
+        if asked:
+            numbers["motion_correlation"] = correlated / asked
+        spread = square - reward**2 / count if count else 0.0
+        if spread > 0:
+            numbers["value_explained"] = 1 - residual / spread
+        return numbers, coverage

@@ -1,0 +1,49 @@
+"""All that is asked of a masked autoencoder, read from the model itself: VideoMAE's class and its forks' will do."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ...masking import TokenGrid
+
+
+class PatchSize(NamedTuple):
+    """patch_size in pixels, tubelet_size in frames."""
+
+    patch_size: int
+    tubelet_size: int
+
+
+def patch_size_of(mae: nn.Module) -> PatchSize:
+    """Read from the patch embedding's convolution, so that any VideoMAE fork's model will do."""
+    tubelet, patch, _ = mae.encoder.patch_embed.proj.kernel_size
+    return PatchSize(patch, tubelet)
+
+
+def tokenize(mae: nn.Module, videos: Tensor, positions: bool = True) -> Tensor:
+    """X (line 4): patch embedding plus the encoder's fixed positions, (B, N, D), detached.
+
+    Detached because phase 2 must not move phi; AdaMAE lets its sampling loss train the patch embedding.
+
+    Args:
+        positions: False gives the bare patch embedding, for a sampler with positions of its own.
+    """
+    with torch.no_grad():
+        tokens = mae.encoder.patch_embed(videos)
+        if positions:
+            tokens = tokens + mae.encoder.pos_embed.to(tokens.device).type_as(tokens)
+    return tokens.detach()
+
+
+def grid_of(mae: nn.Module) -> TokenGrid:
+    """The token grid of a pre-training model."""
+    return TokenGrid(*mae.encoder.grid)
+
+
+def clip_size(mae: nn.Module) -> int:
+    """Side in pixels of the square clips that a pre-training model takes."""
+    height, width = mae.encoder.img_size
+    if height != width:
+        raise ValueError(f"the loader makes square clips, the model takes {height} x {width}")
+    return height

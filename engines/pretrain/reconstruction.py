@@ -1,0 +1,35 @@
+"""The reconstruction error L_R of Eq. 6, for any masked autoencoder of VideoMAE's interface."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ...models import reconstruction_targets
+from ..training.batches import ClipBatch
+from .interface import PatchSize
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """How L_R is measured (Table 3d). loss: "mse" or "l1"; normalize: targets normalised inside each patch."""
+
+    loss: str = "mse"
+    normalize: bool = True
+
+    def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Error of each masked token, mean over its values, float32 (B, M); its mean is L_R (Eq. 6)."""
+        difference = prediction.float() - target
+        return (difference.abs() if self.loss == "l1" else difference.square()).mean(dim=-1)
+
+    def target(self, batch: ClipBatch, mask: Tensor, patch: PatchSize) -> Tensor:
+        """Pixels of the masked tokens, (B, M, 3 * tubelet * p * p), float32."""
+        with torch.no_grad():
+            return reconstruction_targets(batch.pixels, mask, patch.patch_size, patch.tubelet_size, self.normalize)
+
+
+def explained_share(prediction: Tensor, target: Tensor) -> Tensor:
+    """1 - error / variance of the targets: 0 for a model that predicts the mean, i.e. one still on its plateau."""
+    target = target.float()
+    residual = (prediction.float() - target).square().mean()
+    return 1 - residual / (target - target.mean(dim=(1, 2), keepdim=True)).square().mean()

@@ -1,0 +1,1 @@
+"""A whole run: built from its settings, trained, saved and resumed."""

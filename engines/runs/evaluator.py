@@ -1,0 +1,83 @@
+"""Validation and the final test of a run: the same loaders for a trained network and for frozen features."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.data import DataLoader
+
+from ...datasets.labelled import Views
+from ...datasets.lists.list_file import ClipList
+from .. import engine_for_finetuning
+from ..config.finetuning import Settings
+from ..core.runtime import Runtime
+from ..engine_for_finetuning import EvaluationSetup
+from ..finetune.evaluation import RowTable, accuracies, file_hash, write_result
+from ..finetune.frozen import features_of, knn_scores
+from ..training.batches import Normalizer
+from ..training.learner import Learner
+from .finetuning_build import (
+    Task,
+    evaluation_loader,
+)
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator:
+    """Evaluates networks on the run's lists.
+
+    Args:
+        lists: "val", "test" and, for nearest neighbours, "train", those that are needed.
+        size: side in pixels of the clips.
+    """
+
+    def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, where: Runtime):
+        self.settings, self.task, self.lists, self.size, self.where = settings, task, lists, size, where
+        self.setup = EvaluationSetup(Normalizer(where.device), where, settings.optim.batch_size)
+
+    def _loader(self, split: str, segments: int, crops: int) -> DataLoader:
+        views = Views(segments, crops, self.size, self.settings.data.short_side_size)
+        return evaluation_loader(self.lists[split], self.task, views, self.settings, self.where)
+
+    def validate(self, learner: Learner) -> dict[str, float]:
+        """Centre clips of val.csv: the same in every epoch."""
+        learner.net.eval()
+        return engine_for_finetuning.validate(self._loader("val", 0, 1), learner, self.setup, len(self.lists["val"]))
+
+    def test(self, learner: Learner, source: Path | None) -> dict:
+        """Multi-view test; writes result.json and returns what is in it.
+
+        Args:
+            learner: the network.
+            source: the file that holds its weights, named by its hash. None, or a file that is not there: no hash.
+        """
+        learner.net.eval()
+        tests, task = self.lists["test"], self.task
+        loader = self._loader("test", task.segments, task.crops)
+        if self.settings.evaluation.eval_mode == "knn":
+            table = self._nearest_neighbours(learner, loader)
+        else:
+            table = engine_for_finetuning.test_views(loader, learner, self.setup, len(tests))
+        for row, fault in table.faults.items():
+            logger.warning("counted as wrong: line %d of %s, %s", tests.lines[row], tests.source, fault)
+        result = accuracies(table) | {
+            "views": {"segments": task.segments, "crops": task.crops},
+            "unreadable": [{"line": int(tests.lines[row]), "path": tests.paths[row], "cause": fault}
+                           for row, fault in table.faults.items()],
+            "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
+            "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None}
+        if self.where.is_main and self.settings.run.output_dir:
+            write_result(self.settings.run.output_dir, result)
+        logger.info("test: top-1 %.2f, top-5 %.2f on %d of %d videos, %d x %d views", result["top1"], result["top5"],
+                    result["num_evaluated"], result["num_expected"], task.segments, task.crops)
+        return result
+
+    def _nearest_neighbours(self, learner: Learner, test_loader: DataLoader) -> RowTable:
+        """k-NN scores of the test list among the centre clips of the training list."""
+        features = features_of(learner.module, learner.precision)
+        train = engine_for_finetuning.evaluate_rows(self._loader("train", 0, 1), features, self.setup,
+                                                    len(self.lists["train"]))
+        test = engine_for_finetuning.evaluate_rows(test_loader, features, self.setup, len(self.lists["test"]))
+        evaluation = self.settings.evaluation
+        return knn_scores(train, test, self.task.classes, evaluation.knn_k, evaluation.knn_temperature)

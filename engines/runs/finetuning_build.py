@@ -1,0 +1,192 @@
+"""Building a fine-tuning run from its settings: task, classifier, loaders, learner."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from ...datasets.catalog import data_set, stride_of
+from ...datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
+from ...datasets.lists.bad_videos import BadVideos
+from ...datasets.lists.epoch_order import EpochSampler
+from ...datasets.lists.list_file import ClipList
+from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
+from ...datasets.verify_decode import verify_decode
+from ...models import create_model, load_encoder, read_checkpoint
+from ..config.finetuning import (
+    ClassifierConfig,
+    LabelledDataConfig,
+    Settings,
+)
+from ..core.interrupts import outlive_signals
+from ..core.runtime import Precision, Runtime
+from ..finetune.evaluation import evaluation_rows
+from ..training.layer_decay import layer_decay_scale
+from ..training.learner import Learner
+from ..training.optim import make_optimizer, parameter_groups
+from ..training.schedule import CosineSchedule
+
+logger = logging.getLogger(__name__)
+
+
+class Task(NamedTuple):
+    """What is to be told apart, and how clips are cut out: the flags over the data set's row of the catalog."""
+
+    classes: int
+    sampling: Sampling
+    flip: bool
+    segments: int
+    crops: int
+
+
+def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
+    """Raises ValueError: neither --data_set nor --nb_classes, or two that contradict each other."""
+    if not data.data_path:
+        raise ValueError("--data_path is missing: give a folder with train.csv, val.csv and test.csv (python -m "
+                         "tats.datasets.build_lists makes them, tats.datasets.moving_shapes a toy set)")
+    known = data_set(data.data_set) if data.data_set else None
+    if known is None and data.nb_classes is None:
+        raise ValueError("give --data_set NAME, or --nb_classes for lists of your own")
+    if known and data.nb_classes not in (None, known.classes):
+        raise ValueError(f"--nb_classes {data.nb_classes}, but {data.data_set} has {known.classes} classes")
+    classes = data.nb_classes if known is None else known.classes
+    if classes < 2:
+        raise ValueError(f"--nb_classes must be at least 2, got {classes}")
+    sampling = Sampling(known.style if known else "dense", num_frames,
+                        stride_of(data.data_set, data.sampling_rate))
+    defaults = (known.test_segments, known.test_crops) if known else (5, 3)
+    given = (data.test_num_segment, data.test_num_crop)
+    for name, value in zip(("test_num_segment", "test_num_crop"), given, strict=True):
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
+    return Task(classes, sampling, known.flip if known else True, segments, crops)
+
+
+def classifier_config(config: ClassifierConfig, classes: int, source: Mapping[str, Any]) -> dict:
+    """What `create_model` needs to build this classifier again; stored in the checkpoint.
+
+    Args:
+        source: the checkpoint of --finetune: the positions it was trained with are taken over. {}: none.
+    """
+    kwargs = {"num_classes": classes, "all_frames": config.num_frames, "tubelet_size": config.tubelet_size,
+              "fc_drop_rate": config.fc_drop_rate, "drop_rate": config.drop, "attn_drop_rate": config.attn_drop_rate,
+              "drop_path_rate": config.drop_path, "init_scale": config.init_scale,
+              "use_mean_pooling": config.use_mean_pooling and not config.use_cls,
+              "use_checkpoint": config.use_checkpoint}
+    trained_with = (source.get("config") or {}).get("kwargs", {}).get("pos_embed")
+    own = {"img_size": config.input_size, "pos_embed": config.pos_embed or trained_with}
+    return {"name": config.model, "kwargs": kwargs | {name: value for name, value in own.items() if value is not None}}
+
+
+def build_classifier(config: ClassifierConfig, classes: int, whole: bool, key: str) -> tuple[nn.Module, dict]:
+    """(classifier with the weights of --finetune, its configuration).
+
+    Args:
+        whole: the head must come from the file too (`--eval`).
+        key: where the weights are in the file, see `find_weights`.
+
+    Raises:
+        FileNotFoundError, ValueError: the file is missing, damaged, or holds another network.
+    """
+    source = read_checkpoint(config.finetune, config.trust_checkpoint) if config.finetune else {}
+    description = classifier_config(config, classes, source)
+    classifier = create_model(description["name"], **description["kwargs"])
+    if not hasattr(classifier, "forward_features"):
+        raise ValueError(f"--model {config.model} is no classifier; use one of vit_*")
+    if config.finetune:
+        load_weights(classifier, source, config, whole, key)
+    return classifier, description
+
+
+def load_weights(classifier: nn.Module, source: Mapping[str, Any], config: ClassifierConfig, whole: bool,
+                 key: str) -> None:
+    """Put a checkpoint's weights into the classifier and log the table of what matched.
+
+    Raises:
+        ValueError: they are another network's, or `whole` and some are missing.
+    """
+    try:
+        report = load_encoder(classifier, source, model_key=key, allow_partial=config.allow_partial)
+    except ValueError as error:
+        raise ValueError(f"--finetune {config.finetune}: {error}") from error
+    logger.info("%s", report._replace(source=config.finetune))
+    if whole and report.missing:
+        raise ValueError(f"{config.finetune} is no fine-tuned classifier of {classifier.num_classes} classes: it "
+                         f"lacks {', '.join(report.missing[:4])}; --eval needs one")
+
+
+def square_size(classifier: nn.Module) -> int:
+    """Side in pixels of the clips that a classifier takes."""
+    height, width = classifier.img_size
+    if height != width:
+        raise ValueError(f"the loaders make square clips, the model takes {height} x {width}")
+    return height
+
+
+def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
+                    where: Runtime) -> tuple[DataLoader, EpochSampler]:
+    """The loader of one epoch's clips (uint8 (B R, 3, T, S, S), labels (B R,)), and what orders them.
+
+    Raises:
+        ValueError: too few clips for a step.
+    """
+    data, batch = settings.data, settings.optim.batch_size
+    if data.verify_decode and where.is_main:
+        verify_decode(clips, data.video_backend, data.verify_decode, settings.run.seed, data.decode_timeout)
+    augment = settings.augment
+    transform = FinetuneTransform(size, task.flip, augment.aa, augment.train_interpolation,
+                                  tuple(augment.crop_scale or SCALE))
+    bad = None
+    if settings.run.output_dir:
+        Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
+        bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
+    dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, backend=data.video_backend,
+                            bad_videos=bad, decode_timeout=data.decode_timeout)
+    order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
+    loader = DataLoader(dataset, batch, sampler=order, num_workers=data.num_workers, collate_fn=flatten_repeats,
+                        pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
+                        persistent_workers=data.num_workers > 0, worker_init_fn=outlive_signals,
+                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
+    if len(loader) < settings.optim.update_freq:
+        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {batch} x "
+                         f"{settings.optim.update_freq} x {where.world_size}; lower --batch_size")
+    return loader, order
+
+
+def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, where: Runtime) -> DataLoader:
+    """The loader of this process's share of the videos with all their views; see `evaluate_rows`."""
+    data = settings.data
+    dataset = TestViews(clips, task.sampling, views, data.video_backend, decode_timeout=data.decode_timeout)
+    return DataLoader(dataset, max(1, settings.optim.batch_size // views.count),
+                      sampler=evaluation_rows(len(clips), where.rank, where.world_size), num_workers=data.num_workers,
+                      pin_memory=data.pin_mem and where.device.type == "cuda", worker_init_fn=outlive_signals)
+
+
+def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, where: Runtime,
+                  precision: Precision) -> Learner:
+    """The classifier with its optimiser, under DeepSpeed where asked, else under DDP or alone."""
+    optim = settings.optim
+    scale = optim.batch_size * optim.update_freq * where.world_size / 256
+    total = optim.epochs * steps_per_epoch
+    warmup = optim.warmup_steps if optim.warmup_steps >= 0 else optim.warmup_epochs * steps_per_epoch
+    lr = CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total))
+    decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
+    decay = CosineSchedule(optim.weight_decay, decay_end, total)
+    logger.info("%d clips a step on %d process(es): learning rate %.3g x %g / 256 = %.3g at the peak",
+                round(scale * 256), where.world_size, optim.lr, scale * 256, optim.lr * scale)
+    groups = parameter_groups(classifier, optim.weight_decay, classifier.no_weight_decay(),
+                              layer_decay_scale(classifier.get_num_layers(), optim.layer_decay))
+    optimizer = make_optimizer(groups, optim.opt, eps=optim.opt_eps, betas=optim.opt_betas or (0.9, 0.999),
+                               momentum=optim.momentum, fused=False if settings.zero.enable_deepspeed else None)
+    if not settings.zero.enable_deepspeed:
+        return Learner(classifier, optimizer, lr, weight_decay=decay, clip_grad=optim.clip_grad, runtime=where,
+                       precision=precision)
+    from ..training.deepspeed_zero import ZeroLearner, deepspeed_config
+
+    config = deepspeed_config(settings.zero.zero_stage, optim, precision, where.world_size)
+    return ZeroLearner(classifier, optimizer, lr, config, weight_decay=decay, runtime=where, precision=precision)

@@ -1,0 +1,213 @@
+"""A fine-tuning run: built once, an epoch at a time, saved and resumed, then tested."""
+
+import logging
+import math
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import torch
+from timm.utils import ModelEmaV3
+
+from ...datasets.lists.list_file import read_list
+from ...models import create_model
+from .. import engine_for_finetuning
+from ..config.finetuning import Settings, without_training
+from ..core import checkpointing, runtime
+from ..core.logs import Progress, RunLog, outliving_a_full_disk
+from ..engine_for_finetuning import FinetuneSetup
+from ..finetune.frozen import freeze_all_but_head
+from ..finetune.mixing import BatchAugment
+from ..training.batches import Normalizer
+from ..training.learner import Learner
+from .evaluator import Evaluator
+from .finetuning_build import (
+    build_classifier,
+    build_learner,
+    resolve_task,
+    square_size,
+    training_loader,
+)
+from .resumable import Resumable
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "val", "test")
+
+
+class Finetuning(Resumable):
+    """One run: everything that is built once, an epoch at a time, saved and resumed, then tested."""
+
+    def __init__(self, settings: Settings, where: runtime.Runtime):
+        super().__init__(settings.run, where, saves=settings.run.save_ckpt)
+        evaluation = settings.evaluation
+        self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
+        self.settings = settings if self.trains else without_training(settings)
+        self.task = resolve_task(settings.data, settings.model.num_frames)
+        self.lists = {split: read_list(Path(settings.data.data_path) / f"{split}.csv",
+                                       num_classes=self.task.classes) for split in self._splits()}
+        runtime.seed_everything(settings.run.seed)
+        self.source = self._weights_file()
+        self.classifier, self.model_config = build_classifier(
+            replace(settings.model, finetune=str(self.source or "")), self.task.classes,
+            whole=evaluation.eval and evaluation.eval_mode != "knn",
+            key="model_ema" if evaluation.eval and evaluation.test_weights == "ema" else settings.model.model_key)
+        self.size = square_size(self.classifier)
+        self.precision = runtime.choose_precision(settings.optim.amp, where.device)
+        self.classifier.to(where.device)
+        self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, where)
+        self.best = -1.0
+        if self.trains:
+            self._prepare_training()
+        else:
+            self.learner = Learner(self.classifier, precision=self.precision)
+        runtime.seed_everything(settings.run.seed + where.rank)   # boxes, mixing weights and dropout differ by rank
+
+    def _splits(self) -> tuple[str, ...]:
+        evaluation = self.settings.evaluation
+        if evaluation.eval_mode == "knn":
+            return "train", "test"
+        if evaluation.eval:
+            return ("test",)
+        return tuple(split for split in SPLITS if split != "val" or not evaluation.disable_eval_during_finetuning)
+
+    def _weights_file(self) -> Path | None:
+        """The file whose weights the run starts from. With --eval: --resume, else --finetune, else output_dir's own.
+
+        Raises:
+            ValueError: --eval and there is none.
+        """
+        evaluation, finetune = self.settings.evaluation, self.settings.model.finetune
+        if not evaluation.eval:
+            return Path(finetune) if finetune else None
+        named = self.settings.run.resume or finetune
+        if named:
+            return Path(named)
+        if self.folder is not None:
+            if evaluation.test_weights == "best" and (self.folder / "checkpoint-best.pth").is_file():
+                return self.folder / "checkpoint-best.pth"
+            if evaluation.test_weights != "best" and (found := checkpointing.newest_whole(self.folder)):
+                return found[0]
+        raise ValueError("--eval: nothing to evaluate; give --resume or --finetune FILE, or an --output_dir that holds "
+                         "the checkpoints of a run")
+
+    def _prepare_training(self) -> None:
+        settings, model = self.settings, self.settings.model
+        self.loader, order = training_loader(self.lists["train"], self.task, self.size, settings, self.where)
+        if settings.evaluation.eval_mode == "linear":
+            freeze_all_but_head(self.classifier)
+        augment = BatchAugment(settings.augment, self.task.classes,
+                               settings.optim.batch_size * settings.data.num_sample, self.where.device)
+        ema = ModelEmaV3(self.classifier, model.model_ema_decay,
+                         device=torch.device("cpu") if model.model_ema_force_cpu else None) if model.model_ema else None
+        self.setup = FinetuneSetup(Normalizer(self.where.device), augment, settings.optim.update_freq, ema)
+        self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
+                                     self.where, self.precision)
+        self.follow({"classifier": self.learner}, self.lists["train"], order,
+                    settings.optim.batch_size * settings.optim.update_freq * self.where.world_size, asdict(settings))
+
+    def train_epoch(self) -> dict[str, float]:
+        """One pass over the training clips; the means of what it reports.
+
+        Raises:
+            Stopped, BrokenNumbers: see `Resumable.after_step`.
+        """
+        if not self.position:
+            self.meters.reset()
+        # A frozen encoder stays as it will be evaluated: no stochastic depth.
+        self.learner.net.train(self.settings.evaluation.eval_mode != "linear")
+        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
+                            self.where.is_main)
+        loader = self.between_steps(progress, self.setup.update_freq)
+        engine_for_finetuning.train_one_epoch(loader, self.learner, self.setup, self.meters)
+        self.look()
+        return self.meters.means(self.where) | {"data_share": round(progress.data_share, 4)}
+
+    def averaged(self) -> Learner | None:
+        """The moving average of the weights as a network, or None."""
+        if not self.trains or self.setup.ema is None:
+            return None
+        return Learner(self.setup.ema.module.to(self.where.device), precision=self.precision)
+
+    def state(self, name: str) -> dict:
+        """As `Resumable.state`."""
+        ema = self.setup.ema
+        return {"model": self.learner.weights(), "config": self.model_config,
+                "optimizer": self.learner.save(self.folder / name),
+                **({"model_ema": ema.module.state_dict()} if ema is not None else {}), "best": self.best,
+                "settings": {topic: dict(group) for topic, group in asdict(self.settings).items()}}
+
+    def restore(self, state: dict, source: Path) -> None:
+        """As `Resumable.restore`; refuses another model."""
+        if state.get("config") != self.model_config or "optimizer" not in state:
+            raise ValueError(f"cannot resume from {source}: it was written with model {state.get('config')}, this run "
+                             f"has {self.model_config}; use another --output_dir, or --no_auto_resume")
+        self.learner.load(state["model"], state["optimizer"], source.with_suffix(""))
+        if self.setup.ema is not None and "model_ema" in state:
+            self.setup.ema.module.load_state_dict(state["model_ema"])
+        self.best = state["best"]
+
+    def save_best(self) -> None:
+        """Write checkpoint-best.pth: the weights alone."""
+        if not self.saves:
+            return
+        weights = self.learner.weights()
+        if self.where.is_main:
+            with outliving_a_full_disk("checkpoint-best.pth"):
+                checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
+                                               "best": self.best}, self.folder / "checkpoint-best.pth")
+        self.where.barrier()
+
+    def run(self) -> None:
+        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
+        run, epochs = self.settings.run, self.settings.optim.epochs
+        with RunLog(run, self.epoch, self.where.is_main) as log, self.interrupts:
+            while self.epoch < epochs:
+                start = time.time()
+                record = {f"train_{name}": value for name, value in self.train_epoch().items()}
+                record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups),
+                           "epoch": self.epoch, "step": self.learner.steps}
+                if not self.settings.evaluation.disable_eval_during_finetuning:
+                    record |= self._validated()
+                record["seconds"] = round(time.time() - start, 2)
+                if self.where.device.type == "cuda":
+                    record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
+                log.epoch(record)   # before the checkpoint: a kill between the two loses no line
+                if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == epochs or self.unsaved:
+                    self.save()
+                logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, epochs, record.get("train_loss", math.nan),
+                            f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "",
+                            record["seconds"])
+                self.epoch, self.position = self.epoch + 1, 0
+            self.must_be_saved()
+            if (asked := self.interrupts.agreed()) is not None:
+                self.stop(asked)   # before the test, which takes long; it is made when the run goes on
+
+    def _validated(self) -> dict[str, float]:
+        found = self.evaluator.validate(self.learner)
+        if found["acc1"] > self.best:
+            self.best = found["acc1"]
+            self.save_best()
+        record = {f"val_{name}": value for name, value in found.items()} | {"val_best_acc1": self.best}
+        if (averaged := self.averaged()) is not None:
+            record |= {f"val_ema_{name}": value for name, value in self.evaluator.validate(averaged).items()}
+        return record
+
+    def test(self) -> dict:
+        """Multi-view test of the weights that --test_weights names; result.json, and the same as a dictionary."""
+        return self.evaluator.test(*self._tested())
+
+    def _tested(self) -> tuple[Learner, Path | None]:
+        """(the network, the file that holds its weights)."""
+        which, last = self.settings.evaluation.test_weights, f"checkpoint-{self.settings.optim.epochs - 1}.pth"
+        if not self.trains:
+            return self.learner, self.source
+        path = self.folder / last if self.folder else None
+        if which == "ema":
+            return self.averaged(), path
+        if which == "best":
+            path = self.folder / "checkpoint-best.pth"
+            best = create_model(self.model_config["name"], **self.model_config["kwargs"])
+            best.load_state_dict(checkpointing.load(path)["model"])
+            return Learner(best.to(self.where.device), precision=self.precision), path
+        return self.learner, path

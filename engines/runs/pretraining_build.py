@@ -1,0 +1,147 @@
+"""Building a pre-training run from its settings: model, masking, sampler, learners; and building one again."""
+
+import logging
+
+from torch import nn
+
+from ...masking import Masking, TokenGrid, find_masking
+from ...models import create_model
+from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
+from ..config.pretraining import (
+    MaskConfig,
+    ModelConfig,
+    SamplerConfig,
+    Settings,
+)
+from ..core.runtime import Precision, Runtime
+from ..pretrain.interface import grid_of
+from ..training.learner import Learner
+from ..training.optim import make_optimizer, parameter_groups
+from ..training.schedule import CosineSchedule
+
+logger = logging.getLogger(__name__)
+
+
+def model_config(config: ModelConfig) -> dict:
+    """What `create_model` needs to build this model again; stored in the checkpoint."""
+    kwargs = {"num_frames": config.num_frames, "tubelet_size": config.tubelet_size,
+              "drop_path_rate": config.drop_path, "use_checkpoint": config.use_checkpoint}
+    own = {"img_size": config.input_size, "decoder_depth": config.decoder_depth, "pos_embed": config.pos_embed}
+    return {"name": config.model, "kwargs": kwargs | {name: value for name, value in own.items() if value is not None}}
+
+
+def build_masking(config: MaskConfig, grid: TokenGrid):
+    """The registry's row and its loader half, both checked against the grid.
+
+    Raises:
+        ValueError: unknown mask_type, ratio outside (0, 1), or a budget that the strategy cannot meet.
+    """
+    row = find_masking(config.mask_type)
+    return row, row.per_clip(grid, config.mask_ratio, config.num_visible)
+
+
+def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:
+    """Keyword arguments of the row's sampler; TATS takes them all, others those of the ratio alone."""
+    common = {"mask_ratio": mask.mask_ratio, "visible": mask.num_visible}
+    if find_masking(mask.mask_type).learner != "ppo":
+        return common
+    return common | {
+        "depth": config.tats_depth, "attention": config.tats_attention, "num_heads": config.tats_heads,
+        "approx": config.tats_approx, "num_landmarks": config.num_landmarks, "head_init": config.policy_head_init,
+        "softmax_temp": config.softmax_temp,
+    }
+
+
+def build_sampler(row: Masking, mae: nn.Module, options: dict) -> nn.Module | None:
+    """The row's sampler for this model's tokens, or None where the loader's mask is all there is."""
+    if row.sampler is None:
+        return None
+    return row.sampler(grid_of(mae), mae.encoder.patch_embed.proj.out_channels, **options)
+
+
+def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, nn.Module | None, str]:
+    """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
+
+    Args:
+        sampler_weights: False leaves the sampler as it was before the first step.
+
+    Raises:
+        ValueError: it was not written by run_mae_pretraining, or by another version of it.
+    """
+    if not {"model", "config", "mask_type"} <= set(checkpoint):
+        raise ValueError("not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or 'mask_type'")
+    mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
+    load_exactly(mae, checkpoint["model"], "the checkpoint's model")
+    sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
+    if sampler is not None:
+        if sampler_weights:
+            load_exactly(sampler, checkpoint["sampler"], "the checkpoint's sampler")
+        sampler.eval()
+    return mae.eval(), sampler, checkpoint["mask_type"]
+
+
+def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings, steps_per_epoch: int,
+                   runtime: Runtime, precision: Precision) -> tuple[Learner, Learner | None]:
+    """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
+    optim = settings.optim
+    scale = optim.batch_size * optim.update_freq * runtime.world_size / 256
+    total = optim.epochs * steps_per_epoch
+    warmup = optim.warmup_steps if optim.warmup_steps >= 0 else optim.warmup_epochs * steps_per_epoch
+    lr = CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total))
+    decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
+    decay = CosineSchedule(optim.weight_decay, decay_end, total)
+    logger.info("%d clips a step on %d process(es): learning rate %.3g x %g / 256 = %.3g at the peak",
+                round(scale * 256), runtime.world_size, optim.lr, scale * 256, optim.lr * scale)
+
+    def learner(net: nn.Module, rate, skip: tuple[str, ...]) -> Learner:
+        optimizer = make_optimizer(parameter_groups(net, optim.weight_decay, skip), optim.opt, eps=optim.opt_eps,
+                                   betas=optim.opt_betas or (0.9, 0.95), momentum=optim.momentum)
+        return Learner(net, optimizer, rate, weight_decay=decay, clip_grad=optim.clip_grad, runtime=runtime,
+                       precision=precision)
+
+    phi = learner(mae, lr, ("mask_token", "encoder.pos_embed"))
+    how = find_masking(settings.mask.mask_type).learner
+    if sampler is None:
+        return phi, None
+    if how is None:
+        return phi, Learner(sampler, precision=precision)
+    if how == "ppo":
+        return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
+    return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
+
+
+def initialise(mae: nn.Module, sampler: nn.Module | None, settings: Settings) -> None:
+    """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
+    path = settings.model.init_from
+    report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
+                                             allow_partial=settings.model.allow_partial)
+    logger.info("%s", report)
+    initialise_sampler(sampler, sampler_state, path)
+
+
+def initialise_sampler(sampler: nn.Module | None, state: dict, source: str) -> bool:
+    """Load a checkpoint's sampler where it is one of this run's kind and grid; says in the log what it did."""
+    if sampler is None or not state:
+        return False
+    report = compare(sampler, state, source)
+    if not report.whole:
+        logger.warning("the sampler starts fresh, that of %s is another one (%s)", source, report.faults())
+        return False
+    sampler.load_state_dict(state)
+    logger.info("the sampler starts from %s too, %d tensors", source, len(report.matched))
+    return True
+
+
+def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:
+    """Learning rate of theta by its own updates: one a step and pass once the policy acts, whatever k."""
+    final = config.sampler_lr if config.sampler_lr_final is None else config.sampler_lr_final
+    return CosineSchedule(config.sampler_lr, final,
+                          max(0, epochs - config.mae_only_epochs) * steps_per_epoch * config.ppo_epochs)
+
+
+def random_share(config: SamplerConfig, epoch: int, epochs: int) -> float:
+    """Share of the clips with random masks in `epoch` of `epochs`, both counted from 0."""
+    if config.random_share_final is None:
+        return config.random_share
+    done = max(0, epoch - config.mae_only_epochs) / max(1, epochs - 1 - config.mae_only_epochs)
+    return config.random_share + (config.random_share_final - config.random_share) * done

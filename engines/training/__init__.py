@@ -1,0 +1,1 @@
+"""What trains any network: learner, batches, optimiser, schedule, steps that are not finite."""

@@ -1,0 +1,1 @@
+"""Weights of other projects into our networks, and back."""
