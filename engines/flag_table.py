@@ -22,8 +22,8 @@ This page is the output of `python -m tats.engines.flag_table > docs/flags.md`. 
 
 - A flag that is on or off takes three forms: `--pin_mem`, `--pin_mem false`, `--no_pin_mem`.
 - A flag cannot be abbreviated. Where two names stand in a row, both mean the same flag.
-- `@FILE` in a command reads a settings file: a flag with its value on each line, `#` starts a comment. Of a flag that is
-  given twice the last value counts.
+- `@FILE` in a command reads a settings file: a flag with its value on each line, `#` starts a comment. Of a flag that
+  is given twice the last value counts.
 - The other programs print their flags with `--help`.
 """
 
@@ -40,7 +40,8 @@ def rows(configs: Sequence[type]) -> Iterator[str]:
     for config in configs:
         yield f"| **{(config.__doc__ or config.__name__).splitlines()[0].rstrip('.')}** | | |"
         for item in fields(config):
-            yield f"| {_names(item)} | {_default(item)} | {_meaning(item)} |"
+            cells = (_names(item), _default(item), _meaning(item))
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def _names(item: Field) -> str:
@@ -57,7 +58,7 @@ def _default(item: Field) -> str:
 def _meaning(item: Field) -> str:
     choices = item.metadata.get("choices")
     among = f" ({', '.join(map(str, choices))})" if choices else ""
-    return (item.metadata["help"] + among).replace("|", "\\|")
+    return item.metadata["help"] + among
 
 
 def without_effect(flags: Mapping[str, str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Read the Markdown pages: fenced blocks, the commands in them, links and anchors; hold each command against its program."""
+"""Read the Markdown pages: blocks, commands, links, anchors, tables; hold the commands against their programs."""
 
 import argparse
 import importlib
@@ -174,3 +174,16 @@ def broken_links(path, text):
         file = (path.parent / name).resolve() if name else path
         if not file.exists() or anchor and anchor not in anchors(text if file == path else file.read_text()):
             yield target
+
+
+def torn_rows(text):
+    """Rows of a page's tables that have more or fewer cells than their head."""
+    cells = None
+    for line in prose(text).splitlines():
+        if not line.startswith("|"):
+            cells = None
+            continue
+        count = len(re.findall(r"(?<!\\)\|", line))
+        cells = cells or count
+        if count != cells:
+            yield line
