@@ -33,7 +33,8 @@ def test_readme_is_a_short_page():
     assert len(README.splitlines()) <= 150
 
 
-@pytest.mark.parametrize(("name", "words"), COMMANDS, ids=lambda value: " ".join(value)[:70] if value else "")
+@pytest.mark.parametrize(("name", "words"), COMMANDS,
+                         ids=lambda value: value if isinstance(value, str) else " ".join(value)[:70])
 def test_a_command_of_the_pages_is_what_its_program_takes(name, words, monkeypatch):
     monkeypatch.chdir(ROOT)   # for @run_scripts/settings/FILE
     monkeypatch.setattr(sys, "argv", ["a page"])
