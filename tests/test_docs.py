@@ -1,10 +1,12 @@
 """The README and the pages stay true: commands parse, code compiles and runs, links resolve, names exist."""
 
+import csv
 import functools
 import importlib
 import importlib.util
 import json
 import re
+import statistics
 import subprocess
 import sys
 
@@ -21,6 +23,8 @@ from doc_pages import (
     torn_rows,
 )
 from tats.engines import flag_table
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.pretrain.alerts import alerts
 
 README = (ROOT / "README.md").read_text()
 TEXTS = {path.relative_to(ROOT).as_posix(): path.read_text() for path in PAGES}
@@ -169,6 +173,29 @@ def test_names_that_do_not_exist_are_found():
     assert not names_something("tats.engines.ppo") and not names_something("tats.masking.registry.MASKS")
 
 
+def mean(values, digits):
+    """As the pages write it: without a 0 before the point."""
+    return f"{statistics.mean(values):.{digits}f}".removeprefix("0")
+
+
+def deviation(values, digits):
+    """The standard deviation likewise."""
+    return f"{statistics.stdev(values):.{digits}f}".removeprefix("0")
+
+
+def test_the_evidence_is_what_the_table_of_the_comparison_says():
+    with open(ROOT / "run_scripts/results/moving_shapes.csv") as file:
+        rows = [row for row in csv.DictReader(file) if row["mask_ratio"] == "0.9"]
+    for label, method in (("random", "random"), ("tube", "tube"), ("AdaMAE", "adamae"), ("TATS", "tats")):
+        cells = [[float(row[name]) for row in rows if row["method"] == method]
+                 for name in ("moving_auroc", "enrichment", "linear_motion", "finetune_motion")]
+        auroc = ".500" if method in ("random", "tube") else f"{mean(cells[0], 3)} ± {deviation(cells[0], 3)}"
+        line = " | ".join([label, auroc, *(f"{mean(cell, digits)} ± {deviation(cell, digits)}"
+                                           for cell, digits in zip(cells[1:], (2, 1, 1), strict=True))])
+        for name in ("README.md", "docs/evidence.md"):
+            assert f"| {line} |" in TEXTS[name], line
+
+
 def test_every_number_of_the_log_is_explained():
     lines = (ROOT / "tests/data/demo_log.txt").read_text().splitlines()
     logged = {name.removeprefix("train_") for line in lines for name in json.loads(line)}
@@ -176,9 +203,19 @@ def test_every_number_of_the_log_is_explained():
     assert not logged - set(spans(TEXTS["docs/monitoring.md"]))
 
 
-def test_the_recipe_is_the_one_of_the_page():
-    from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+def test_every_alert_is_on_the_page():
+    records = [{"effective_tokens": 1, "visible_tokens": 2}, {"entropy_share": .5, "policy_moved": 0},
+               {"entropy_share": 1, "policy_moved": 1}, {"value_explained": -1}, {"clip_fraction": 0},
+               {"clip_fraction": 1}, {"coverage_frame_min": 0, "coverage_frame_max": 1}, {"data_share": 1}]
+    config = resolve_recipe(SamplerConfig(tats_recipe="paper", ppo_epochs=3))
+    found = [message for record in records for message in alerts(record, config)]
+    heads = [re.sub(r"^[\d.]+% of ", "", re.split(r"[:(]", message)[0]).strip() for message in found]
+    table = TEXTS["docs/monitoring.md"].split("## Alerts")[1].split("\n##")[0]
+    listed = re.findall(r"^\| ([^`|]+?) \| ", table, re.MULTILINE)[1:]
+    assert heads == listed
 
+
+def test_the_recipe_is_the_one_of_the_page():
     ours, paper = (resolve_recipe(SamplerConfig(tats_recipe=recipe)) for recipe in ("ours", "paper"))
     differ = {name for name, value in vars(ours).items() if value != getattr(paper, name)} - {"tats_recipe"}
     section = TEXTS["docs/algorithm.md"].split("## Two recipes")[1].split("The same in both recipes")[0]
