@@ -22,6 +22,7 @@ STYLE = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.labelc
          "axes.grid": True, "grid.color": GRID, "axes.facecolor": "none", "figure.facecolor": "none",
          "lines.linewidth": 1.6, "lines.markersize": 4}
 MARKED = 12   # markers on a line at most, so that they tell runs apart and hide nothing
+FAR = 100     # times the median of all values: a larger one would press the others flat, and the axis is logarithmic
 
 
 @contextmanager
@@ -29,7 +30,7 @@ def _figure(name: str, size: tuple[float, float]) -> Iterator[tuple[Figure, Stri
     """A figure that is written to the buffer as SVG at the end of the block; `name` makes the ids inside it unique."""
     out = StringIO()
     with rc_context(STYLE | {"svg.hashsalt": name}):
-        figure = Figure(figsize=size, layout="constrained")
+        figure = Figure(figsize=size)
         yield figure, out
         figure.savefig(out, format="svg")
 
@@ -60,13 +61,20 @@ def chart(key: str, name: str, lines: Mapping[int, tuple[str, pd.Series]]) -> Ma
         lines: by the run's number (its colour, dashes and marker): its name, and its values by epoch. Values that are
             not finite leave a gap.
     """
+    sizes = np.abs(np.concatenate([values[np.isfinite(values)] for _, values in lines.values()]))
+    typical = float(np.median(sizes)) if len(sizes) else 0.0
     with _figure(key, (4, 2.4)) as (figure, out):
+        figure.set_layout_engine("constrained")
         axes = figure.add_subplot(xlabel="epoch", ylabel=name)
         for number, (_, values) in lines.items():
             values = values.where(np.isfinite(values))
             axes.plot(values.index, values, markevery=max(1, -(-len(values) // MARKED)), **line_style(number))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
-        axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
+        if typical and sizes.max() > FAR * typical:
+            axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(typical)))
+            axes.set_ylabel(f"{name}\n(log scale)")
+        else:
+            axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
+            axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))
     return _inline(out.getvalue(), f"{name} by epoch; last: " + "; ".join(
         f"{run} {values.iloc[-1]:.4g}" for run, values in lines.values()))

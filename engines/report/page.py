@@ -8,13 +8,13 @@ from typing import NamedTuple
 import pandas as pd
 from jinja2 import Environment, StrictUndefined
 
-from ..core.metrics import Metric, find_metric, questions, without_prefix
+from ..core.metrics import METRICS, Metric, find_metric, questions, without_prefix
 from ..figures.style import COLOURS, ON_DARK
 from .charts import chart, swatch
 from .runs import Run
 
 OTHERS = "Others"
-SHORT = 2         # numbers of each question in the short table
+SHORT = 3         # numbers of each question in the short table
 NOT_DRAWN = ("epoch", "step")
 
 
@@ -37,16 +37,10 @@ def groups(runs: Sequence[Run]) -> list[Group]:
                 shown = name.removeprefix("train_") if metric else name
                 key = (metric.question if metric else OTHERS, shown)
                 found.setdefault(key, [metric, [None] * len(runs)])[1][place] = values.dropna()
-    order = {(metric.question, metric.name): place for place, metric in enumerate(_metrics_in_order())}
+    order = {(metric.question, metric.name): place for place, metric in enumerate(METRICS)}
     keys = sorted(found, key=lambda key: (order.get((key[0], without_prefix(key[1])), len(order)), key[1]))
     return [Group(question, [(key[1], *found[key]) for key in keys if key[0] == question])
             for question in [*questions(), OTHERS] if any(key[0] == question for key in keys)]
-
-
-def _metrics_in_order() -> list[Metric]:
-    from ..core.metrics import METRICS
-
-    return METRICS
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[list[Run], list[tuple[str, list]]]]:
