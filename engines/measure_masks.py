@@ -138,7 +138,7 @@ def table(rows: list[tuple[str, Measured]]) -> str:
     """The table, aligned; the last column only where something was fine-tuned."""
     frame = pd.DataFrame([(*measured.motion, *measured[1:]) for _, measured in rows], [name for name, _ in rows],
                          COLUMNS, dtype=float).dropna(axis="columns", how="all")
-    return frame.to_string(na_rep="", sparsify=False, col_space=7, float_format="{:.3f}".format,
+    return frame.to_string(na_rep="", sparsify=False, col_space=6, float_format="{:.3f}".format,
                            formatters={COLUMNS[-1]: "{:.1f}".format})
 
 

@@ -1,11 +1,11 @@
 """Tables of a comparison of masking strategies: means and deviations over seeds, paired differences to random masks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from ..core.metrics import current_name
+from ..core.metrics import current_names
 
 BASELINE = "random"
 MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
@@ -35,15 +35,16 @@ def read_csv(path: Path) -> pd.DataFrame:
                             keep_default_na=False)
         if not isinstance(frame.index, pd.RangeIndex):   # rows of more fields than the head has
             raise ValueError
-        return as_frame(frame.astype({name: float for name in frame.columns.drop(CELL)}))
+        return as_frame(frame.astype({name: float for name in frame.columns.drop(CELL)}).to_dict("records"))
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is no moving_shapes.csv of compare_masks: it has no method, mask_ratio and seed, or "
                          "a value that is no number") from None
 
 
-def as_frame(cells: Sequence[dict] | pd.DataFrame) -> pd.DataFrame:
+def as_frame(cells: Iterable[dict]) -> pd.DataFrame:
     """A row a cell, under today's names; NaN for what was not measured."""
-    return pd.DataFrame(cells).rename(columns=current_name)
+    known = [current_names({name: value for name, value in cell.items() if not pd.isna(value)}) for cell in cells]
+    return pd.DataFrame(known, columns=None if known else CELL)
 
 
 def summary(cells: Sequence[dict]) -> Iterator[str]:
@@ -64,7 +65,10 @@ def _measured(columns: dict[str, tuple[str, int]], cells: pd.DataFrame) -> dict[
 
 def table(title: str, columns: dict[str, tuple[str, int]], cells: pd.DataFrame,
           shown: Callable[[pd.Series, int], str]) -> Iterator[str]:
-    """One table, a line a method: `shown` makes a text of the column's values over the seeds and its digits."""
+    """One table, a line a method: `shown` makes a text of the column's values over the seeds and its digits. Nothing
+    without columns."""
+    if not columns:
+        return
     methods = cells.reindex(columns=["method", *columns]).groupby("method", sort=False)
     texts = pd.concat([methods[key].agg(shown, digits) for key, (_, digits) in columns.items()], axis=1)
     yield f"**{title}**\n"
@@ -105,8 +109,8 @@ def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
         ValueError: the file has no number of these cells with two seeds or more.
     """
     names = [name for name in [*MASKS, *FEATURES] if name != "visible_tokens"]
-    there, here = ({key: own for key, own in as_frame(some).reindex(columns=[*CELL, *names])
-                    .groupby(["method", "mask_ratio"], sort=False)} for some in (read_csv(earlier), cells))
+    there, here = (dict(list(frame.reindex(columns=[*CELL, *names]).groupby(["method", "mask_ratio"], sort=False)))
+                   for frame in (read_csv(earlier), as_frame(cells)))
     outside, count, same = [], 0, 0
     for (method, ratio), name in ((key, name) for key in here if key in there for name in names):
         old, new = there[method, ratio][name].dropna(), here[method, ratio][name].dropna()

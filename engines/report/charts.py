@@ -7,10 +7,10 @@ from io import StringIO
 
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from markupsafe import Markup
 
 from ..figures.style import COLOURS, line_style
 
