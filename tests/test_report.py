@@ -69,6 +69,8 @@ def test_the_page_needs_no_network_and_fits_a_phone(tmp_path):
     assert {rule for rule, least in wide if least > 10} == {".wide img"}   # what is wide scrolls inside the page
     assert text.count('<div class="wide"><table') == text.count("<table") == 3
     assert text.count('<div class="wide"><img') == text.count("<img") == 1
+    ids = re.findall(r' id="([^"]*)"', text)
+    assert len(ids) == len(set(ids)) > 10
     drawn = text[text.index('<div class="charts">'):]
     assert "currentColor" in drawn and "#010203" not in drawn
     assert not set(COLOURS) & set(re.findall("#[0-9a-f]{6}", drawn))
@@ -160,6 +162,13 @@ def test_charts_of_what_is_no_number_or_far_away(tmp_path):
     assert [path.count("M") for path in paths] == [2]
     text = page([run])
     assert "<h3>never</h3>" not in text and re.search(r"never</th><td>–</td>", text)
+
+
+@pytest.mark.parametrize("name", ["$x$", r"cost_in_$\\frac", "a" * 500, "ü 好", "two\nlines"])
+def test_any_name_of_a_number_is_drawn(tmp_path, name):
+    run = read_run(put_log(tmp_path / "run", {"epoch": 0, name: 1.0}))
+    text = page([run])
+    assert f"<h3>{name}</h3>" in text and f">{name[:20]}" in text[text.index("<svg role"):]
 
 
 def test_runs_are_told_apart_without_colour():

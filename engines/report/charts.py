@@ -22,7 +22,13 @@ STYLE = {"svg.fonttype": "none", "font.size": 9, "text.color": INK, "axes.labelc
          "axes.grid": True, "grid.color": GRID, "axes.facecolor": "none", "figure.facecolor": "none",
          "lines.linewidth": 1.6, "lines.markersize": 4}
 MARKED = 12   # markers on a line at most, so that they tell runs apart and hide nothing
+LONGEST = 30  # characters of a name on an axis
 FAR = 100     # times the median of all values: a larger one would press the others flat, and the axis is logarithmic
+
+
+def shorten(name: str) -> str:
+    """A name that has room on an axis."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 @contextmanager
@@ -44,9 +50,9 @@ def _inline(svg: str, label: str) -> Markup:
     return Markup(svg).replace(Markup("<svg "), Markup('<svg role="img" aria-label="{}" ').format(label), 1)
 
 
-def swatch(number: int) -> Markup:
-    """The line of a run, for the legend."""
-    with _figure(f"swatch{number}", (0.45, 0.16)) as (figure, out):
+def swatch(place: str, number: int) -> Markup:
+    """The line of a run, for a legend; `place` on the page makes it unique."""
+    with _figure(f"{place} {number}", (0.45, 0.16)) as (figure, out):
         axes = figure.add_axes((0, 0, 1, 1))
         axes.axis("off")
         axes.plot([0, 1, 2], [0, 0, 0], markevery=[1], **line_style(number))
@@ -65,14 +71,15 @@ def chart(key: str, name: str, lines: Mapping[int, tuple[str, pd.Series]]) -> Ma
     typical = float(np.median(sizes)) if len(sizes) else 0.0
     with _figure(key, (4, 2.4)) as (figure, out):
         figure.set_layout_engine("constrained")
-        axes = figure.add_subplot(xlabel="epoch", ylabel=name)
+        label = shorten(name).replace("$", r"\$")   # no formula
+        axes = figure.add_subplot(xlabel="epoch", ylabel=label)
         for number, (_, values) in lines.items():
             values = values.where(np.isfinite(values))
             axes.plot(values.index, values, markevery=max(1, -(-len(values) // MARKED)), **line_style(number))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         if typical and sizes.max() > FAR * typical:
             axes.set_yscale("symlog", linthresh=10 ** np.ceil(np.log10(typical)))
-            axes.set_ylabel(f"{name}\n(log scale)")
+            axes.set_ylabel(f"{label}\n(log scale)")
         else:
             axes.yaxis.set_major_locator(MaxNLocator(nbins=5))
             axes.ticklabel_format(axis="y", useOffset=False, scilimits=(-3, 5))

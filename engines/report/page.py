@@ -40,7 +40,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
     order = {(metric.question, metric.name): place for place, metric in enumerate(METRICS)}
     keys = sorted(found, key=lambda key: (order.get((key[0], without_prefix(key[1])), len(order)), key[1]))
     return [Group(question, [(key[1], *found[key]) for key in keys if key[0] == question])
-            for question in [*questions(), OTHERS] if any(key[0] == question for key in keys)]
+            for question in dict.fromkeys([*questions(), OTHERS]) if any(key[0] == question for key in keys)]
 
 
 def differing(runs: Sequence[Run]) -> list[tuple[list[Run], list[tuple[str, list]]]]:
@@ -83,5 +83,5 @@ def page(runs: Sequence[Run]) -> str:
                 for run in runs if run.pictures]
     return template.render(runs=runs, groups=found, short=SHORT, differing=differing(runs), pictures=pictures,
                            charts=[(group.question, list(_drawn(group, runs))) for group in found],
-                           swatches=[swatch(number) for number in range(len(runs))],
+                           swatch=swatch,
                            colours=list(zip(COLOURS, ON_DARK, strict=True)))
