@@ -1,15 +1,18 @@
-"""Signals that ask a run to save and end: SIGTERM (a job's time is up, a requeue) and SIGUSR1 (a warning before it)."""
+"""Signals that ask a run to save and end: SIGTERM (a job's time is up, a requeue), SIGUSR1 (a warning before it), and
+SIGINT (Ctrl-C)."""
 
 import contextlib
 import signal
 import threading
+import time
 from types import FrameType
 
 import torch
 
 from .runtime import Runtime
 
-ASKS = (signal.SIGTERM, signal.SIGUSR1)
+ASKS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SAME_PRESS = 2.0   # seconds within which several SIGINT are one Ctrl-C: the terminal's and the launcher's
 
 
 class Stopped(SystemExit):
@@ -23,12 +26,12 @@ class Stopped(SystemExit):
 class Interrupts(contextlib.AbstractContextManager):
     """Inside the block a signal of `ASKS` is only noted; between two steps the processes agree on what they got.
 
-    Further ones change nothing: where a job's every process is told, torchrun tells its own once more. A run that hangs
-    is ended by SIGINT or SIGKILL.
+    Further ones change nothing: where a job's every process is told, torchrun tells its own once more. A second Ctrl-C,
+    seconds later, ends the process at once, saved or not.
     """
 
     def __init__(self, runtime: Runtime):
-        self.runtime, self._got, self._before = runtime, 0, {}
+        self.runtime, self._got, self._before, self._pressed = runtime, 0, {}, None
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():   # Python's rule; else the caller handles signals
@@ -42,6 +45,11 @@ class Interrupts(contextlib.AbstractContextManager):
     def _note(self, number: int, frame: FrameType | None) -> None:
         del frame
         self._got = number
+        if number == signal.SIGINT:
+            now = time.monotonic()
+            if self._pressed is not None and now - self._pressed > SAME_PRESS:
+                raise KeyboardInterrupt
+            self._pressed = now if self._pressed is None else self._pressed
 
     def agreed(self) -> str | None:
         """Name of the signal that any process got, None without; every process must call."""

@@ -1,8 +1,9 @@
 """Validation and the final test of a run: the same loaders for a trained network and for frozen features."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from torch.utils.data import DataLoader
 
@@ -16,6 +17,7 @@ from ..finetune.evaluation import RowTable, accuracies, file_hash, write_result
 from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner
+from .between_steps import BetweenSteps
 from .finetuning_build import Task, evaluation_loader
 
 logger = logging.getLogger(__name__)
@@ -27,27 +29,34 @@ class Evaluator:
     Args:
         lists: "val", "test" and, for nearest neighbours, "train", those that are needed.
         size: side in pixels of the clips.
+
+    Attributes:
+        between: called after each batch, as often on every process; None: nothing is.
     """
+
+    between: Callable[[], None] | None = None
 
     def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, runtime: Runtime):
         self.settings, self.task, self.lists, self.size, self.runtime = settings, task, lists, size, runtime
         self.setup = EvaluationSetup(Normalizer(runtime.device), runtime, settings.optim.batch_size)
 
-    def _loader(self, split: str, segments: int, crops: int) -> DataLoader:
+    def _loader(self, split: str, segments: int, crops: int) -> DataLoader | BetweenSteps:
         views = Views(segments, crops, self.size, self.settings.data.short_side_size)
-        return evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
+        loader = evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
+        return loader if self.between is None else BetweenSteps(loader, 1, self.between)
 
     def validate(self, learner: Learner) -> dict[str, float]:
         """Centre clips of val.csv: the same in every epoch."""
         learner.net.eval()
         return engine_for_finetuning.validate(self._loader("val", 0, 1), learner, self.setup, len(self.lists["val"]))
 
-    def test(self, learner: Learner, source: Path | None) -> dict:
+    def test(self, learner: Learner, source: Path | None, run: Mapping = MappingProxyType({})) -> dict:
         """Multi-view test; writes result.json and returns what is in it.
 
         Args:
             learner: the network.
             source: the file that holds its weights, named by its hash. None, or a file that is not there: no hash.
+            run: what else the result says of the run that the weights are from.
         """
         learner.net.eval()
         tests, task = self.lists["test"], self.task
@@ -63,7 +72,7 @@ class Evaluator:
             "unreadable": [{"line": int(tests.lines[row]), "path": tests.paths[row], "cause": fault}
                            for row, fault in table.faults.items()],
             "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
-            "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None}
+            "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None, **run}
         if self.runtime.is_main and self.settings.run.output_dir:
             write_result(self.settings.run.output_dir, result)
         logger.info("test: top-1 %.2f, top-5 %.2f on %d of %d videos, %d x %d views", result["top1"], result["top5"],
