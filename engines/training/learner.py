@@ -128,8 +128,8 @@ class Learner:
         """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
         if self.optimizer is None:
             return {}
-        return {"optimizer": state_of(self.optimizer, self.module), "scaler": self.scaler.state_dict(), "steps": self.steps,
-                "health": self.health.state()}
+        return {"optimizer": state_of(self.optimizer, self.module), "scaler": self.scaler.state_dict(),
+                "steps": self.steps, "health": self.health.state()}
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights under their plain names; every process must call (the weights may be shared out)."""
