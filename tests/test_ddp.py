@@ -32,7 +32,9 @@ def test_two_processes_equal_one(tmp_path):
     for record in two["records"][5:]:
         assert abs(record["ratio"] - 1) < 1e-6 and abs(record["ratio_max"] - 1) < 1e-6
     assert two["digests"][0] == two["digests"][1]  # the ranks hold bit-equal networks
-    torch.testing.assert_close(torch.tensor(one["weights"]), torch.tensor(two["weights"]), atol=5e-3, rtol=1e-2)
+    for name in ("weights", "theta"):   # AdamW moves a weight whose gradient is nothing but rounding by whole steps
+        first, second, start = (torch.tensor(run[name]) for run in (one, two, one["start"]))
+        assert (first - second).norm() < 0.05 * (first - start).norm(), name
 
 
 @pytest.mark.slow

@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tats.datasets.program import run_program
-from tats.engines.core import checkpointing
+from tats.engines.config.pretraining import Settings
+from tats.engines.core import checkpointing, runtime
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_run import Pretraining
 from tats.masking import MASKINGS
@@ -144,11 +144,14 @@ def test_damaged_newest_checkpoint_falls_back(shapes, tmp_path, caplog):
 @pytest.mark.parametrize("wanted, explained, epoch, m_o, message", [
     (0., -.1, 1, 2, "still flat"),      # m_o as given, though the model is worse than the mean
     (.3, .2, 1, 3, "one more epoch"), (.3, .2, 0, 2, ""), (.3, .4, 1, 2, "")])
-def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, message, caplog):
+def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, message, shapes, caplog):
     caplog.set_level("INFO")
-    run = SimpleNamespace(learner_kind="ppo", epoch=epoch, mae_only_epochs=2,
-                          settings=SimpleNamespace(sampler=SimpleNamespace(mae_only_explained=wanted)))
-    Pretraining.check(run, {"explained": explained})
+    arguments = flags(shapes, "", "--mask_type", "tats", "--mae_only_epochs", "2", "--epochs", "9",
+                      "--mae_only_explained", str(wanted), "--vis_clips", "0")
+    run = Pretraining(Settings.from_args(get_parser().parse_args(arguments)), runtime.start("cpu"))
+    run.epoch = epoch
+    caplog.clear()
+    run.check({"explained": explained})
     assert run.mae_only_epochs == m_o
     assert message in caplog.text and bool(message) == bool(caplog.text)
 
@@ -187,8 +190,6 @@ def test_real_clips(backend, given, tmp_path, capsys):
 
 
 def test_paper_recipe_is_the_printed_form():
-    from tats.engines.config.pretraining import Settings
-
     def sampler(*more):
         return Settings.from_args(get_parser().parse_args(["--data_path", "x", *more])).sampler
 
