@@ -9,17 +9,11 @@ import pytest
 import torch
 from tats.datasets.labelled import Sampling, TestViews, Views
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.program import run_program
 from tats.engines import extract_features
 from tats.engines.run_class_finetuning import get_parser, main
 from tats.models import create_model
-
-TINY = ["--model", "vit_tats_tiny", "--data_set", "moving-shapes", "--batch_size", "8", "--num_sample", "1",
-        "--num_workers", "0", "--warmup_epochs", "0", "--lr", "0.03", "--device", "cpu", "--epochs", "2"]
-
-
-def flags(shapes, out, *more):
-    return [*TINY, "--data_path", str(shapes), "--output_dir", str(out), *more]
+from tiny_runs import error_line
+from tiny_runs import finetuning_flags as flags
 
 
 @pytest.fixture(scope="module")
@@ -159,15 +153,6 @@ def test_features_of_a_pretrained_encoder(shapes, tmp_path):
     assert torch.equal(net.blocks[1].mlp.fc1.weight, mae.encoder.blocks[1].mlp.fc1.weight)
 
 
-def fails(capsys, *arguments):
-    """The one line on stderr of a program that ends with 2."""
-    with pytest.raises(SystemExit) as end:
-        run_program(lambda: main(list(arguments)))
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith(("error:", "run_class"))]
-    assert end.value.code == 2 and len(lines) == 1
-    return lines[0]
-
-
 @pytest.mark.parametrize(("arguments", "message"), [
     (["--nb_classes", "7"], "--nb_classes 7, but moving-shapes has 8 classes"),
     (["--data_set", "", "--nb_classes", "5"], r"train.csv cannot be used: line 6: .* there are 5 classes"),
@@ -194,7 +179,7 @@ def fails(capsys, *arguments):
     (["--enable_deepspeed", "--zero_stage", "3", "--model_ema"], "--model_ema needs whole weights"),
 ])
 def test_bad_input_is_one_line(arguments, message, shapes, tmp_path, capsys):
-    line = fails(capsys, *flags(shapes, tmp_path / "out", *arguments))
+    line = error_line(capsys, main, *flags(shapes, tmp_path / "out", *arguments))
     assert re.search(message, line), line
 
 
@@ -202,18 +187,19 @@ def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, 
     out, _ = finished
     wide = create_model("vit_tats_tiny", embed_dim=48)
     torch.save({"model": wide.state_dict()}, tmp_path / "wide.pth")
-    line = fails(capsys, *flags(shapes, tmp_path, "--finetune", str(tmp_path / "wide.pth")))
+    line = error_line(capsys, main, *flags(shapes, tmp_path, "--finetune", str(tmp_path / "wide.pth")))
     assert "another network" in line and "wide.pth" in line and "patch_embed.proj.weight" in line
-    line = fails(capsys, *flags(shapes, out, "--tubelet_size", "4", "--finetune", str(out / "checkpoint-0.pth")))
+    another = ("--tubelet_size", "4", "--finetune", str(out / "checkpoint-0.pth"))
+    line = error_line(capsys, main, *flags(shapes, out, *another))
     assert "another network" in line
-    line = fails(capsys, *flags(shapes, out, "--drop_path", "0.3"))
+    line = error_line(capsys, main, *flags(shapes, out, "--drop_path", "0.3"))
     assert "cannot resume" in line
 
 
 def test_eval_needs_a_head(shapes, tmp_path, capsys):
     mae = create_model("pretrain_tats_tiny")
     torch.save({"model": mae.state_dict()}, tmp_path / "mae.pth")
-    line = fails(capsys, *flags(shapes, tmp_path, "--eval", "--finetune", str(tmp_path / "mae.pth")))
+    line = error_line(capsys, main, *flags(shapes, tmp_path, "--eval", "--finetune", str(tmp_path / "mae.pth")))
     assert "no fine-tuned classifier of 8 classes" in line
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forked_runs import differing, final_state
 from tats.engines.config.common import RunConfig
 from tats.engines.core.event_files import EventFiles
 from tats.engines.core.logs import RunLog
-from test_resume import flags, log_lines
+from tiny_runs import differing, final_state, log_lines
+from tiny_runs import small_pretraining_flags as flags
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
