@@ -114,6 +114,16 @@ def test_a_user_s_own_numbers(tmp_path, monkeypatch):
     assert headings(text) == [AUTOENCODER, "Is it mine?", OTHERS] and "It is what I measure." in text
 
 
+def test_a_plugin_explains_its_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(metrics, "METRICS", list(METRICS))
+    (tmp_path / "mine.py").write_text("from tats.engines.core.metrics import PPO, Metric, register_metric\n"
+                                      "register_metric(Metric('mine', PPO, 'It is mine.', 'It rises.', ('my',)))\n")
+    run = put_log(tmp_path / "run", {"epoch": 0, "train_my": 3.25})
+    main([str(run), "--out", str(tmp_path / "report.html"), "--plugin", str(tmp_path / "mine.py")])
+    text = (tmp_path / "report.html").read_text()
+    assert headings(text) == [PPO] and "<h3>mine</h3>" in text and "It is mine." in text
+
+
 def test_alerts_of_the_last_epoch_are_on_the_page(tmp_path):
     run = read_run(a_run(tmp_path / "run"))
     flags = asdict(resolve_recipe(SamplerConfig(sampler_lr=3e-7)))
