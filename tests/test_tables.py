@@ -85,6 +85,7 @@ def test_csv(tmp_path, capsys):
     (row,) = [row for row in rows if row["ours"] and row["metric"] == "top1"]
     assert (row["row"], row["paper"], row["ours"], row["difference"]) == ("Kinetics-400 -> SSv2 0.90", "36.62", "40.00",
                                                                           "+3.38")
+    assert row["complete"] == "True" and {row["complete"] for row in rows if not row["ours"]} == {""}
 
 
 def test_our_recipe_fills_the_column_of_tats_alone(tmp_path):
