@@ -6,10 +6,11 @@ from dataclasses import replace
 import pytest
 import torch
 from pretraining_setup import CPU, EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.pretrain.diagnostics import Diagnostics, correlation, frame_difference
-from tats.engines.pretrain.ppo import Episode, PPOSettings, sampling_loss
+from tats.engines.pretrain.ppo import Episode, sampling_loss
 from tats.masking import MASKINGS, TokenGrid
 from tats.models import create_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -78,13 +79,13 @@ def test_value_explained():
     watch.mask(masks("..##"))
     rewards = torch.tensor([1.0, 2.0, 3.0])
     watch.value(rewards, rewards)
-    assert watch.read()[0]["value_explained"] == pytest.approx(1.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(1.0)
     watch.reset()
     watch.mask(masks("..##"))
     watch.value(torch.full((3,), 2.0), rewards)
-    assert watch.read()[0]["value_explained"] == pytest.approx(0.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(0.0)
     watch.value(torch.full((3,), 4.0), rewards)   # residuals 2 + (9 + 4 + 1), spread 4: 1 - 16/4
-    assert watch.read()[0]["value_explained"] == pytest.approx(-3.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(-3.0)
 
 
 def test_terms_of_the_sampling_loss():
@@ -93,8 +94,8 @@ def test_terms_of_the_sampling_loss():
     third = torch.full((1, 2), 1 / 3)
     episode = Episode(torch.zeros(1, 3, 1), torch.tensor([[0, 1]]), third.log(), torch.tensor([[1.0, 3.0]]),
                       torch.tensor([0.5]), torch.ones(1, 2))
-    settings = PPOSettings(adv_norm="none", weighting="uniform")
-    _, terms = sampling_loss(log_pi, torch.tensor([0.5]), episode.hidden, episode, settings)
+    config = resolve_recipe(SamplerConfig(adv_norm="none", ppo_weighting="uniform"))
+    _, terms = sampling_loss(log_pi, torch.tensor([0.5]), episode.masked, episode, config, 6e-5)
     expected = {"ratio": 1.125, "ratio_min": 0.75, "ratio_max": 1.5, "clip_fraction": 1.0,
                 "approx_kl": (0.5 - math.log(1.5) - 0.25 - math.log(0.75)) / 2, "advantage": 1.5, "reward": 2.0,
                 "reward_std": math.sqrt(2), "effective_tokens": math.exp(1.5 * math.log(2)),
@@ -123,7 +124,7 @@ def test_an_epoch_reports_without_changing_what_is_learned():
         if watched:
             numbers, coverage = watch.read()
             assert coverage.shape == (4, 3, 3) and numbers["visible_tokens"] == 9
-            assert -1 <= numbers["motion_correlation"] <= 1 and "value_explained" in numbers
+            assert -1 <= numbers["motion_correlation"] <= 1 and "value_explained_variance" in numbers
     for name in weights[0]:
         assert torch.equal(weights[0][name], weights[1][name]), name
 
@@ -158,7 +159,7 @@ def test_watching_adds_two_thousandths_of_what_the_steps_write():
         tats = MASKINGS["tats"].sampler(grid, 96, mask_ratio=0.75)
         watch = Diagnostics(grid, CPU) if watched else None
         training = ppo_training(mae)
-        training = replace(training, setup=replace(training.setup, diagnostics=watch))
+        training.setup = replace(training.setup, diagnostics=watch)
         with CountedValues() as counted:
             train_one_epoch(0, batches, learner(mae), learner(tats), EpisodeBuffer(), training, Meters())
             if watched:
