@@ -115,9 +115,9 @@ def test_another_batch_goes_on_at_the_same_share_of_the_run(shapes, tmp_path, ca
 
 
 def test_the_policy_waits_until_the_model_explains_enough_over_a_resume_too(shapes, tmp_path, monkeypatch):
-    check = Pretraining.check
-    monkeypatch.setattr(Pretraining, "check",
-                        lambda run, means: check(run, means | {"explained": .1 * run.epoch}))
+    judge = Pretraining.judge_error_map
+    monkeypatch.setattr(Pretraining, "judge_error_map",
+                        lambda run, means: judge(run, means | {"explained_variance": .1 * run.epoch}))
     arguments = ("--mask_type", "tats", "--mae_only_epochs", "1", "--mae_only_explained", ".15", "--save_ckpt_freq",
                  "1")
     for epochs in ("2", "4"):

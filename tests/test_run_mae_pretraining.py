@@ -117,8 +117,8 @@ def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, m
     run = Pretraining(Settings.from_args(get_parser().parse_args(arguments)), runtime.start("cpu"))
     run.epoch = epoch
     caplog.clear()
-    run.check({"explained": explained})
-    assert run.mae_only_epochs == m_o
+    run.judge_error_map({"explained_variance": explained})
+    assert run.training.mae_only_epochs == m_o
     assert message in caplog.text and bool(message) == bool(caplog.text)
 
 
