@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tats.engines.core.runtime import Precision
+import torch.distributed as dist
+from tats.engines.core.runtime import Precision, Runtime
 from tats.engines.training.learner import Learner, apply_schedules
 from tats.engines.training.optim import make_optimizer, parameter_groups
+from torch.nn.parallel import DistributedDataParallel
 
 
 def line(weight=1.0, bias=False):
@@ -176,5 +178,35 @@ def test_alone_the_largest_value_is_ones_own():
 def test_a_released_network_is_the_bare_one():
     learner = sgd(line())
     learner.net = torch.nn.Identity()
+    learner.release()
+    assert learner.net is learner.module
+
+
+def test_half_precision_takes_a_smaller_scale_after_an_overflow():
+    learner = sgd(line(), precision=Precision("cpu", torch.float16))
+    before = learner.scaler.get_scale()
+    learner.backward(loss_of(learner, float("inf")))
+    assert learner.step() is None
+    assert learner.module.weight.item() == 1.0 and learner.scaler.get_scale() == before / 2
+
+
+@pytest.fixture
+def group():
+    """A process group of this process alone, with which DistributedDataParallel can be built."""
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+def test_several_processes_share_gradients_once_a_step(group):
+    learner = sgd(line(), runtime=Runtime(torch.device("cpu"), rank=0, world_size=2))
+    assert isinstance(learner.net, DistributedDataParallel) and list(learner.weights()) == ["weight"]
+    assert isinstance(sgd(line(), runtime=Runtime(torch.device("cpu"))).net, torch.nn.Linear)
+    for more in (True, False):
+        with learner.accumulating(more):
+            assert learner.net.require_backward_grad_sync is not more
+            learner.backward(loss_of(learner))
+    learner.step()
+    assert learner.module.weight.item() == pytest.approx(0.8)
     learner.release()
     assert learner.net is learner.module
