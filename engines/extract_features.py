@@ -24,6 +24,7 @@ from ..models import create_model, load_encoder, read_checkpoint
 from .config.common import LoaderConfig
 from .config.flags import FlagParser, add_flags, flag, from_args
 from .core import runtime
+from .core.interrupts import outlive_signals
 from .core.logs import set_up_logging
 from .engine_for_finetuning import EvaluationSetup, evaluate_rows
 from .finetune.evaluation import evaluation_rows
@@ -102,26 +103,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = data_set(config.data_set) if config.data_set else None
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
-    try:
-        clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
-        sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
-                            stride_of(config.data_set, config.sampling_rate))
-        views = Views(config.segments, config.crops, square_size(net))
-        loader = DataLoader(TestViews(clips, sampling, views, config.video_backend,
-                                      decode_timeout=config.decode_timeout),
-                            max(1, config.batch_size // views.count), num_workers=config.num_workers,
-                            sampler=evaluation_rows(len(clips), where.rank, where.world_size))
-        features = features_of(net, runtime.choose_precision(config.amp, where.device))
-        table = evaluate_rows(loader, features, EvaluationSetup(Normalizer(where.device), where, config.batch_size),
-                              len(clips))
-        if where.is_main:
-            for fault in table.faults.values():
-                logger.warning("no features: %s", fault)
-            write_features(Path(config.out), table.values.float().numpy(), {
-                "labels": clips.labels, "paths": np.array(list(clips.paths)), "readable": table.readable.numpy()})
-            logger.info("%s: %d x %d features", config.out, *table.values.shape)
-    finally:
-        runtime.stop(where)
+    clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
+    sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
+                        stride_of(config.data_set, config.sampling_rate))
+    views = Views(config.segments, config.crops, square_size(net))
+    loader = DataLoader(TestViews(clips, sampling, views, config.video_backend,
+                                  decode_timeout=config.decode_timeout),
+                        max(1, config.batch_size // views.count), num_workers=config.num_workers,
+                        sampler=evaluation_rows(len(clips), where.rank, where.world_size),
+                        worker_init_fn=outlive_signals, persistent_workers=config.num_workers > 0)
+    features = features_of(net, runtime.choose_precision(config.amp, where.device))
+    table = evaluate_rows(loader, features, EvaluationSetup(Normalizer(where.device), where, config.batch_size),
+                          len(clips))
+    if where.is_main:
+        for fault in table.faults.values():
+            logger.warning("no features: %s", fault)
+        write_features(Path(config.out), table.values.float().numpy(), {
+            "labels": clips.labels, "paths": np.array(list(clips.paths)), "readable": table.readable.numpy()})
+        logger.info("%s: %d x %d features", config.out, *table.values.shape)
+    runtime.stop(where)
 
 
 def write_features(out: Path, features: np.ndarray, others: dict[str, np.ndarray]) -> None:

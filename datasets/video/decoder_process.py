@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from .backends import open_reader, reader_class
+from .children import end_with_parent
 from .error import VideoError
 
 MEMORY = 12 << 30   # bytes of a decoder process: room for the largest clip, twice, and the decoder's own pictures
@@ -154,6 +155,7 @@ class _Decoder:
 
 def serve(pipe: int, backend: str, seconds: float) -> None:
     """The far end: say b"ready", then answer requests from file descriptor `pipe` until the other side closes it."""
+    end_with_parent()
     reader_class(backend)   # imported before the first clip's time runs
 
     for number in _NOT_FOR_US:

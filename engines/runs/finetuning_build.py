@@ -164,7 +164,8 @@ def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Setti
     dataset = TestViews(clips, task.sampling, views, data.video_backend, decode_timeout=data.decode_timeout)
     return DataLoader(dataset, max(1, settings.optim.batch_size // views.count),
                       sampler=evaluation_rows(len(clips), where.rank, where.world_size), num_workers=data.num_workers,
-                      pin_memory=data.pin_mem and where.device.type == "cuda", worker_init_fn=outlive_signals)
+                      pin_memory=data.pin_mem and where.device.type == "cuda", worker_init_fn=outlive_signals,
+                      persistent_workers=data.num_workers > 0)   # else an error waits for them before it is told
 
 
 def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, where: Runtime,
