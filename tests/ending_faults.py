@@ -1,4 +1,4 @@
-"""What goes wrong in the programs that tests/endings.py starts: a module of its own, which a pool's processes import."""
+"""What goes wrong in the programs that tests/endings.py starts; a module of its own, for a pool's processes."""
 
 import itertools
 import time

@@ -32,6 +32,10 @@ def write_list(path, *rows):
     return path
 
 
+def rows_of(folder, *paths):
+    return read_list(write_list(folder / "rows.csv", *((path, 0) for path in paths)))
+
+
 def prepare(listed, *arguments):
     fixed = (listed, "--root", listed.parent / "in", "--num_workers", "0", "--measure", "0")
     return main([str(argument) for argument in (*fixed, *arguments)])
@@ -91,12 +95,12 @@ def test_other_encodings_need_another_folder(tmp_path):
 
 
 def test_targets_do_not_collide(tmp_path):
-    jobs = plan(["/d/x/a.avi", "/d/x/a.mp4", "/d/y/a.avi", "/d/x/a.avi"], tmp_path, "/d")
+    jobs = plan(rows_of(tmp_path, "/d/x/a.avi", "/d/x/a.mp4", "/d/y/a.avi", "/d/x/a.avi"), tmp_path, "/d")
     assert [str(Path(job.target).relative_to(tmp_path)) for job in jobs] == [
         "x/a.mp4", "x/a.mp4.mp4", "y/a.mp4", "x/a.mp4"]
-    assert plan(["/d/x/a.avi"], tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
+    assert plan(rows_of(tmp_path, "/d/x/a.avi"), tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
     with pytest.raises(ValueError, match="/e/a.avi does not lie below --root /d"):
-        plan(["/e/a.avi"], tmp_path, "/d")
+        plan(rows_of(tmp_path, "/e/a.avi"), tmp_path, "/d")
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [

@@ -1,30 +1,23 @@
 """A folder of pictures as a video."""
 
 import os
-import re
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .error import VideoError
+from .frame_names import frame_names, last_number
 from .memory import empty_clip
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 class FolderReader:
-    """Pictures in the order of the numbers in their names: img_2.jpg stands before img_10.jpg."""
+    """Pictures in the order of the numbers in their names, see `frame_names`."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, frame_pattern: str = ""):
         self.path = path
-        try:
-            names = [name for name in os.listdir(path) if name.lower().endswith(ENDINGS)]
-        except OSError as error:
-            raise VideoError(path, error.strerror) from None
-        if not names:
-            raise VideoError(path, f"the folder holds no pictures ({', '.join(ENDINGS)})")
-        self._names = sorted(names, key=_in_number_order)
-        self.num_frames = len(names)
+        self._names = frame_names(path, frame_pattern)
+        self.num_frames = len(self._names)
+        self.first_number = last_number(self._names[0])
 
     def decode(self, wanted: list[int]) -> np.ndarray:
         """Pictures `wanted` (ascending, distinct) -> uint8 (len(wanted), H, W, 3).
@@ -34,7 +27,7 @@ class FolderReader:
         """
         clip = None
         for slot, number in enumerate(wanted):
-            picture = self._load(os.path.join(self.path, self._names[number]))
+            picture = self._load(self._names[number])
             clip = empty_clip(self.path, len(wanted), *picture.shape[:2]) if clip is None else clip
             if picture.shape != clip.shape[1:]:
                 raise VideoError(self.path, f"{self._names[number]} is {picture.shape[1]}x{picture.shape[0]}, "
@@ -45,13 +38,19 @@ class FolderReader:
     def close(self) -> None:
         """Nothing is held open."""
 
-    def _load(self, path: str) -> np.ndarray:
+    def _load(self, name: str) -> np.ndarray:
         try:
-            with Image.open(path) as picture:
-                return np.asarray(picture.convert("RGB"))
+            with Image.open(os.path.join(self.path, name)) as picture:
+                return _rgb(picture)
         except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise VideoError(path, error) from None
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise VideoError(self.path, f"picture {name}: {str(cause).replace(self.path + os.sep, '')}") from None
 
 
-def _in_number_order(name: str) -> tuple[list[int], str]:
-    return [int(digits) for digits in re.findall(r"\d+", name)], name
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """uint8 (H, W, 3), upright by the picture's own word; 16 bits are scaled to 8, transparency is left out."""
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode == "I" or upright.mode.startswith("I;16"):   # grey of 16 bits: convert() would cut off at 255
+        grey = (np.asarray(upright).astype(np.uint32) + 128) // 257
+        return np.repeat(np.minimum(grey, 255).astype(np.uint8)[..., None], 3, axis=2)
+    return np.asarray(upright.convert("RGB"))

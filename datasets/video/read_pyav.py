@@ -23,6 +23,8 @@ _TRIED_KEYS = 3   # key frames that a seek is tried with before the file is read
 class PyAVReader:
     """A file opened with PyAV. One thread; `close` it."""
 
+    first_number = 0
+
     def __init__(self, path: str):
         self.path = path
         self._container = None
