@@ -12,21 +12,32 @@ class ToRGB:
     """Kept for a whole clip: a new reformatter a frame costs more than a small frame's decoding."""
 
     def __init__(self):
-        self._reformatter, self._is_flipped = VideoReformatter(), None
+        self._reformatter = VideoReformatter()
+        self.restart()
+
+    def restart(self) -> None:
+        """Decoding goes on at another place: what the frames before it said of their orientation holds no longer."""
+        self._rotation, self._matrix, self._has_looked = 0, None, False
+
+    def look(self, frame: av.VideoFrame) -> None:
+        """See a frame, wanted or not: a stream says how it is turned with its key frames, and means those that follow.
+
+        Only the first is asked for more than its angle, which does not tell of mirrors: to ask ties PyAV's objects into
+        cycles.
+        """
+        if not self._has_looked or (frame.rotation and frame.rotation != self._rotation):
+            self._has_looked = True
+            self._matrix = display_matrix(frame) or self._matrix
+            self._rotation = frame.rotation
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
-        """uint8 (H, W, 3), turned and mirrored as the file says.
+        """uint8 (H, W, 3), turned and mirrored as the file says; after `look`.
 
         Raises:
             av.FFmpegError: its pixel format has no way to RGB.
         """
         picture = self._rgb(frame)
-        if frame.rotation:
-            return as_shown(picture, display_matrix(frame))
-        if self._is_flipped is None:   # upside down is no rotation: the first frame is looked at, and stands for all
-            matrix = display_matrix(frame)
-            self._is_flipped = matrix is not None and matrix[3] < 0
-        return picture[::-1] if self._is_flipped else picture
+        return picture if self._matrix is None else as_shown(picture, self._matrix)
 
     def _rgb(self, frame: av.VideoFrame) -> np.ndarray:
         try:
@@ -43,10 +54,7 @@ class ToRGB:
 
 
 def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int] | None:
-    """(a, b, c, d) of its file: x is shown at a x + c y, and y at b x + d y; None without.
-
-    Not asked for every frame, since it ties PyAV's objects into cycles.
-    """
+    """(a, b, c, d) of its file: x is shown at a x + c y, and y at b x + d y; None without."""
     found = frame.side_data.get("DISPLAYMATRIX")
     if found is None:
         return None

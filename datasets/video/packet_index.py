@@ -24,8 +24,7 @@ class PacketIndex(NamedTuple):
             useless; frames are then counted from the start.
         pts, dts: (packets,) int64 of all packets, those included that are decoded and not shown.
         keys: (key frames,) int64, which packets are key frames.
-        joined: which packets are marked as damaged and are the last before a join, where whole files were put
-            together: that the counting of blocks began anew is no damage.
+        damaged: times of frames for which parts of the file are missing.
     """
 
     num_frames: int
@@ -33,7 +32,7 @@ class PacketIndex(NamedTuple):
     pts: np.ndarray
     dts: np.ndarray
     keys: np.ndarray
-    joined: frozenset[int]
+    damaged: frozenset[int] = frozenset()
 
     def place(self, pts: int | None) -> int | None:
         """Which packet in the order of decoding is shown at `pts`; None: none, or several."""
@@ -97,13 +96,32 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
         if places is not None:
             places.append((packet.pos, packet.size))
     shown, pts, dts = np.array(shown, bool), np.array(pts, np.int64), np.array(dts, np.int64)
-    frames = int(shown.sum())
+    frames, starts = int(shown.sum()), np.array(keys, np.int64)
+    missing = _missing(damaged, starts, dts)
     ends = [entry.pos + entry.size for entry in stream.index_entries]
-    if (damaged and damaged[-1] == len(pts) - 1) or (ends and max(ends) > os.path.getsize(path)):
+    if (missing and missing[-1] == len(pts) - 1) or (ends and max(ends) > os.path.getsize(path)):
         raise VideoError(path, f"the file is cut off: {frames} of {max(stream.frames, frames)} frames are there")
-    starts = set(keys)
     times = np.sort(pts[shown])
     # .avi has no presentation times, and a few others have useless ones.
     useless = container.format.name == "avi" or _UNKNOWN in times or (np.diff(times) == 0).any()
-    return PacketIndex(frames, None if useless else times, pts, dts, np.array(keys, np.int64),
-                       frozenset(place for place in damaged if place + 1 in starts))
+    if useless and missing:
+        raise VideoError(path, f"parts of the file are missing at frame {missing[0]} of {frames}")
+    return PacketIndex(frames, None if useless else times, pts, dts, starts, frozenset(pts[missing].tolist()))
+
+
+def _missing(damaged: list[int], keys: np.ndarray, dts: np.ndarray) -> list[int]:
+    """Which packets suffer where blocks of a transport stream are missing: all up to the next key frame.
+
+    A place where whole files were put together looks alike, since their blocks are counted anew. It is told by the
+    key frame that follows at once (the mark comes up to two packets early) and by a clock that goes back, or goes on as
+    if nothing were missing.
+    """
+    found: set[int] = set()
+    usual = np.median(np.diff(dts)) if len(dts) > 1 else 0
+    for place in damaged:
+        later = keys[keys > place]
+        end = int(later[0]) if len(later) else len(dts)
+        steps = np.diff(dts[place:end + 1])
+        is_join = len(later) and end - place <= 2 and ((steps <= 0) | (steps == usual)).all()
+        found.update(() if is_join else range(place, end))
+    return sorted(found)

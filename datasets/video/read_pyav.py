@@ -47,7 +47,7 @@ class PyAVReader:
         Raises:
             VideoError: one of them cannot be decoded.
         """
-        taken = _Taken(self.path, wanted)
+        taken = _Taken(self.path, wanted, self._index.damaged)
         if self._index.times is None:
             self._decode_in_order(wanted, taken)
         else:
@@ -99,11 +99,10 @@ class PyAVReader:
     def _decode_from(self, key: int, places: dict[int, int], taken: "_Taken") -> None:
         """Decode from a key frame on, until every time in `places` (time -> frame number) has been fed."""
         unfed = set(places)
+        taken.to_rgb.restart()
         can_skip = self._codec.name in _CAN_SKIP
         try:
             for packet in self._packets_from(key):
-                if self._index.joined and self._index.place(packet.pts) in self._index.joined:
-                    packet = _unmarked(packet)
                 if can_skip:
                     self._codec.skip_frame = "DEFAULT" if packet.pts in places else "NONREF"
                 for frame in self._codec.decode(packet):
@@ -143,41 +142,31 @@ class PyAVReader:
         """Decode from the first frame to the last wanted one, counting: sure where times and seeking are not."""
         try:
             self._open()
-            for number, frame in enumerate(self._all_frames()):
+            for number, frame in enumerate(self._container.decode(self._stream)):
                 taken.take(number, frame)
                 if number == wanted[-1]:
                     break
         except av.FFmpegError as error:
             taken.error = _cause(error)
 
-    def _all_frames(self) -> Iterator[av.VideoFrame]:
-        for place, packet in enumerate(self._full_packets()):
-            yield from self._codec.decode(_unmarked(packet) if place in self._index.joined else packet)
-        yield from self._codec.decode(None)
-
-
-def _unmarked(packet: av.Packet) -> av.Packet:
-    """The same packet without the mark of damage: its decoder finds what is damaged."""
-    copy = av.Packet(bytes(packet))
-    copy.pts, copy.dts, copy.time_base, copy.is_keyframe = packet.pts, packet.dts, packet.time_base, packet.is_keyframe
-    return copy
-
 
 class _Taken:
     """The frames that have come out so far."""
 
-    def __init__(self, path: str, wanted: list[int]):
-        self.path, self.clip, self.error = path, None, ""
+    def __init__(self, path: str, wanted: list[int], damaged: frozenset[int]):
+        self.path, self.damaged, self.clip, self.error = path, damaged, None, ""
         self.slots = {number: slot for slot, number in enumerate(wanted)}
         self.left = set(wanted)
         self.to_rgb = ToRGB()
 
     def take(self, number: int | None, frame: av.VideoFrame) -> None:
         """Keep the frame if it is wanted."""
+        self.to_rgb.look(frame)
         if number not in self.left:
             return
-        if frame.is_corrupt:
-            self.error = "the decoder marks it as damaged"
+        if frame.is_corrupt or frame.pts in self.damaged:
+            self.error = "parts of the file are missing" if frame.pts in self.damaged else \
+                "the decoder marks it as damaged"
             return
         picture = self.to_rgb(frame)
         if self.clip is None:
