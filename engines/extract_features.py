@@ -24,12 +24,12 @@ from ..models import create_model, load_encoder, read_checkpoint
 from .config.common import LoaderConfig
 from .config.flags import FlagParser, add_flags, flag, from_args
 from .core import runtime
-from .core.interrupts import outlive_signals
 from .core.logs import set_up_logging
 from .engine_for_finetuning import EvaluationSetup, evaluate_rows
 from .finetune.evaluation import evaluation_rows
 from .finetune.frozen import features_of
 from .runs.finetuning_build import square_size
+from .runs.loading import worker_options
 from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
@@ -107,11 +107,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
                         stride_of(config.data_set, config.sampling_rate))
     views = Views(config.segments, config.crops, square_size(net))
-    loader = DataLoader(TestViews(clips, sampling, views, config.video_backend,
-                                  decode_timeout=config.decode_timeout),
-                        max(1, config.batch_size // views.count), num_workers=config.num_workers,
+    loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
+                        max(1, config.batch_size // views.count),
                         sampler=evaluation_rows(len(clips), where.rank, where.world_size),
-                        worker_init_fn=outlive_signals, persistent_workers=config.num_workers > 0)
+                        **worker_options(config, where))
     features = features_of(net, runtime.choose_precision(config.amp, where.device))
     table = evaluate_rows(loader, features, EvaluationSetup(Normalizer(where.device), where, config.batch_size),
                           len(clips))

@@ -12,9 +12,10 @@ def defect(*_, **__):
 
 def inject_in_workers():
     """Every place where a loader's worker opens a video, and what a pool's process calls."""
-    from tats.datasets import check_list, clips, labelled, prepare_videos
+    from tats.datasets import check_list, prepare_videos
+    from tats.datasets.video.decode import Decoding
 
-    clips.open_video = labelled.open_video = defect
+    Decoding.open = defect
     check_list.probe = prepare_videos.encode = defect
 
 
