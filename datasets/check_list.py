@@ -25,8 +25,7 @@ from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
-from .video.decode import BACKENDS, VideoError, open_video, resolve_backend
-from .video.frame_names import FRAME_PATTERN
+from .video.decode import BACKENDS, FRAME_PATTERN, VideoError, open_video, resolve_backend
 
 logger = logging.getLogger(__name__)
 

@@ -27,8 +27,7 @@ from .lists.list_file import ClipList, read_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
 from .video.container_file import choose_stream, open_container
-from .video.decode import VideoError, open_video
-from .video.frame_names import FRAME_PATTERN
+from .video.decode import FRAME_PATTERN, VideoError, open_video
 
 logger = logging.getLogger(__name__)
 

@@ -83,7 +83,7 @@ def sessions(pids):
 def follow(case, pids):
     """See a case to its end: seconds from the fault, or from the start, to the end of the last rank; codes; orphans."""
     moment, begun = Path(case["folder"]) / f"{case['name']}.moment", time.time()
-    codes, told = {}, not case["fault"].startswith("int_")
+    codes, ends, told = {}, {}, not case["fault"].startswith("int_")
     seen = set()
     while len(codes) < len(pids) and time.time() - begun < LIMIT:
         seen |= sessions(pids).keys() - set(pids)
@@ -98,7 +98,7 @@ def follow(case, pids):
             if pid not in codes:
                 done, status = os.waitpid(pid, os.WNOHANG)
                 if done:
-                    codes[pid] = os.waitstatus_to_exitcode(status)
+                    codes[pid], ends[pid] = os.waitstatus_to_exitcode(status), time.time()
         time.sleep(.05)
     ended = time.time()
     while sessions(pids) and time.time() - ended < LEFT_FOR:
@@ -108,7 +108,7 @@ def follow(case, pids):
         os.kill(pid, signal.SIGKILL)
     since = moment.stat().st_mtime if moment.exists() else begun
     return {"codes": [codes.get(pid) for pid in pids], "seconds": round(ended - since, 1), "children": len(seen),
-            "orphans": list(orphans.values())}
+            "ranks": [round(ends.get(pid, ended) - since, 1) for pid in pids], "orphans": list(orphans.values())}
 
 
 def serve(spec_file):

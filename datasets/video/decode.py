@@ -13,9 +13,11 @@ from .cache import KeptVideos
 from .decoder_process import GuardedReader
 from .error import VideoError
 
-__all__ = ["AS_INSTALLED", "BACKENDS", "Decoding", "OpenVideo", "VideoError", "keep_videos", "open_video",
-           "resolve_backend"]
+__all__ = ["AS_INSTALLED", "BACKENDS", "FRAME_PATTERN", "Decoding", "OpenVideo", "VideoError", "keep_videos",
+           "open_video", "resolve_backend"]
 
+# What the programs say of their flag.
+FRAME_PATTERN = "of a folder of pictures only those with such names, for example 'img_*'; '*': all of them"
 _KEPT: list[KeptVideos] = []   # at most one
 
 

@@ -4,8 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...datasets.video.decode import Decoding
-from ...datasets.video.frame_names import FRAME_PATTERN
+from ...datasets.video.decode import FRAME_PATTERN, Decoding
 from .flags import FlagParser, add_flags, flag
 
 
