@@ -56,8 +56,9 @@ class Layout(NamedTuple):
         path, numbers = split(text, self.separator, max(1, self.numbers))
         if self.numbers < 2:
             extra = split(text, self.separator, _MOST_NUMBERS)
-            if len(extra[1]) > 1 and _ENDING.search(extra[0]):
-                return _several(extra[0], extra[1])
+            if len(extra[1]) > 1 and (self.separator != " " or _ENDING.search(extra[0])):
+                other = f"{1 + len(extra[1])} columns where other rows have at most two"
+                return Row(*extra[:1], None, fault=_several(*extra).fault or other)
             return Row(path, numbers[0] if numbers else None)
         if len(numbers) < self.numbers:
             return Row(path, None, fault=f"{1 + len(numbers)} columns where other rows have {1 + self.numbers}")
