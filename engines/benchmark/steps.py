@@ -86,8 +86,8 @@ class OurStep:
                                    diagnostics=Diagnostics(grid_of(self.model), device))
         masks = torch.stack([per_clip() for _ in range(size.batch_size)])
         self.batch = (size.videos(), masks.to(device), torch.arange(size.batch_size, device=device))
-        self.learner_kind, self.settings, self.meters = row.learner, settings, Meters()
-        self.entropy = EntropyCoefficient(settings.sampler.entropy_coef)
+        self.learner_kind, self.settings, self.meters = row.learner, settings, Meters(device)
+        self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, device=device)
 
     def __call__(self) -> None:
         mae, sampler = self.learners

@@ -80,7 +80,7 @@ class Pretraining(Resumable):
         self.fixed = FixedClips(fixed, self.setup.normalizer, self.setup.reconstruction) if fixed else None
         self.num_visible = per_clip.num_visible
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
-                                          floor=0.1 * settings.sampler.policy_coef)
+                                          floor=0.1 * settings.sampler.policy_coef, device=where.device)
         self.learner_kind, self.mae_only_epochs = row.learner, settings.sampler.mae_only_epochs   # m_o
         if row.learner == "ppo" and self.mae_only_epochs >= settings.optim.epochs:
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",

@@ -37,7 +37,7 @@ class Resumable:
         self.flags, self.where = run, where
         self.folder = Path(run.output_dir) if run.output_dir else None
         self.saves = saves and self.folder is not None
-        self.interrupts, self.meters = Interrupts(where), Meters()
+        self.interrupts, self.meters = Interrupts(where), Meters(where.device)
         self.epoch, self.position, self._looked, self.unsaved = run.start_epoch, 0, 0, False
         self.learners: dict[str, Learner] = {}
 
