@@ -47,9 +47,9 @@ def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int,
 def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: PretrainSetup,
               log: Meters) -> Tensor:
     """Optimise L_R(phi) on one micro-batch (lines 7 and 11 of Algorithm 1); the token errors (B, M), detached."""
-    target = setup.reconstruction.target(batch, mask, setup.patch)
     with mae.accumulating(more):
         prediction = mae(batch.videos, mask)
+        target = setup.reconstruction.target(batch, mask, setup.patch, prediction.shape[1])
         errors = setup.reconstruction.errors(prediction, target)
         loss = errors.mean()
         mae.backward(loss / setup.update_freq)

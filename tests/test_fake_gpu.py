@@ -1,5 +1,6 @@
 """Whole programs on a GPU that is not there: no device is mixed, and the host waits nowhere but where it is listed."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,10 +14,11 @@ from tats.engines.core.runtime import Runtime
 from tats.engines.run_mae_pretraining import get_parser
 from tats.engines.runs import pretraining_run
 from tats.models import TrajectoryAttention, create_model
+from torch.utils._pytree import tree_leaves
 
-STEPS, BATCH = 23, 4
-TINY = ["--data_path", "none", "--model", "pretrain_tats_tiny", "--batch_size", str(BATCH), "--epochs", "2",
-        "--mask_ratio", "0.75", "--amp", "bf16", "--warmup_epochs", "0"]
+STEPS, BATCH = 11, 4
+TINY = ["--data_path", "none", "--model", "pretrain_tats_tiny", "--batch_size", str(BATCH), "--epochs", "1",
+        "--mask_ratio", "0.75", "--amp", "bf16", "--warmup_epochs", "0", "--print_freq", "4"]
 
 
 class Loader:
@@ -54,12 +56,123 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
     return pretraining_run.Pretraining(settings, Runtime(DEVICE, 0, 2, 0))
 
 
+# Where the host may wait for the GPU, and why. "means" and the like stand for the lines of progress and of log.txt.
+BETWEEN_STEPS = {
+    "meters.py:means": "a line of progress or of log.txt",
+    "diagnostics.py:read": "the end of an epoch", "fixed_clips.py:measure": "the end of an epoch",
+    "bad_steps.py:look": "every 10 steps, see LOOK_EVERY", "interrupts.py:agreed": "every 10 steps, in all processes",
+    "bad_steps.py:<dictcomp>": "the start of a run, a resume", "bad_steps.py:forget": "the start of a run, a resume",
+    "runtime.py:any": "after a checkpoint, in all processes",
+}
+SAVING = {
+    "health.py:state": "a checkpoint's counts", "pretraining_run.py:state": "a checkpoint's c3",
+    "meters.py:<dictcomp>": "sums of an unfinished epoch", "meters.py:state": "sums of an unfinished epoch",
+    "diagnostics.py:<dictcomp>": "sums of an unfinished epoch", "diagnostics.py:state": "sums of an unfinished epoch",
+    "engine_for_pretraining_ppo.py:<listcomp>": "episodes of a checkpoint between two updates",
+    "engine_for_pretraining_ppo.py:state": "episodes of a checkpoint between two updates",
+}
+KL = {"engine_for_pretraining_ppo.py:phase_two": "--target_kl decides on the host after every pass"}
+NOT_FUSED = {"learner.py:_step_unless": "an optimiser that cannot leave out a step by itself, and float16's scaler",
+             "learner.py:step": "float16's scaler"}
+TATS = ["--mask_type", "tats", "--mae_only_epochs", "0"]
+RUNS = {
+    "random": (["--mask_type", "random"], {}), "tube": (["--mask_type", "tube"], {}),
+    "frame": (["--mask_type", "frame"], {}), "adamae": (["--mask_type", "adamae"], {}),
+    "tats": (["--mask_type", "tats", "--mae_only_epochs", "1", "--epochs", "2"], {}),
+    "paper": ([*TATS, "--tats_recipe", "paper"], {}),
+    "lean": ([*TATS, "--reuse_forward", "false"], {}),
+    "accumulated": ([*TATS, "--update_freq", "4", "--update_every", "2"], {}),
+    "target_kl": ([*TATS, "--update_every", "3", "--ppo_epochs", "2", "--target_kl", ".01"], KL),
+    "target_entropy": ([*TATS, "--target_entropy", ".94"], {}),
+    "shares": ([*TATS, "--random_share", ".5", "--context_share", ".2", "--ppo_ratio", "resampled"], {}),
+    "orthoformer": ([*TATS, "--tats_approx", "orthoformer", "--num_landmarks", "16"], {}),
+    "joint": ([*TATS, "--tats_attention", "mha", "--tats_depth", "2"], {}),
+    "fp32": ([*TATS, "--amp", "fp32", "--clip_grad", "1"], {}),
+    "fp16": ([*TATS, "--amp", "fp16"], NOT_FUSED),
+    "sgd": ([*TATS, "--opt", "sgd"], NOT_FUSED),
+}
+
+
+def unexpected(reads, allowed):
+    """What the host waited for beyond what is listed."""
+    return sorted({(kind, place) for kind, place in reads.log if place not in allowed})
+
+
 @pytest.mark.slow
-def test_a_run_of_tats_passes_its_first_lines_of_progress(monkeypatch, tmp_path):
-    with fake_gpu(monkeypatch):
-        saved = []
-        pretraining(monkeypatch, tmp_path, ["--mask_type", "tats", "--mae_only_epochs", "1"], saved).run()
-        assert [path.name for path, _ in saved] == ["checkpoint-1.pth"]
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_mixes_no_devices_and_waits_between_steps_alone(name, monkeypatch, tmp_path):
+    argv, allowed = RUNS[name]
+    saved = []
+    with fake_gpu(monkeypatch) as reads:
+        run = pretraining(monkeypatch, tmp_path, argv, saved)
+        assert not reads.log["read", "?"]
+        reads.log.clear()
+        run.run()
+        moved = {one.device.type for learner in run.learners.values() for one in learner.module.parameters()}
+    assert moved == {"cuda"} and saved
+    assert not unexpected(reads, BETWEEN_STEPS | SAVING | allowed)
+
+
+@pytest.mark.parametrize("name", ["tats", "tube", "adamae"])
+def test_a_step_reads_nothing(name, monkeypatch, tmp_path):
+    """Every masking's step, the first look at the meters apart."""
+    with fake_gpu(monkeypatch) as reads:
+        run = pretraining(monkeypatch, tmp_path, ["--mask_type", name, "--mae_only_epochs", "0"], [])
+        monkeypatch.setattr(run, "after_step", lambda: None)
+        monkeypatch.setattr(run, "look", lambda: reads.log.update({("read", "the last step's end"): 1}))
+        run.fixed, run.settings = None, replace(run.settings, run=replace(run.settings.run, print_freq=10_000))
+        reads.log.clear()
+        with pytest.raises(StopIteration):
+            monkeypatch.setattr(run.meters, "means", stop)
+            run.train_epoch()
+    assert set(reads.log) == {("read", "the last step's end")}
+
+
+def stop(*_):
+    raise StopIteration
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [[], ["--reuse_forward", "false", "--update_every", "5"]], ids=["plain", "buffer"])
+def test_a_run_goes_on_within_the_policys_phase(extra, monkeypatch, tmp_path):
+    saved = []
+    with fake_gpu(monkeypatch) as reads:
+        argv = [*TATS, *extra, "--save_every_steps", "4"]
+        pretraining(monkeypatch, tmp_path, argv, saved).run()
+        path, state = next(pair for pair in saved if "step" in pair[0].name)
+        cpu = [one.device for one in tree_leaves(state["progress"]) if isinstance(one, torch.Tensor)]
+        assert set(cpu) == {torch.device("cpu")} and len(saved) > 2
+        again = pretraining(monkeypatch, tmp_path, argv, saved)
+        reads.log.clear()
+        again._go_on(state, path)
+        assert len(again.buffer) == (2 if extra else 0)
+        again.run()
+    assert not unexpected(reads, BETWEEN_STEPS | SAVING | RESUMING)
+
+
+RESUMING = {"health.py:load": "a resume's counts", "ppo.py:value": "a resume's c3", "meters.py:load": "a resume's sums",
+            "meters.py:<dictcomp>": "a resume's sums", "diagnostics.py:load": "a resume's sums",
+            "engine_for_pretraining_ppo.py:<genexpr>": "a resume's episodes",
+            "engine_for_pretraining_ppo.py:load": "a resume's episodes",
+            "learner.py:load_state_dict": "a resume's optimiser", "checkpoints.py:load_exactly": "a resume's weights"}
+
+
+def test_a_tensor_of_the_cpu_in_a_collective_is_found(monkeypatch):
+    with fake_gpu(monkeypatch), pytest.raises(RuntimeError, match="all_reduce of a tensor on cpu"):
+        Runtime(DEVICE, 0, 2).mean(torch.zeros(3))
+
+
+def test_a_read_is_found(monkeypatch):
+    with fake_gpu(monkeypatch) as reads:
+        number = torch.zeros(3, device=DEVICE)
+        for read in (lambda: number.sum().item(), lambda: bool(number.any()), number.tolist, number.cpu,
+                     lambda: torch.zeros(3).to(DEVICE)):
+            reads.log.clear()
+            read()
+            assert reads.log, read
+        reads.log.clear()
+        torch.zeros(3).to(DEVICE, non_blocking=True)
+        assert not reads.log
 
 
 def test_numbers_of_every_kind_stand_beside_each_other(monkeypatch):

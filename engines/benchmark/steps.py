@@ -76,6 +76,7 @@ class OurStep:
         self.model = create_model(config["name"], **config["kwargs"])
         row, per_clip = build_masking(settings.mask, grid_of(self.model))
         sampler = build_sampler(row, self.model, sampler_config(settings.mask, settings.sampler))
+        self.model.num_masked = grid_of(self.model).num_tokens - per_clip.num_visible
         self.model.to(device)
         if sampler is not None:
             sampler.to(device)

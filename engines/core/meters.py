@@ -63,7 +63,8 @@ class Meters:
     def load(self, state: dict[str, list[float]]) -> None:
         """Go on from what `state` returned."""
         self.reset()
-        self._sums = {name: torch.tensor(sums, dtype=torch.float64, device=self._device) for name, sums in state.items()}
+        self._sums = {name: torch.tensor(sums, dtype=torch.float64, device=self._device)
+                      for name, sums in state.items()}
 
     def reset(self) -> None:
         """Forget everything."""

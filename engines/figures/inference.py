@@ -43,7 +43,8 @@ def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruc
     if sampler is not None:
         mask = gumbel_top_k(probabilities.log(), visible or sampler.num_visible, batch.keys).mask
     prediction = mae(batch.videos, mask)
-    errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
+    target = reconstruction.target(batch, mask, patch_size_of(mae), prediction.shape[1])
+    errors = reconstruction.errors(prediction, target)
     return Seen(probabilities, mask, prediction, errors)
 
 

@@ -79,6 +79,7 @@ class Pretraining(Resumable):
                                    patch_size_of(mae), settings.optim.update_freq, diagnostics=self.diagnostics)
         self.fixed = FixedClips(fixed, self.setup.normalizer, self.setup.reconstruction) if fixed else None
         self.num_visible = per_clip.num_visible
+        mae.num_masked = grid_of(mae).num_tokens - self.num_visible
         self.entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                           floor=0.1 * settings.sampler.policy_coef, device=where.device)
         self.learner_kind, self.mae_only_epochs = row.learner, settings.sampler.mae_only_epochs   # m_o
