@@ -22,7 +22,7 @@ def reconstruction_targets(pixels: Tensor, bool_masked_pos: Tensor, patch_size: 
     """
     patches = rearrange(pixels, "b c (t p0) (h p1) (w p2) -> b (t h w) (p0 p1 p2 c)", p0=tubelet_size, p1=patch_size,
                         p2=patch_size)
-    patches = take(patches, token_order(bool_masked_pos, num_masked).masked)   # only what is needed: at rho .95 nearly all
+    patches = take(patches, token_order(bool_masked_pos, num_masked).masked)   # only what is needed, nearly all
     if not normalize:
         return patches
     values = rearrange(patches, "b m (p c) -> b m p c", c=pixels.shape[1])

@@ -9,6 +9,7 @@ import collections
 import contextlib
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import torch
 import torch.distributed as dist
@@ -170,6 +171,10 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(dist, "barrier", lambda *_, **__: None)
     monkeypatch.setattr(amp_common, "amp_definitely_not_available", lambda: False)   # GradScaler asks for a driver
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock())
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
     monkeypatch.setattr(runtime, "seed_everything", lambda seed: None)               # generators hold real numbers
     monkeypatch.setattr(runtime, "rng_state", dict)

@@ -16,7 +16,7 @@ FLOORS = [
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
     ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
     ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/programs"],
-    ["engines/benchmark", "engines/compare_masks"],
+    ["engines/benchmark", "engines/compare_masks"], ["engines/check_gpu"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FOLDERS = ("models", "masking", "datasets", "engines")

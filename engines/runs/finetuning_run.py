@@ -1,5 +1,6 @@
 """A fine-tuning run: built once, an epoch at a time, saved and resumed, then tested."""
 
+import copy
 import logging
 import math
 import time
@@ -18,7 +19,7 @@ from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
-from ..training.batches import Normalizer
+from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator
 from .finetuning_build import (
@@ -116,8 +117,8 @@ class Finetuning(Resumable):
             self.meters.reset()
         # A frozen encoder stays as it will be evaluated: no stochastic depth.
         self.learner.net.train(self.settings.evaluation.eval_mode != "linear")
-        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                            self.where.is_main)
+        progress = Progress(OnDevice(self.loader, self.where.device), f"epoch {self.epoch}", self.meters.means,
+                            self.settings.run.print_freq, self.where.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         engine_for_finetuning.train_one_epoch(loader, self.learner, self.setup, self.meters)
         self.look()
@@ -127,7 +128,10 @@ class Finetuning(Resumable):
         """The moving average of the weights as a network, or None."""
         if not self.trains or self.setup.ema is None:
             return None
-        return Learner(self.setup.ema.module.to(self.where.device), precision=self.precision)
+        net = self.setup.ema.module
+        if next(net.parameters()).device != self.where.device:
+            net = copy.deepcopy(net).to(self.where.device)   # the average itself stays where it is updated
+        return Learner(net, precision=self.precision)
 
     def state(self, name: str) -> dict:
         """As `Resumable.state`."""

@@ -31,7 +31,7 @@ from ..pretrain.diagnostics import Diagnostics
 from ..pretrain.interface import clip_size, grid_of, patch_size_of
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
-from ..training.batches import Normalizer
+from ..training.batches import Normalizer, OnDevice
 from .pretraining_build import (
     build_learners,
     build_masking,
@@ -87,6 +87,8 @@ class Pretraining(Resumable):
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            settings.optim.epochs, self.mae_only_epochs)
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
+        if where.rank:   # dropout and stochastic depth differ by process
+            runtime.seed_everything(settings.run.seed + where.rank)
         self.follow({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
                     settings.optim.batch_size * settings.optim.update_freq * where.world_size, asdict(settings))
 
@@ -102,8 +104,8 @@ class Pretraining(Resumable):
         for learner in (self.mae, self.sampler):   # the fixed clips were looked at in eval mode
             if learner is not None:
                 learner.module.train()
-        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                            self.where.is_main)
+        progress = Progress(OnDevice(self.loader, self.where.device), f"epoch {self.epoch}", self.meters.means,
+                            self.settings.run.print_freq, self.where.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         if self.learner_kind == "ppo":
             config = replace(self.settings.sampler, mae_only_epochs=self.mae_only_epochs)
