@@ -74,7 +74,7 @@ def stop_and_go_on(place: Place) -> Outcome:
     process = subprocess.Popen([sys.executable, "-m", "tats.engines.run_mae_pretraining", *command],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
-        acting = "epoch 1 [" if place.small else "epoch 3 ["   # a line of progress of the first epoch with the policy
+        acting = "epoch 0/" if place.small else "epoch 2/"   # the line at the end of the last epoch without the policy
         seen = [line for line in _until(process, acting)]
         process.send_signal(signal.SIGTERM)
         rest = process.communicate(timeout=place.limit)[1]

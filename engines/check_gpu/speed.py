@@ -31,7 +31,8 @@ def measure_throughput(place: Place) -> Outcome:
     wanted += [("tats-lean", .95, 32), ("tats", .95, 64)]
     for name, ratio, batch in wanted:
         size = size_of(place, .75 if place.small else ratio, batch)
-        rows[f"{name} {ratio:g} batch {batch}"] = row = timed_step(OurStep(name, size), size, place)
+        step = OurStep(name, size)
+        rows[f"{name} {ratio:g} batch {batch}"] = row = timed_step(step, size, place, flops_of(step))
         if not row["loss_is_finite"]:
             faults.append(f"{name} at {ratio:g}: the loss is not finite")
     over = rows["tats 0.95 batch 32"]["ms"] / rows["tube 0.95 batch 32"]["ms"]
@@ -41,9 +42,16 @@ def measure_throughput(place: Place) -> Outcome:
     return verdict(faults, f"{shown}; tats/tube {over:.2f}", rows)
 
 
-def timed_step(step: OurStep, size: StepSize, place: Place) -> dict[str, float]:
-    """Medians of whole steps; FLOPs are counted, not estimated."""
+def flops_of(step: OurStep) -> int:
+    """Of the matrix products of one step, counted."""
     with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def timed_step(step: OurStep, size: StepSize, place: Place, flops: int) -> dict[str, float]:
+    """Medians of whole steps, after two that do not count."""
+    for _ in range(2):
         step()
     if place.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place.device)
@@ -57,12 +65,12 @@ def timed_step(step: OurStep, size: StepSize, place: Place) -> dict[str, float]:
     seconds = statistics.median(times)
     loss = step.meters.means().get("loss", float("nan"))
     row = {"ms": 1e3 * seconds, "clips_a_second": size.batch_size / seconds, "loss_is_finite": loss == loss,
-           "gflop_a_clip": counter.get_total_flops() / size.batch_size / 1e9}
+           "gflop_a_clip": flops / size.batch_size / 1e9}
     if place.device.type == "cuda":
         row["peak_gib"] = torch.cuda.max_memory_allocated(place.device) / 2**30
         peak = next((value for name, value in MATRIX_PEAK.items() if name in torch.cuda.get_device_name()), None)
         if peak is not None:
-            row["mfu"] = counter.get_total_flops() / seconds / peak
+            row["mfu"] = flops / seconds / peak
     return row
 
 
@@ -116,10 +124,10 @@ def try_compiling(place: Place) -> Outcome:
         torch.manual_seed(0)
         size = size_of(place, .75 if place.small else .95)
         step = OurStep("tats", size)
-        keys = list(step.model.state_dict())
+        keys, flops = list(step.model.state_dict()), flops_of(step)
         if name == "compiled":
             step.model.compile(backend=backend, fullgraph=True)
-        rows[name] = timed_step(step, size, place) | {"loss": step.meters.means()["loss"]}
+        rows[name] = timed_step(step, size, place, flops) | {"loss": step.meters.means()["loss"]}
         if list(step.model.state_dict()) != keys:
             faults.append("compiling changed the names of the weights")
     off = abs(rows["compiled"]["loss"] / rows["plain"]["loss"] - 1)

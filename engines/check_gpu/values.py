@@ -69,8 +69,8 @@ def outputs(net: nn.Module, inputs: list[Tensor], precision: Precision) -> list[
 
 
 def distance(found: Tensor, reference: Tensor) -> float:
-    """Root mean square of the difference, as a share of the reference's (of 1e-3 where that is less: some gradients are 0 but
-    for rounding); inf where a value is not finite."""
+    """Root mean square of the difference, as a share of the reference's (of 1e-3 where that is less: some gradients are
+    0 but for rounding); inf where a value is not finite."""
     off = (found - reference).square().mean().sqrt() / reference.square().mean().sqrt().clamp(min=1e-3)
     return float(off) if off.isfinite() else float("inf")
 
