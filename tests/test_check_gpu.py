@@ -28,7 +28,7 @@ def one(number, place):
 def test_what_a_container_left_out_is_named_with_what_to_do():
     assert machine.container_faults(32, 16e9, 8) == []
     memory, cores = machine.container_faults(8, 64e6, 8)
-    assert "64 MB" in memory and "--shm-size 13g" in memory
+    assert "64 MB" in memory and "--shm-size 12g" in memory
     assert "8 core(s) for 8 rank(s)" in cores and "SRUN_CPUS_PER_TASK" in cores
 
 

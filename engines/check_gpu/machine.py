@@ -1,5 +1,6 @@
 """Step 1: the machine. What a container left out is named, with what to do about it."""
 
+import math
 import os
 import shutil
 from pathlib import Path
@@ -39,7 +40,7 @@ def container_faults(cores: int, shm_bytes: float, ranks: int, small: bool = Fal
     if shm_bytes < wanted:
         faults.append(f"/dev/shm has {shm_bytes / 1e6:.0f} MB free, {ranks} rank(s) want {wanted / 1e6:.0f}: workers "
                       "will end with a bus error; start the container with --ipc=host or --shm-size "
-                      f"{max(1, round(wanted / 1e9 + .5))}g, or train with --num_workers 0")
+                      f"{math.ceil(wanted / 1e9)}g, or train with --num_workers 0")
     wanted = (1 if small else CORES_A_RANK) * ranks
     if cores < wanted:
         faults.append(f"{cores} core(s) for {ranks} rank(s), at least {wanted} are wanted: give the container more "
