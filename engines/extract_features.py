@@ -107,8 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
                             stride_of(config.data_set, config.sampling_rate))
         views = Views(config.segments, config.crops, square_size(net))
-        loader = DataLoader(TestViews(clips, sampling, views, config.video_backend,
-                                      decode_timeout=config.decode_timeout),
+        loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
                             max(1, config.batch_size // views.count), num_workers=config.num_workers,
                             sampler=evaluation_rows(len(clips), where.rank, where.world_size))
         features = features_of(net, runtime.choose_precision(config.amp, where.device))

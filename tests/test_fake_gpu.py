@@ -45,12 +45,12 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
         mask = torch.zeros(count, mae.encoder.patch_embed.num_patches, dtype=torch.bool)
         return videos, mask, torch.zeros(count, dtype=torch.int64)
 
-    def build_loader(settings, where, mae, per_clip):
+    def clip_loader(settings, here, mae, per_clip):
         order = EpochSampler(STEPS * BATCH * 2, 0, 0, 2)
         monkeypatch.setattr(order, "rows", lambda start, end: [])
         return Loader(*batch(mae, BATCH)), order
 
-    monkeypatch.setattr(pretraining_run, "build_loader", build_loader)
+    monkeypatch.setattr(pretraining_run, "clip_loader", clip_loader)
     monkeypatch.setattr(pretraining_run, "read_fixed_clips", lambda settings, mae, stride: batch(mae, 8))
     monkeypatch.setattr(checkpointing, "save_atomically", lambda state, path: saved.append((path, state)))
     return pretraining_run.Pretraining(settings, Runtime(DEVICE, 0, 2, 0))
@@ -60,7 +60,7 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
 BETWEEN_STEPS = {
     "meters.py:means": "a line of progress or of log.txt",
     "diagnostics.py:read": "the end of an epoch", "fixed_clips.py:measure": "the end of an epoch",
-    "bad_steps.py:look": "every 10 steps, see LOOK_EVERY", "interrupts.py:agreed": "every 10 steps, in all processes",
+    "bad_steps.py:check": "every 10 steps, see CHECK_EVERY", "interrupts.py:agreed": "every 10 steps, in all processes",
     "bad_steps.py:<dictcomp>": "the start of a run, a resume", "bad_steps.py:forget": "the start of a run, a resume",
     "runtime.py:any": "after a checkpoint, in all processes",
 }
@@ -120,8 +120,8 @@ def test_a_step_reads_nothing(name, monkeypatch, tmp_path):
     with fake_gpu(monkeypatch) as reads:
         run = pretraining(monkeypatch, tmp_path, ["--mask_type", name, "--mae_only_epochs", "0"], [])
         monkeypatch.setattr(run, "after_step", lambda: None)
-        monkeypatch.setattr(run, "look", lambda: reads.log.update({("read", "the last step's end"): 1}))
-        run.fixed, run.settings = None, replace(run.settings, run=replace(run.settings.run, print_freq=10_000))
+        monkeypatch.setattr(run, "check_steps", lambda: reads.log.update({("read", "the last step's end"): 1}))
+        run.fixed, run.flags = None, replace(run.flags, print_freq=10_000)
         reads.log.clear()
         with pytest.raises(StopIteration):
             monkeypatch.setattr(run.meters, "means", stop)

@@ -18,13 +18,15 @@ from tats.models import create_model
 
 STEPS, CLASSES = 11, 4
 ALLOWED = {
-    "meters.py:means": "a line of progress or of log.txt", "bad_steps.py:look": "every 10 steps",
+    "meters.py:means": "a line of progress or of log.txt", "bad_steps.py:check": "every 10 steps",
     "interrupts.py:agreed": "every 10 steps, in all processes", "bad_steps.py:forget": "the start of a run",
     "bad_steps.py:<dictcomp>": "the start of a run", "runtime.py:any": "after a checkpoint",
-    "health.py:state": "a checkpoint's counts", "learner.py:weights": "a checkpoint's weights",
+    "health.py:state": "a checkpoint's counts", "learner.py:state_dict": "the scale of float16's scaler",
+    "learner.py:weights": "a checkpoint's weights",
     "evaluation.py:_gather": "the end of a validation or test", "diagnostics.py:read": "the end of an epoch",
 }
-FORK = {"fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here"}
+FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch", "health.py:<genexpr>": "the same",
+        "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here"}
 CPU_AVERAGE = {"engine_for_finetuning.py:train_one_epoch": "--model_ema_force_cpu copies the weights in every step"}
 FP16 = {"learner.py:_step_unless": "float16's scaler", "learner.py:step": "float16's scaler"}
 RUNS = {
@@ -56,7 +58,7 @@ def finetuning(monkeypatch, folder, argv, saved):
         "vit_tats_tiny", "--batch_size", "4", "--epochs", "1", "--warmup_epochs", "0", "--amp", "bf16",
         "--print_freq", "4", *argv]))
 
-    def training_loader(clips, task, size, settings, where):
+    def labelled_loader(clips, task, size, settings, here):
         order = EpochSampler(STEPS * 8, 0, 0, 2)
         monkeypatch.setattr(order, "rows", lambda start, end: [])
         return Batches(torch.zeros(8, 3, 16, size, size, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64)), order
@@ -82,7 +84,7 @@ def finetuning(monkeypatch, folder, argv, saved):
                                                                 "num_evaluated": 8})
     monkeypatch.setattr(evaluator, "file_hash", lambda path: "")
     monkeypatch.setattr(evaluator, "evaluation_loader", lambda *_: views)
-    monkeypatch.setattr(finetuning_run, "training_loader", training_loader)
+    monkeypatch.setattr(finetuning_run, "labelled_loader", labelled_loader)
     monkeypatch.setattr(checkpointing, "save_atomically", lambda state, path: saved.append((path, state)))
     return finetuning_run.Finetuning(settings, Runtime(DEVICE, 0, 2, 0))
 
