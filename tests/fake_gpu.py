@@ -158,7 +158,9 @@ def _all_gather_object(gathered: list, value: object) -> None:
 def install(monkeypatch) -> None:
     """Put the stand-ins in; `monkeypatch` takes them out."""
     import torch.cuda.amp.common as amp_common
+    from tats.engines import fork
     from tats.engines.core import runtime
+    from tats.engines.runs import pretraining_build
     from tats.engines.training import learner
 
     monkeypatch.setattr(torch.Tensor, "backward", backward)
@@ -176,6 +178,8 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
+    for module in (fork, pretraining_build):                                         # it counts the tokens of a draw
+        monkeypatch.setattr(module, "check_sampler", lambda *_: None)
     monkeypatch.setattr(runtime, "seed_everything", lambda seed: None)               # generators hold real numbers
     monkeypatch.setattr(runtime, "rng_state", dict)
     monkeypatch.setattr(runtime, "set_rng_state", lambda state: None)

@@ -59,7 +59,7 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
 # Where the host may wait for the GPU, and why. "means" and the like stand for the lines of progress and of log.txt.
 BETWEEN_STEPS = {
     "meters.py:means": "a line of progress or of log.txt",
-    "diagnostics.py:read": "the end of an epoch", "fixed_clips.py:measure": "the end of an epoch",
+    "diagnostics.py:_totals": "the end of an epoch", "fixed_clips.py:measure": "the end of an epoch",
     "bad_steps.py:check": "every 10 steps, see CHECK_EVERY", "interrupts.py:agreed": "every 10 steps, in all processes",
     "bad_steps.py:<dictcomp>": "the start of a run, a resume", "bad_steps.py:forget": "the start of a run, a resume",
     "runtime.py:any": "after a checkpoint, in all processes",

@@ -23,7 +23,7 @@ ALLOWED = {
     "bad_steps.py:<dictcomp>": "the start of a run", "runtime.py:any": "after a checkpoint",
     "health.py:state": "a checkpoint's counts", "learner.py:state_dict": "the scale of float16's scaler",
     "learner.py:weights": "a checkpoint's weights",
-    "evaluation.py:_gather": "the end of a validation or test", "diagnostics.py:read": "the end of an epoch",
+    "evaluation.py:_gather": "the end of a validation or test", "diagnostics.py:_totals": "the end of an epoch",
 }
 FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch", "health.py:<genexpr>": "the same",
         "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here"}
