@@ -22,7 +22,7 @@ def write_ramps(path, frames=20, height=48, width=64, gop=250):
 
 
 def rows_of(folder, *paths):
-    return read_list(videos.write_list(folder / "rows.csv", *((path, 0) for path in paths)))
+    return read_list(videos.write_list(folder / "rows.csv", [(path, 0) for path in paths]))
 
 
 def prepare(listed, *arguments):
