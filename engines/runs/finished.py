@@ -3,7 +3,6 @@
 run_scripts/lib/run.sh calls `main`.
 """
 
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..config.flags import read_changes
 from ..core import checkpointing
 from ..finetune.evaluation import file_hash
 from .identity import Identity, differences, identity_in, identity_of
-from .lineage import stale
+from .lineage import result_source, stale
 from .run_record import read_record
 
 PROGRAMS: dict[str, tuple[ModuleType, tuple[type, ...]]] = {
@@ -67,12 +66,3 @@ def same_run(folder: Path, own: Identity, settings: type) -> bool:
         return kept == own.hash
     found = checkpointing.newest_whole(folder)
     return found is not None and not differences(own, identity_in(found[1], settings))
-
-
-def result_source(folder: Path) -> dict | None:
-    """What the folder's result keeps of the weights that its run started from."""
-    try:
-        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return result.get("source") if isinstance(result, dict) else None

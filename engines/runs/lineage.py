@@ -1,5 +1,6 @@
 """Where a run's first weights come from, and whether that has been made anew since."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,3 +48,12 @@ def stale(source: Mapping | None) -> str | None:
     if (about.st_size, about.st_mtime_ns) == (source["size"], source["modified"]):
         return None
     return f"{path} holds other weights" if file_hash(path) != source["sha256"] else None
+
+
+def result_source(folder: Path) -> dict | None:
+    """What the folder's result keeps of the weights that its run started from."""
+    try:
+        result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return result.get("source") if isinstance(result, dict) else None

@@ -1,6 +1,8 @@
 """All epochs of a run, and the program around it: what pre-training and fine-tuning share."""
 
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...datasets.video.children import end_with_parent
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
 from ..core.interrupts import Stopped
@@ -17,6 +20,8 @@ from .going_on import GoingOn
 from .run_record import read_record, write_record
 
 logger = logging.getLogger(__name__)
+
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "CROSS_RANK"}   # what torchrun's and DeepSpeed's processes find in the environment
 
 
 class TrainingRun(GoingOn):
@@ -82,6 +87,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(read_changes(program.parser, argv))
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
+    if LAUNCHERS & os.environ.keys():   # a launcher that is killed must leave no trainers behind
+        end_with_parent(signal.SIGTERM)
     set_up_logging(here.is_main)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
