@@ -15,11 +15,7 @@ from tats.engines.config import finetuning, pretraining
 from tats.engines.config.flags import BATCH, CONTENT, FIXED, FREE, IDENTITIES, KEPT, LONGER, SETUP, SOURCE, read_changes
 from tats.engines.config.intervals import Interval
 from tats.engines.core import checkpointing
-from tats.engines.run_class_finetuning import get_parser as finetuning_parser
-from tats.engines.run_class_finetuning import main as finetune
-from tats.engines.run_mae_pretraining import get_parser as pretraining_parser
-from tats.engines.run_mae_pretraining import main as pretrain
-from tats.engines.runs.identity import (
+from tats.engines.core.identity import (
     HELD_BY_DEEPSPEED,
     allowed,
     canonical,
@@ -28,6 +24,10 @@ from tats.engines.runs.identity import (
     identity_of,
     list_hash,
 )
+from tats.engines.run_class_finetuning import get_parser as finetuning_parser
+from tats.engines.run_class_finetuning import main as finetune
+from tats.engines.run_mae_pretraining import get_parser as pretraining_parser
+from tats.engines.run_mae_pretraining import main as pretrain
 
 SMALL = ["--num_workers", "0", "--batch_size", "4", "--sampling_rate", "1", "--warmup_epochs", "0", "--device", "cpu",
          "--save_ckpt_freq", "1"]

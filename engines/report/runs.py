@@ -10,9 +10,9 @@ from pathlib import Path
 import pandas as pd
 
 from ..config.pretraining import SamplerConfig
+from ..core.lineage import result_source, stale
 from ..core.metrics import current_names
 from ..pretrain.alerts import alerts
-from ..runs.lineage import result_source, stale
 
 logger = logging.getLogger(__name__)
 

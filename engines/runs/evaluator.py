@@ -11,9 +11,10 @@ from ...datasets.labelled import Views
 from ...datasets.lists.list_file import ClipList
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings
+from ..core.records import file_hash
 from ..core.runtime import Runtime
 from ..engine_for_finetuning import EvaluationSetup
-from ..finetune.evaluation import RowTable, accuracies, file_hash, write_result
+from ..finetune.evaluation import RowTable, accuracies, write_result
 from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner

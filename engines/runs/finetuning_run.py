@@ -15,6 +15,7 @@ from ...models import create_model
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings, without_training
 from ..core import checkpointing, runtime
+from ..core.lineage import source_of, tested_run
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
@@ -23,7 +24,6 @@ from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator
 from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
-from .lineage import source_of, tested_run
 from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
 

@@ -13,10 +13,10 @@ from ..config import finetuning, pretraining
 from ..config.common import parser_of
 from ..config.flags import read_changes
 from ..core import checkpointing
-from ..finetune.evaluation import file_hash
-from .identity import Identity, differences, identity_in, identity_of
-from .lineage import result_source, stale
-from .run_record import read_record
+from ..core.identity import Identity, differences, identity_in, identity_of
+from ..core.lineage import result_source, stale
+from ..core.records import file_hash
+from ..core.run_record import read_record
 
 PROGRAMS: dict[str, tuple[ModuleType, tuple[type, ...]]] = {
     "run_mae_pretraining": (pretraining, pretraining.PRETRAINING),

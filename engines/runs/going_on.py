@@ -6,9 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..core import checkpointing, runtime
-from .identity import Difference, allowed, canonical, differences, identity_in
+from ..core.identity import Difference, allowed, canonical, differences, identity_in
+from ..core.run_record import write_record
 from .resumable import Resumable
-from .run_record import write_record
 from .saved_state import choose, load_share
 
 logger = logging.getLogger(__name__)

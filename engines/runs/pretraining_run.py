@@ -17,6 +17,7 @@ from ...datasets.transforms.pretraining import pretrain_transform
 from ...models import create_model
 from ..config.pretraining import Settings
 from ..core import runtime
+from ..core.lineage import source_of
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..engine_for_pretraining import PretrainSetup
 from ..engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
@@ -29,7 +30,6 @@ from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import reward_of
 from ..training.batches import Normalizer, OnDevice
 from .dispatch import train_one_epoch
-from .lineage import source_of
 from .loading import training_loader, watched
 from .pretraining_build import (
     build_learners,

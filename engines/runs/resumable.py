@@ -12,12 +12,12 @@ from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ..config.common import RunConfig
 from ..core import checkpointing, runtime
+from ..core.identity import identity_of
 from ..core.interrupts import Interrupts, Stopped
 from ..core.meters import Meters
 from ..training.bad_steps import BadSteps
 from ..training.learner import Learner
 from .between_steps import BetweenSteps
-from .identity import identity_of
 from .saved_state import save_share
 
 logger = logging.getLogger(__name__)

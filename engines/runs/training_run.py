@@ -16,8 +16,8 @@ from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
+from ..core.run_record import read_record, write_record
 from .going_on import GoingOn
-from .run_record import read_record, write_record
 
 logger = logging.getLogger(__name__)
 

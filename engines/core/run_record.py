@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ...datasets.files import write_whole
-from ..core.records import commit_of_source
-from ..core.runtime import Runtime
 from .identity import Difference, Identity
+from .records import commit_of_source
+from .runtime import Runtime
 
 NAME = "settings.json"
 

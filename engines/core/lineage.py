@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...models.convert.files import read_checkpoint
-from ..finetune.evaluation import file_hash
+from .records import file_hash
 from .run_record import read_record
 
 
