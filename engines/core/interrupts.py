@@ -18,10 +18,11 @@ SAME_PRESS = 2.0   # seconds within which several SIGINT are one Ctrl-C: the ter
 
 
 class Stopped(SystemExit):
-    """The run was asked to end, and has been saved: the process ends with 0, and what called the program with it."""
+    """The run was asked to end, and has been saved: the process ends with 0, or 130 after Ctrl-C, and what called the
+    program with it."""
 
-    def __init__(self, message: str):
-        super().__init__(0)
+    def __init__(self, message: str, code: int = 0):
+        super().__init__(code)
         self.message = message
 
 

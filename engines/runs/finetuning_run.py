@@ -172,7 +172,9 @@ class Finetuning(TrainingRun):
         record = {f"train_{name}": value for name, value in self.train_epoch().items()}
         record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups)}
         if not self.settings.evaluation.disable_eval_during_finetuning:
+            self.rng = runtime.rng_state()
             record |= self._validated()
+            self.rng = None
         return record
 
     def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:

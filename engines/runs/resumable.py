@@ -35,6 +35,8 @@ class Resumable:
         epoch: from 0. position: rows of the list that all processes have taken in it, 0 between two epochs.
         unsaved: whether the last attempt to write a checkpoint failed.
         source: what is known of the file that it began with, see `lineage.source_of`; to be set before `set_up`.
+        rng: the random state that a checkpoint gets; None: that of the moment. Within a validation, which is made again
+            when the run goes on, it is that of before.
         changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
     """
@@ -49,7 +51,7 @@ class Resumable:
         self.epoch, self.position, self.unsaved = run.start_epoch, 0, False
         self._checked = self._evaluations = 0
         self.learners: dict[str, Learner] = {}
-        self.source, self.changes, self._saved_at = None, [], time.monotonic()
+        self.source, self.rng, self.changes, self._saved_at = None, None, [], time.monotonic()
 
     def set_up(self, learners: Mapping[str, Learner | None], lists: Mapping[str, ClipList], order: EpochSampler,
                settings: Any) -> None:
@@ -147,7 +149,8 @@ class Resumable:
         if self.folder is not None and self.runtime.is_main:
             (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
         raise Stopped(f"{signal_name}: ended in {place}; " + (
-            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"))
+            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"),
+            130 if signal_name == "SIGINT" else 0)
 
     def check_steps(self) -> None:
         """Report bad steps since the last check."""
@@ -178,7 +181,8 @@ class Resumable:
         state = self.state(name) | {
             "identity": self.identity.record(), "source": self.source, "changes": self.changes,
             "epoch": self.epoch, "step": self.main.steps, "position": position,
-            "steps_per_epoch": self.steps_per_epoch, "rng": self.runtime.gather_objects(runtime.rng_state()),
+            "steps_per_epoch": self.steps_per_epoch,
+            "rng": self.runtime.gather_objects(self.rng or runtime.rng_state()),
             "progress": self.runtime.gather_objects(progress)}
         failed = False
         if self.runtime.is_main:
