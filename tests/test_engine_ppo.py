@@ -61,9 +61,9 @@ def test_buffer_length_after_every_step(m_o, k, monkeypatch):
     seen = []
     real = engine.train_mae
 
-    def spy(mae, batch, mask, more, setup, log):
+    def spy(*arguments):
         seen.append(len(buffer))  # before this step's episode: what the step before left
-        return real(mae, batch, mask, more, setup, log)
+        return real(*arguments)
 
     monkeypatch.setattr(engine, "train_mae", spy)
     mae, tats, training = both(mae_only_epochs=m_o, update_every=k)
