@@ -24,6 +24,7 @@ from doc_pages import (
 )
 from tats.engines import flag_table
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.core.metrics import metrics_markdown
 from tats.engines.pretrain.alerts import alerts
 
 README = (ROOT / "README.md").read_text()
@@ -42,6 +43,7 @@ def test_readme_is_a_short_page():
 def test_a_command_of_the_pages_is_what_its_program_takes(name, words, monkeypatch):
     monkeypatch.chdir(ROOT)   # for @run_scripts/settings/FILE
     monkeypatch.setattr(sys, "argv", ["a page"])
+    monkeypatch.setattr("tats.engines.config.flags.load_plugins", lambda names: None)   # files of the reader's own
     check_command(list(words))
 
 
@@ -196,6 +198,12 @@ def test_the_evidence_is_what_the_table_of_the_comparison_says():
             assert f"| {line} |" in TEXTS[name], line
 
 
+def test_the_table_of_numbers_is_current():
+    text = TEXTS["docs/monitoring.md"]
+    assert text.split("<!-- metrics -->\n")[1].split("\n<!-- /metrics -->")[0] == metrics_markdown(), \
+        "put the output of tats.engines.core.metrics.metrics_markdown() between the markers"
+
+
 def test_every_number_of_the_log_is_explained():
     lines = (ROOT / "tests/data/demo_log.txt").read_text().splitlines()
     logged = {name.removeprefix("train_") for line in lines for name in json.loads(line)}
@@ -205,7 +213,7 @@ def test_every_number_of_the_log_is_explained():
 
 def test_every_alert_is_on_the_page():
     records = [{"effective_tokens": 1, "visible_tokens": 2}, {"entropy_share": .5, "policy_moved": 0},
-               {"entropy_share": 1, "policy_moved": 1}, {"value_explained": -1}, {"clip_fraction": 0},
+               {"entropy_share": 1, "policy_moved": 1}, {"value_explained_variance": -1}, {"clip_fraction": 0},
                {"clip_fraction": 1}, {"coverage_frame_min": 0, "coverage_frame_max": 1}, {"data_share": 1}]
     config = resolve_recipe(SamplerConfig(tats_recipe="paper", ppo_epochs=3))
     found = [message for record in records for message in alerts(record, config)]
