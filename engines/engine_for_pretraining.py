@@ -54,9 +54,9 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
     Args:
         log_pi: of the policy that drew `mask`, (B, N), for registered metrics.
     """
-    target = setup.reconstruction.target(batch, mask, setup.patch)
     with mae.accumulating(more):
         prediction = mae(batch.videos, mask)
+        target = setup.reconstruction.target(batch, mask, setup.patch, prediction.shape[1])
         errors = setup.reconstruction.errors(prediction, target)
         loss = errors.mean()
         mae.backward(loss / setup.update_freq)
