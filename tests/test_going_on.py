@@ -1,6 +1,11 @@
 """Going on with another number of processes: every row once an epoch; the sums of what was seen before are kept."""
 
+import json
+import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +14,7 @@ from tats.engines.core.meters import Meters
 from tats.engines.core.runtime import Runtime
 from tats.engines.runs import saved_state
 from tats.engines.runs.going_on import joined
+from tiny_runs import log_lines, small_pretraining_flags
 
 CASES = [random.Random(case).choices(range(1, 9), k=3) for case in range(50)]
 
@@ -85,3 +91,35 @@ def test_shares_of_several_processes_are_files_of_their_own(tmp_path, caplog):
     assert "start empty" in caplog.text
     assert saved_state.save_share({"episodes": []}, tmp_path, "epoch-0-step-3", here) == {}
     assert saved_state.save_share(share, tmp_path, "x", Runtime(torch.device("cpu"))) == {"share": share}
+
+
+@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.parametrize("k", [1, 5])
+def test_two_then_three_processes_then_one(k, shapes, tmp_path, fault):
+    """Stopped by a signal after the first and the second step of an epoch of three; 23 rows, 6 a step."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("".join((shapes / "train.csv").read_text().splitlines(keepends=True)[:23]))
+
+    def spec(name, out, world, **happens):
+        arguments = small_pretraining_flags(
+            shapes, tmp_path / out, "--data_path", str(rows), "--mask_type", "tats", "--mae_only_epochs", "0",
+            "--update_every", str(k), "--batch_size", str(6 // world), "--epochs", "2")
+        return {"name": name, "world": world, "folder": str(tmp_path), "limit": 200, "arguments": arguments,
+                "fault": happens}
+
+    (tmp_path / "spec.json").write_text(json.dumps({"ranks": [
+        spec("whole", "whole", 1), spec("two", "moved", 2, rank=1, kind="SIGTERM", step=1),
+        spec("three", "moved", 3, rank=2, kind="SIGUSR1", step=2), spec("one", "moved", 1)]}))
+    done = subprocess.run([sys.executable, str(Path(__file__).parent / "forked_runs.py"), str(tmp_path / "spec.json")],
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "spec.out").read_text())
+    said = {path.stem: path.read_text() for path in tmp_path.glob("*.err")}
+    assert [found[name]["codes"] for name in ("two", "three", "one")] == [[0] * 2, [0] * 3, [0]], said
+    assert "after step 1" in said["two-0"] and "after step 2" in said["three-0"]
+    moved, whole = (log_lines(tmp_path / name) for name in ("moved", "whole"))
+    assert [(line["epoch"], line["step"]) for line in moved] == [(0, 3), (1, 6)]
+    assert moved[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=2e-3)   # the mean of all three steps
+    assert len(json.loads((tmp_path / "moved/settings.json").read_text())["history"]) == 3
+    fault(f"two processes, then three, then one, k = {k}", "each went on at the next row", "at most k - 1 episodes")

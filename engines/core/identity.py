@@ -31,7 +31,8 @@ class Difference(NamedTuple):
     identity: bool | str
 
     def __str__(self) -> str:
-        return f"{self.flag}: {_shown(self.here)} | {_shown(self.there)}"
+        dashes = "" if self.flag == CLIPS else "--"
+        return f"{dashes}{self.flag}: {_shown(self.here)} | {_shown(self.there)}"
 
 
 @dataclass(frozen=True)

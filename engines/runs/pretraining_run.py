@@ -79,8 +79,10 @@ class Pretraining(TrainingRun):
                                      floor=0.1 * settings.sampler.policy_coef, device=here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
-        if sampler is None or sampler.num_visible == self.num_visible:
-            mae.num_masked = grid_of(mae).num_tokens - self.num_visible
+        hidden = grid_of(mae).num_tokens - self.num_visible
+        if (sampler is None or sampler.num_visible == self.num_visible) and (
+                fixed is None or int(fixed[1][0].sum()) == hidden):   # tube masks come in other numbers than random ones
+            mae.num_masked = hidden
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
         if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
