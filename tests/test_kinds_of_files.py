@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from tats.datasets.video import backends, container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
-from test_decode import cause_of, numbers, picture, write
+from test_decode import cause_of
+from videos import numbers, picture
+from videos import write_numbered as write
 
 B_FRAMES = {"g": "12", "bf": "3", "b-pyramid": "none", "sc_threshold": "0"}
 CODECS = {"h264": ("libx264", B_FRAMES), "open gop": ("libx264", B_FRAMES | {"x264-params": "open-gop=1:scenecut=0"}),
@@ -40,7 +42,7 @@ def test_files_with_b_frames_whatever_their_seeks_do(tmp_path, kind, ending):
     codec, options = CODECS[kind]
     if ending == "mpg" and kind != "mpeg2":
         pytest.skip("no such file")
-    read_all_ways(write(tmp_path / f"a.{ending}", 30, codec, options=options), 30)
+    read_all_ways(write(tmp_path / f"a.{ending}", 30, codec=codec, options=options), 30)
 
 
 def test_one_transport_stream_behind_another(tmp_path):
