@@ -12,8 +12,7 @@ from PIL import Image
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.parallel import process_pool
 from tats.datasets.video.decode import VideoError, open_video
-from test_hostile_videos import mutated
-from videos import numbers, picture, write_numbered
+from videos import mutated, numbers, picture, write_numbered
 
 SECONDS = 10   # what a decoder may take over a file
 LONG = 120     # what nothing takes, on a machine that is busy
