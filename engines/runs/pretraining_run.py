@@ -80,8 +80,9 @@ class Pretraining(TrainingRun):
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
         hidden = grid_of(mae).num_tokens - self.num_visible
-        if (sampler is None or sampler.num_visible == self.num_visible) and (
-                fixed is None or int(fixed[1][0].sum()) == hidden):   # tube masks come in other numbers than random ones
+        # Tube masks come in other numbers than the random ones of the fixed clips.
+        alike = fixed is None or int(fixed[1][0].sum()) == hidden
+        if alike and (sampler is None or sampler.num_visible == self.num_visible):
             mae.num_masked = hidden
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
