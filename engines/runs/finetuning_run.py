@@ -17,6 +17,7 @@ from ..config.finetuning import Settings, without_training
 from ..core import checkpointing, runtime
 from ..core.lineage import source_of, tested_run
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
+from ..core.results import must_not_replace
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
@@ -41,6 +42,8 @@ class Finetuning(TrainingRun):
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
+        if evaluation.eval_mode == "knn":
+            must_not_replace(self.folder, "knn")
         self.task = resolve_task(settings.data, settings.model.num_frames)
         self.lists = {split: read_list(Path(settings.data.data_path) / f"{split}.csv",
                                        num_classes=self.task.classes) for split in self._splits()}
