@@ -125,6 +125,13 @@ def _to(self: nn.Module, device=None, *_: object, **__: object) -> nn.Module:
     return self
 
 
+class _Generator(torch.Generator):
+    """A generator of the CPU for any device: one of a GPU that is not there writes to memory that is not its own."""
+
+    def __new__(cls, device="cpu"):
+        return super().__new__(cls, "cpu")
+
+
 class _Alone(nn.Module):
     """DistributedDataParallel without the other processes."""
 
@@ -173,6 +180,7 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(dist, "barrier", lambda *_, **__: None)
     monkeypatch.setattr(amp_common, "amp_definitely_not_available", lambda: False)   # GradScaler asks for a driver
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    monkeypatch.setattr(torch, "Generator", _Generator)
     monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock())
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())

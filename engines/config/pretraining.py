@@ -22,6 +22,8 @@ class ModelConfig:
     pos_embed: str | None = flag(None, "fixed positions: sincos1d, VideoMAE's over the flattened index, or sincos3d as "
                                  "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"))
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time", identity=False)
+    compile: bool = flag(False, "compile the MAE and the sampler with torch.compile: a first step of a minute, then "
+                         "faster ones", identity=False)
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)")
     trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code",
                                   identity=False)
