@@ -20,7 +20,8 @@ from ..runs import pretraining_build
 
 GRANULE = 512           # bytes: CUDA's allocator rounds up to these
 TENSORS_A_KERNEL = 64   # of a foreach operation, about
-_FREE = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "lift_fresh", "_assert_async", "_local_scalar_dense"}
+_FREE = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "lift_fresh", "_assert_async",
+         "_local_scalar_dense"}
 
 
 @dataclass(frozen=True)
