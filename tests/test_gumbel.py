@@ -79,3 +79,17 @@ def test_splitmix_finaliser_against_python_integers():
 def test_masked_indices_are_ascending():
     mask = torch.tensor([[True, False, True, True], [False, True, True, True]])
     assert masked_indices(mask, 3).tolist() == [[0, 2, 3], [1, 2, 3]]
+
+
+def test_the_chance_of_being_masked_by_hand_and_its_floor():
+    """exp(-exp(log pi - kappa)): kappa = 0, pi = 1 gives 1 / e; the likeliest tokens are held at a tenth."""
+    found = masked_probability(torch.tensor([[0.0, -1.0, 5.0]]), torch.tensor([0.0]))
+    torch.testing.assert_close(found, torch.tensor([[0.36787944, 0.69220063, 0.1]]))
+    lower = masked_probability(torch.tensor([[1.0, 5.0]]), torch.tensor([0.0]), floor=0.01)
+    torch.testing.assert_close(lower, torch.tensor([[0.06598804, 0.01]]))
+
+
+def test_the_first_stream_is_the_one_that_is_taken():
+    logits, keys = torch.zeros(4, 64), torch.arange(4)
+    masks = [gumbel_top_k(logits, 9, keys, *stream).mask for stream in ((), (0,), (1,))]
+    assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])
