@@ -20,7 +20,7 @@ def inject_in_workers():
 
 
 def inject_in_loop(happen, after):
-    """`happen()` with the `after`-th step of the program's own work: a linear layer, or a bar that moves."""
+    """`happen()` with the `after`-th step of the program's own work: a linear layer, or a bar that begins or moves."""
     import torch
     from tats.datasets import parallel
 
@@ -35,6 +35,7 @@ def inject_in_loop(happen, after):
 
     torch.nn.Linear.forward = hooked(torch.nn.Linear.forward)
     parallel.tqdm.update = hooked(parallel.tqdm.update)
+    parallel.tqdm.__init__ = hooked(parallel.tqdm.__init__)
 
 
 def fails(moment, error):

@@ -26,9 +26,9 @@ def decodes(monkeypatch):
     opened, real = [], decode.open_video
 
     @contextlib.contextmanager
-    def counting(path, backend, seconds):
+    def counting(path, backend, *more):
         opened.append(path)
-        with real(path, backend, seconds) as video:
+        with real(path, backend, *more) as video:
             yield video
 
     monkeypatch.setattr(decode, "open_video", counting)

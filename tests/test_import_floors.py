@@ -16,7 +16,7 @@ FLOORS = [
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
     ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
     ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/programs"],
-    ["engines/benchmark", "engines/compare_masks", "engines/report"],
+    ["engines/benchmark", "engines/compare_masks", "engines/front_door", "engines/report"],
     ["engines/check_gpu"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

@@ -293,6 +293,7 @@ def test_containers_that_are_not_accepted_are_named_with_a_way_on(tmp_path):
     playlist.write_text("ffconcat version 1.0\nfile b.mp4\n")
     cause = cause_of(playlist)
     assert "(concat)" in cause and "convert it" in cause and "ffmpeg -i" in cause
+    assert cause_of(playlist) == cause   # FFmpeg's log passes over what it has said before
     sound = tmp_path / "a.wav"
     with av.open(str(sound), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)

@@ -161,3 +161,57 @@ def test_any_bytes_give_rows_or_one_line(content):
             else:
                 assert len(rows) == len(rows.paths) == len(rows.labels) > 0
                 assert all(name and "\0" not in name for name in rows.paths)
+
+
+WHOLE = None
+
+
+@pytest.mark.parametrize(("text", "need_label", "paths", "labels", "spans"), [
+    ('"/d/a.mp4","0"\n"/d/b, c.mp4","1"\n', True, ["/d/a.mp4", "/d/b, c.mp4"], [0, 1], WHOLE),
+    ('"/d/a.mp4"\t"4"\n', True, ["/d/a.mp4"], [4], WHOLE),
+    ("/d/a.mp4 0 -1\n/d/b c.mp4 0 -1\n", False, ["/d/a.mp4", "/d/b c.mp4"], [-1, -1], WHOLE),
+    ("/d/a.mp4 0 -1 5\n/d/b.mp4 0 -1 6\n", True, ["/d/a.mp4", "/d/b.mp4"], [5, 6], WHOLE),
+    ("/d/a 1 25\n/d/b 1 30\n", False, ["/d/a", "/d/b"], [-1, -1], [[1, 25], [1, 30]]),
+    ("/d/a 0 25 3\n/d/b c 7 30 4\n", True, ["/d/a", "/d/b c"], [3, 4], [[0, 25], [7, 30]]),
+    ("/d/a,7,30,4\n", True, ["/d/a"], [4], [[7, 30]]),
+    ("frame_dir,start_index,total_frames,label\n/d/a,7,30,4\n", True, ["/d/a"], [4], [[7, 30]]),
+    ("/d/a 25 3\n/d/b 30 4\n", True, ["/d/a", "/d/b"], [3, 4], [[0, 25], [0, 30]]),
+    ("/d/a 25 3\n/d/b 30 4\n", False, ["/d/a", "/d/b"], [3, 4], [[0, 25], [0, 30]]),
+    ('"/d/a","1","25","3"\n', True, ["/d/a"], [3], [[1, 25]]),
+])
+def test_lists_of_others(tmp_path, text, need_label, paths, labels, spans):
+    """VideoMAEv2's, mmaction2's and a spreadsheet's."""
+    rows = read_list(written(tmp_path, text), need_label)
+    assert list(rows.paths) == paths and rows.labels.tolist() == labels
+    assert rows.spans is None if spans is WHOLE else rows.spans.tolist() == spans
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_lists_as_other_systems_save_them(tmp_path, encoding):
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    rows = read_list(written(tmp_path, f"{mark}/d/Übung 1.mp4 0\r\n/d/b.mp4 1\r\n".encode(encoding)))
+    assert list(rows.paths) == ["/d/Übung 1.mp4", "/d/b.mp4"] and rows.labels.tolist() == [0, 1]
+
+
+def test_a_list_that_only_begins_as_another_system_saves_it(tmp_path):
+    with pytest.raises(ValueError, match="begins as utf-16.* save it as UTF-8"):
+        read_list(written(tmp_path, "\ufeff/d/a.mp4 0\n".encode("utf-16-le") + b"\x00\xd8\x00"))
+
+
+@pytest.mark.parametrize(("text", "reason"), [
+    ("/d/a.mp4 0 150 2\n/d/b.mp4 30 90 1\n", "2 of 2 rows.*cut the parts out"),
+    ("/d/a 1 150 2\n/d/b 2\n/d/c 1 150 2\n", "line 2: .*2 columns where other rows have 4"),
+    ("/d/a,1\n/d/b,1,150,2\n/d/c,1\n", "line 2: .*4 columns where other rows have at most two"),
+    ("/d/a -3 150 2\n/d/b -1 0 2\n", "start -3"), ("/d/a 1 0 2\n", "number of frames 0"),
+])
+def test_rows_with_columns_that_say_nothing_sure(tmp_path, text, reason):
+    with pytest.raises(ValueError, match=reason):
+        read_list(written(tmp_path, text))
+
+
+def test_a_folder_whose_name_ends_with_a_number(tmp_path):
+    """Three folders `clip N` that are there are no columns."""
+    for number in range(3):
+        (tmp_path / f"clip {number}").mkdir()
+    rows = read_list(written(tmp_path, "".join(f"{tmp_path}/clip {number} 7\n" for number in range(3))))
+    assert [Path(path).name for path in rows.paths] == ["clip 0", "clip 1", "clip 2"] and set(rows.labels) == {7}

@@ -14,7 +14,7 @@ def two_decoders(monkeypatch):
     """PyAV, and beside it as "decord" PyAV with one edit of what it gives: edit(path, frames) -> frames."""
     def install(edit):
         @contextlib.contextmanager
-        def opened(path, backend, seconds):
+        def opened(path, backend, *more):
             with open_video(path, "pyav") as video:
                 if backend == "decord":
                     read = video.read

@@ -73,9 +73,10 @@ def find_layout(texts: Sequence[str]) -> Layout:
         return Layout(" ", 0)
     separator = SEPARATORS[counts.index(max(counts))]
     found = [split(text, separator, _MOST_NUMBERS) for text in texts]
-    usual, rows = Counter(len(numbers) for _, numbers in found).most_common(1)[0]
-    if usual < 2 or 2 * rows <= len(texts) or _ends_with_number(texts[:_LOOKED_AT], separator):
+    several = Counter(len(numbers) for _, numbers in found if len(numbers) > 1)
+    if 2 * several.total() <= len(texts) or _ends_with_number(texts[:_LOOKED_AT], separator):
         return Layout(separator, 1)
+    usual = max(several, key=lambda numbers: (several[numbers], numbers))
     pairs = [numbers for _, numbers in found if len(numbers) == 2]
     return Layout(separator, usual, usual == 2 and all(first in (0, 1) or second == -1 for first, second in pairs))
 

@@ -40,6 +40,8 @@ def open_container(path: str) -> av.container.InputContainer:
 def _refused_format(name: str) -> str:
     """What FFmpeg takes a file for whose container is not in FORMATS; "" for one that is. Its name is in the log."""
     av.logging.set_level(av.logging.ERROR)
+    skips = av.logging.get_skip_repeated()
+    av.logging.set_skip_repeated(False)   # the file before this one may have been refused in the same words
     try:
         with av.logging.Capture() as lines:
             av.open(name, options=_OPEN, metadata_errors="ignore").close()
@@ -47,6 +49,7 @@ def _refused_format(name: str) -> str:
         pass
     finally:
         av.logging.set_level(av.logging.PANIC)
+        av.logging.set_skip_repeated(skips)
     return next((source.split(",")[0] for _, source, text in lines if "not on whitelist" in text), "")
 
 

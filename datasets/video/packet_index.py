@@ -11,7 +11,7 @@ from .container_file import choose_stream, open_for_listing
 from .error import VideoError
 
 _REMEMBERED = 1 << 20   # packets, of all files together: 17 bytes each
-_UNKNOWN = np.iinfo(np.int64).min
+UNKNOWN = np.iinfo(np.int64).min   # a time that the file does not tell
 _CACHE: OrderedDict[tuple, "PacketIndex"] = OrderedDict()
 
 
@@ -22,7 +22,7 @@ class PacketIndex(NamedTuple):
         num_frames: frames that are shown.
         times: (num_frames,) int64, when each is shown, ascending, in the stream's time base. None: not known, or
             useless; frames are then counted from the start.
-        pts, dts: (packets,) int64 of all packets, those included that are decoded and not shown.
+        pts, dts: (packets,) int64 of all packets, those included that are decoded and not shown; UNKNOWN: not told.
         keys: (key frames,) int64, which packets are key frames.
         damaged: times of frames for which parts of the file are missing.
     """
@@ -72,7 +72,10 @@ def _from_own_index(path: str, number: int) -> PacketIndex | None:
             return None
         entries = {(entry.pos, entry.size): entry.is_keyframe for entry in stream.index_entries}
         places: list[tuple[int, int]] = []
-        index = _listed(path, container, stream, places)
+        try:
+            index = _listed(path, container, stream, places)
+        except av.FFmpegError:
+            return None
     if len(places) != len(entries) or set(places) != set(entries):
         return None
     # Key frames by the file's word: the parser that says so otherwise has seen zeros.
@@ -91,8 +94,8 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
         if packet.is_corrupt:
             damaged.append(len(pts))
         shown.append(not packet.is_discard)
-        pts.append(_UNKNOWN if packet.pts is None else packet.pts)
-        dts.append(_UNKNOWN if packet.dts is None else packet.dts)
+        pts.append(UNKNOWN if packet.pts is None else packet.pts)
+        dts.append(UNKNOWN if packet.dts is None else packet.dts)
         if places is not None:
             places.append((packet.pos, packet.size))
     shown, pts, dts = np.array(shown, bool), np.array(pts, np.int64), np.array(dts, np.int64)
@@ -103,7 +106,7 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
         raise VideoError(path, f"the file is cut off: {frames} of {max(stream.frames, frames)} frames are there")
     times = np.sort(pts[shown])
     # .avi has no presentation times, and a few others have useless ones.
-    useless = container.format.name == "avi" or _UNKNOWN in times or (np.diff(times) == 0).any()
+    useless = container.format.name == "avi" or UNKNOWN in times or (np.diff(times) == 0).any()
     if useless and missing:
         raise VideoError(path, f"parts of the file are missing at frame {missing[0]} of {frames}")
     return PacketIndex(frames, None if useless else times, pts, dts, starts, frozenset(pts[missing].tolist()))

@@ -11,7 +11,7 @@ from .colors import ToRGB
 from .container_file import choose_stream, open_container
 from .error import VideoError
 from .memory import empty_clip
-from .packet_index import index_of
+from .packet_index import UNKNOWN, index_of
 
 # Decoders whose frames come out bit for bit the same when frames that no other refers to are skipped.
 _CAN_SKIP = frozenset({"h264", "hevc"})
@@ -124,7 +124,10 @@ class PyAVReader:
         by_dts = self._container.format.name in _SEEK_BY_DTS
         times = index.dts if by_dts else index.pts
         for earlier in range(key, max(-1, key - _TRIED_KEYS), -1):
-            self._container.seek(int(times[index.keys[earlier]]), stream=self._stream, backward=True)
+            time = int(times[index.keys[earlier]])
+            if time == UNKNOWN:
+                continue
+            self._container.seek(time, stream=self._stream, backward=True)
             packets = self._full_packets()
             first = next(packets, None)
             reached = None if first is None else index.place(first.pts)

@@ -4,6 +4,7 @@ argparse and not a configuration framework, so that the same call extends a fork
 """
 
 import argparse
+import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, get_args
@@ -44,6 +45,14 @@ class PluginConfig:
                                     action="append", metavar="MODULE")
 
 
+def installed_version() -> str:
+    """Of this package, "unknown" where the folders were copied and not installed."""
+    try:
+        return importlib.metadata.version("tats-video")
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
 class FlagParser(argparse.ArgumentParser):
     """A parser that also reads settings files (`@FILE`: one `--flag value` a line, `#` starts a comment), and that
     imports the modules of `--plugin` before it reads anything else."""
@@ -52,6 +61,7 @@ class FlagParser(argparse.ArgumentParser):
         kwargs = {"fromfile_prefix_chars": "@", "allow_abbrev": False,
                   "formatter_class": argparse.ArgumentDefaultsHelpFormatter, **kwargs}
         super().__init__(*args, **kwargs)
+        self.add_argument("--version", action="version", version=f"tats {installed_version()}")
         add_flags(self, PluginConfig)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
