@@ -56,7 +56,7 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
     classes = data.nb_classes if known is None else known.classes
     if classes < 2:
         raise ValueError(f"--nb_classes must be at least 2, got {classes}")
-    sampling = Sampling(known.style if known else "dense", num_frames,
+    sampling = Sampling(data.sampling or (known.style if known else "dense"), num_frames,
                         stride_of(data.data_set, data.sampling_rate))
     defaults = (known.test_segments, known.test_crops) if known else (5, 3)
     given = (data.test_num_segment, data.test_num_crop)
@@ -64,7 +64,7 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
     segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
-    return Task(classes, sampling, known.flip if known else True, segments, crops)
+    return Task(classes, sampling, data.flip and (known is None or known.flip), segments, crops)
 
 
 def classifier_config(config: ClassifierConfig, classes: int, source: Mapping[str, Any]) -> dict:
