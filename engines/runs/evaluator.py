@@ -34,7 +34,7 @@ def read_labelled(path: Path, classes: int) -> ClipList:
     """
     try:
         return read_list(path, num_classes=classes)
-    except ValueError as error:
+    except ValueError:
         missing = int((scan_list(path, need_label=False)[0].labels < 0).sum())
         if not missing:
             raise
