@@ -24,6 +24,7 @@ from .files import usable_cores, write_whole
 from .lists.list_file import ClipList, scan_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
+from .sources.opening import is_elsewhere, open_source
 from .video.decode import BACKENDS, VideoError, open_video, resolve_backend
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Probe(NamedTuple):
 
 def probe(path: str, backend: str, every_frame: bool, seconds: float = 0) -> Probe:
     """Open a video and decode its first, middle and last frame, or all."""
-    if not os.path.exists(path):
+    if not is_elsewhere(path) and not os.path.exists(path):
         return Probe("missing", "no such file", 0, "")
     try:
         identity = _identity(path)
@@ -70,8 +71,9 @@ def probe(path: str, backend: str, every_frame: bool, seconds: float = 0) -> Pro
 def _identity(path: str) -> str:
     if os.path.isdir(path):
         return ""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with open_source(path) if is_elsewhere(path) else open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         digest = hashlib.sha256(file.read(_PROBE_BYTES))
         file.seek(max(0, size - _PROBE_BYTES))
         digest.update(file.read(_PROBE_BYTES))

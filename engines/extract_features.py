@@ -29,6 +29,7 @@ from ..datasets.files import written_whole
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists.list_file import ClipList, read_list
 from ..datasets.program import run_program
+from ..datasets.sources.kept_files import keep_remote_files
 from ..datasets.windows import WindowClips, Windows
 from ..models import create_model, load_encoder, read_checkpoint
 from .config.common import LoaderConfig
@@ -119,6 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     windows = Windows.parse(*config.windows) if config.windows else None
     if windows is not None:
         require_hdf5(Path(config.out))
+    keep_remote_files(config.cache_dir, config.cache_gb)
     # With windows a process may be done hours before another one.
     where = runtime.start(config.device, config.dist_url, **({"timeout": 7 * 24 * 60} if windows else {}))
     set_up_logging(where.is_main)

@@ -21,6 +21,7 @@ from ..datasets.labelled import TestViews, Views
 from ..datasets.lists.class_names import agreed_names, read_class_names
 from ..datasets.lists.list_file import ClipList
 from ..datasets.program import run_program
+from ..datasets.sources.kept_files import keep_remote_files
 from .config.flags import FlagParser, add_flags, from_args
 from .core import runtime
 from .core.logs import set_up_logging
@@ -55,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     config = from_args(PredictConfig, args)
     if config.top_k < 1 or config.sheet < 0 or config.batch_size < 1:
         raise ValueError("--top_k and --batch_size must be at least 1, and --sheet not negative")
+    keep_remote_files(config.cache_dir, config.cache_gb)
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
+from ..datasets.sources.kept_files import keep_remote_files
 from .config.common import add_dead_flags
 from .config.finetuning import DEAD_FLAGS, FINETUNING, Settings
 from .config.flags import FlagParser, add_flags, given_flags
@@ -41,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> dict:
     argv = sys.argv[1:] if argv is None else list(argv)
     args = get_parser().parse_args(argv)
     settings = Settings.from_args(args)
+    keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     where = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     set_up_logging(where.is_main)
     for name in sorted(given_flags(argv) & set(DEAD_FLAGS)):

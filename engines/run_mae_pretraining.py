@@ -13,6 +13,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
+from ..datasets.sources.kept_files import keep_remote_files
 from .config.common import add_dead_flags
 from .config.flags import FlagParser, add_flags, given_flags
 from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = Settings.from_args(get_parser().parse_args(argv))
+    keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     where = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     set_up_logging(where.is_main)
     for name in sorted(given_flags(argv) & set(DEAD_FLAGS)):

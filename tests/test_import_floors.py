@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # for the three engines: both lie in engines/ itself.
 FLOORS = [
     ["models"], ["models/convert"], ["models/programs"],
+    ["datasets/sources"],
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
     ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
     ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/programs"],

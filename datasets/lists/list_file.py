@@ -15,6 +15,8 @@ from typing import TextIO
 
 import numpy as np
 
+from ..sources.addresses import require_drivers
+
 SEPARATORS = ("\t", ";", ",", " ")   # from the one that is least likely inside a path
 SHOWN_BAD_ROWS = 5
 MAX_PATH = 4096      # characters; Linux opens none that is longer
@@ -90,6 +92,7 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
     if bad:
         shown = "; ".join(bad[:SHOWN_BAD_ROWS])
         raise ValueError(f"{len(bad)} of {len(rows) + len(bad)} rows of {path} cannot be used: {shown}")
+    require_drivers(rows.paths)
     return rows
 
 

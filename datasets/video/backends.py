@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 
+from ..sources.opening import SourceError, is_elsewhere, open_source
 from .error import VideoError
 
 # "auto" takes the first that is installed and loads. PyAV stands first because of what its reader does on real files:
@@ -56,6 +57,11 @@ def loads(backend: str) -> bool:
 
 def open_reader(path: str, backend: str):
     """The reader of a backend, in this process. Raises as `open_video`."""
+    if is_elsewhere(path):
+        try:
+            return reader_class(resolve_backend(backend))(path, open_source(path))
+        except SourceError as error:
+            raise VideoError(path, error) from None
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from ..sources.opening import SourceError, is_elsewhere, open_source
 from .error import VideoError
 
 
@@ -25,11 +26,14 @@ def frame_times(path: str, num_frames: int, fps: float | None = None) -> np.ndar
     import av
 
     try:
-        with av.open("file:" + os.path.abspath(path), metadata_errors="ignore") as container:
+        place = open_source(path) if is_elsewhere(path) else "file:" + os.path.abspath(path)
+        with av.open(place, metadata_errors="ignore") as container:
             covers = av.stream.Disposition.attached_pic
             stream = next(stream for stream in container.streams.video if not stream.disposition & covers)
             rate, unit, name = stream.average_rate or stream.guessed_rate, stream.time_base, container.format.name
             shown = [packet.pts for packet in container.demux(stream) if packet.size and not packet.is_discard]
+    except SourceError as error:
+        raise VideoError(path, error) from None
     except av.FFmpegError as error:
         raise VideoError(path, error.strerror or type(error).__name__) from None
     known = unit is not None and len(shown) == num_frames and None not in shown and len(set(shown)) == num_frames

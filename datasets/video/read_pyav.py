@@ -1,7 +1,7 @@
 """Reading with PyAV: an index of the packets first, then only what the wanted frames need."""
 
 import os
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
@@ -27,10 +27,14 @@ class _Packet(NamedTuple):
 
 
 class PyAVReader:
-    """A file opened with PyAV. One thread; `close` it."""
+    """A file opened with PyAV. One thread; `close` it.
 
-    def __init__(self, path: str):
-        self.path = path
+    Args:
+        path: of the file. file: open for reading, where it is no local one; it is closed with the reader.
+    """
+
+    def __init__(self, path: str, file: BinaryIO | None = None):
+        self.path, self._file = path, file
         self._container = None
         try:
             self._open()
@@ -71,15 +75,23 @@ class PyAVReader:
 
     def close(self) -> None:
         """Close the file."""
+        self._close_container()
+        if self._file is not None:
+            self._file.close()
+
+    def _close_container(self) -> None:
         if self._container is not None:
             self._container.close()
             self._container = None
 
     def _open(self) -> None:
-        self.close()
+        self._close_container()
         av.logging.set_level(av.logging.PANIC)   # the cause is in our own error; FFmpeg's lines would break the bar
         # "file:" keeps a name with a colon from being read as an address.
-        self._container = av.open("file:" + os.path.abspath(self.path), options=_OPEN, metadata_errors="ignore")
+        place = "file:" + os.path.abspath(self.path) if self._file is None else self._file
+        if self._file is not None:
+            self._file.seek(0)
+        self._container = av.open(place, options=_OPEN, metadata_errors="ignore")
         covers = av.stream.Disposition.attached_pic
         streams = [stream for stream in self._container.streams.video if not stream.disposition & covers]
         if not streams:
@@ -104,7 +116,8 @@ class PyAVReader:
                 is_cut |= packet.is_corrupt
         announced = max(self._stream.frames, len(packets))
         ends = [entry.pos + entry.size for entry in self._stream.index_entries]
-        if is_cut or (ends and max(ends) > os.path.getsize(self.path)):
+        size = os.path.getsize(self.path) if self._file is None else self._file.seek(0, os.SEEK_END)
+        if is_cut or (ends and max(ends) > size):
             raise VideoError(self.path, f"the file is cut off: {len(packets)} of {announced} frames are there")
         return packets
 

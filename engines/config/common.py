@@ -13,6 +13,9 @@ class LoaderConfig:
     decode_timeout: float = flag(120.0, "seconds that a decoder may take over a clip, in a process of its own; past "
                                  "them it is ended and the video counts as unreadable. 0: no process, no limit")
     num_workers: int = flag(10, "loader processes a rank")
+    cache_dir: str = flag("", "folder in which what is fetched from addresses (s3://, https://, ...) is kept; none: "
+                          "fetched anew each time")
+    cache_gb: float = flag(50.0, "how much is kept there; the least recently used goes")
     pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU")
 
 
