@@ -8,9 +8,12 @@ from pathlib import Path
 
 
 class ObjectStore:
-    """Serves the files below a folder. `faults`: name of a file -> list of what happens to its next GETs, in order:
-    "503", "403", "cut" (the connection ends half way), "short" (fewer bytes, and it says so), "long", "slow" (a second
-    of silence), "silent" (nothing ever comes). `faults["HEAD"]`: the same of any HEAD. `requests`: (method, name) of all that came."""
+    """Serves the files below a folder.
+
+    faults: name of a file -> list of what happens to its next GETs, in order: "503", "403", "cut" (the connection ends
+    half way), "short" (fewer bytes, and it says so), "long", "slow" (a second of silence), "silent" (nothing ever
+    comes); under "HEAD" the same of any HEAD. requests: (method, name) of all that came.
+    """
 
     def __init__(self, folder):
         self.folder, self.faults, self.requests = Path(folder), {}, []

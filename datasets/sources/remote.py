@@ -24,7 +24,7 @@ def fetch(address: str, start: int | None = None, end: int | None = None) -> byt
     def read() -> bytes:
         system, path = _system(os.getpid(), scheme_of(address)), address
         expected = system.info(path).get("size") if start is None else end - start
-        content = system.cat_file(path, start, end)
+        content = system.cat_file(path, start=start, end=end)
         if expected is not None and len(content) != expected:
             raise SourceError(f"{len(content)} bytes came instead of {expected}")
         return content
