@@ -33,6 +33,18 @@ DATA_SETS = {
 }
 
 
+def register_data_set(name: str, row: DataSet) -> DataSet:
+    """Add a data set to the table under `name`; `--data_set` of every program then takes it.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    if name in DATA_SETS:
+        raise ValueError(f"data set {name!r} is taken; the table holds {', '.join(DATA_SETS)}")
+    DATA_SETS[name] = row
+    return row
+
+
 def data_set(name: str) -> DataSet:
     """The row of that name.
 
@@ -40,7 +52,8 @@ def data_set(name: str) -> DataSet:
         ValueError: unknown; the known ones are listed.
     """
     if name not in DATA_SETS:
-        raise ValueError(f"unknown data set {name!r}: use one of {', '.join(DATA_SETS)}")
+        raise ValueError(f"unknown data set {name!r}: use one of {', '.join(DATA_SETS)}, or bring the "
+                         "module that registers it in with --plugin MODULE")
     return DATA_SETS[name]
 
 

@@ -10,7 +10,7 @@ from .lists.bad_videos import BadVideos, first_readable
 from .lists.list_file import ClipList
 from .lists.seeding import mix, seeded
 from .transforms.pretraining import Transform
-from .video.decode import open_video, resolve_backend
+from .video.decode import AS_INSTALLED, Decoding
 from .video.frame_numbers import pretrain_indices
 
 
@@ -43,7 +43,7 @@ class PretrainClips(Dataset):
         shape: frames and stride.
         transform: uint8 (T, H, W, 3) -> uint8 (3, T, S, S), from `pretrain_transform`.
         masking: () -> bool (N,), the per-clip half of a row of the masking registry.
-        backend, decode_timeout: decoder, and the seconds it may take over a clip, see `open_video`.
+        decoding: how the videos are read.
         bad_videos: where unreadable videos are noted; such a row then gives another video, drawn from the key. None:
             the first one raises.
 
@@ -53,10 +53,9 @@ class PretrainClips(Dataset):
     """
 
     def __init__(self, clip_list: ClipList, shape: ClipShape, transform: Transform, masking,
-                 backend: str = "auto", bad_videos: BadVideos | None = None, decode_timeout: float = 0):
+                 decoding: Decoding = AS_INSTALLED, bad_videos: BadVideos | None = None):
         self.clip_list, self.shape, self.transform, self.masking = clip_list, shape, transform, masking
-        self.backend = resolve_backend(backend)
-        self.bad_videos, self.decode_timeout = bad_videos, decode_timeout
+        self.decoding, self.bad_videos = decoding.resolved(), bad_videos
 
     def __len__(self) -> int:
         return len(self.clip_list)
@@ -74,6 +73,6 @@ class PretrainClips(Dataset):
         return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _read(self, row: int) -> Tensor:
-        with open_video(self.clip_list.paths[row], self.backend, self.decode_timeout) as video:
+        with self.decoding.open(self.clip_list.paths[row]) as video:
             frames = video.read(pretrain_indices(video.num_frames, *self.shape))
         return self.transform(torch.from_numpy(frames))

@@ -13,7 +13,7 @@ from .lists.bad_videos import BadVideos, first_readable
 from .lists.list_file import ClipList
 from .lists.seeding import mix, seeded
 from .transforms.pretraining import Transform, crop_views
-from .video.decode import VideoError, open_video, resolve_backend
+from .video.decode import AS_INSTALLED, Decoding, VideoError
 from .video.frame_numbers import center_indices, train_indices, view_indices
 
 
@@ -88,18 +88,18 @@ class LabelledClips(Dataset):
         sampling: how the clip is cut out.
         transform: uint8 (T, H, W, 3) -> uint8 (3, T, S, S), drawn anew for each of the `repeats`.
         repeats: R, clips of one decode, which see the same frames.
-        backend, bad_videos, decode_timeout: as `PretrainClips`; a replaced video brings its own label.
+        decoding, bad_videos: as `PretrainClips`; a replaced video brings its own label.
 
     Raises:
         VideoError, TooManyBadVideos: from `[]`.
     """
 
     def __init__(self, clip_list: ClipList, sampling: Sampling, transform: Transform, repeats: int = 1, *,
-                 backend: str = "auto", bad_videos: BadVideos | None = None, decode_timeout: float = 0):
+                 decoding: Decoding = AS_INSTALLED, bad_videos: BadVideos | None = None):
         if repeats < 1:
             raise ValueError(f"--num_sample must be at least 1, got {repeats}")
         self.clip_list, self.sampling, self.transform, self.repeats = clip_list, sampling, transform, repeats
-        self.backend, self.bad_videos, self.decode_timeout = resolve_backend(backend), bad_videos, decode_timeout
+        self.decoding, self.bad_videos = decoding.resolved(), bad_videos
 
     def __len__(self) -> int:
         return len(self.clip_list)
@@ -114,7 +114,7 @@ class LabelledClips(Dataset):
         return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _clips(self, row: int, key: int) -> Tensor:
-        with open_video(self.clip_list.paths[row], self.backend, self.decode_timeout) as video:
+        with self.decoding.open(self.clip_list.paths[row]) as video:
             frames = video.read(train_indices(self.sampling.style, video.num_frames, *self.sampling[1:]))
         clips = []
         for repeat in range(self.repeats):
@@ -137,19 +137,19 @@ class TestViews(Dataset):
         clip_list: the videos with their labels (-1: none).
         sampling: how clips are cut out.
         views: which.
-        backend, decode_timeout: as `PretrainClips`.
+        decoding: as `PretrainClips`.
     """
 
     __test__ = False   # pytest: not a test class
 
-    def __init__(self, clip_list: ClipList, sampling: Sampling, views: Views, backend: str = "auto", *,
-                 decode_timeout: float = 0):
+    def __init__(self, clip_list: ClipList, sampling: Sampling, views: Views,
+                 decoding: Decoding = AS_INSTALLED):
         if views.crops < 1 or views.segments < 0:
             raise ValueError(f"at least one crop and one segment of a test video, got {views.segments} x {views.crops}")
         if views.short_side is not None and views.short_side < views.size:
             raise ValueError(f"--short_side_size {views.short_side} is smaller than the crop of {views.size} pixels")
         self.clip_list, self.sampling, self.views = clip_list, sampling, views
-        self.backend, self.decode_timeout = resolve_backend(backend), decode_timeout
+        self.decoding = decoding.resolved()
         style, num_frames, stride = sampling
         self._indices = partial(view_indices, style, num_frames=num_frames, stride=stride, segments=views.segments) \
             if views.segments else partial(center_indices, style, num_frames=num_frames, stride=stride)
@@ -166,7 +166,7 @@ class TestViews(Dataset):
             return EvaluationSample(row, label, empty, str(error))
 
     def _read(self, row: int) -> Tensor:
-        with open_video(self.clip_list.paths[row], self.backend, self.decode_timeout) as video:
+        with self.decoding.open(self.clip_list.paths[row]) as video:
             indices = np.atleast_2d(self._indices(video.num_frames))   # (segments, T)
             frames = video.read(indices.reshape(-1))
         clips = frames.reshape(*indices.shape, *frames.shape[1:])

@@ -7,8 +7,8 @@ import numpy as np
 
 from .lists.list_file import ClipList
 from .lists.seeding import mix
-from .video.backends import BACKENDS, loads, resolve_backend
-from .video.decode import VideoError, open_video
+from .video.backends import BACKENDS, loads
+from .video.decode import Decoding, VideoError
 
 logger = logging.getLogger(__name__)
 
@@ -33,25 +33,23 @@ class Comparison(NamedTuple):
         return self.difference > MAX_DIFFERENCE
 
 
-def verify_decode(clips: ClipList, backend: str, count: int, seed: int = 0, seconds: float = 0) -> list[Comparison]:
-    """Read `count` random videos of a list with `backend` and with another installed decoder; log what they say.
+def verify_decode(clips: ClipList, decoding: Decoding, count: int, seed: int = 0) -> list[Comparison]:
+    """Read `count` random videos of a list with its decoder and with another installed decoder; log what they say.
 
     A video that one of the two cannot read is noted and is no disagreement: training names it, if it meets it.
-
-    Args:
-        seconds: what a decoder may take over a clip, see `open_video`.
 
     Raises:
         Disagreement: some pictures differ.
         ValueError: there is no second decoder.
     """
-    first = resolve_backend(backend)
+    decoding = decoding.resolved()
+    first = decoding.backend
     second = next((name for name in BACKENDS if name != first and loads(name)), None)
     if second is None:
         others = " or ".join({"pyav": "av"}.get(name, name) for name in BACKENDS if name != first)
         raise ValueError(f"--verify_decode needs a second decoder beside {first}: install {others}")
     rows = np.random.default_rng(mix(seed, 4)).permutation(len(clips))[:count]
-    found = [compare(clips.paths[row], first, second, seconds) for row in sorted(rows)]
+    found = [compare(clips.paths[row], decoding, decoding._replace(backend=second)) for row in sorted(rows)]
     odd = [one for one in found if one.note]
     if odd:
         width = max(len(one.path) for one in odd)
@@ -67,12 +65,12 @@ def verify_decode(clips: ClipList, backend: str, count: int, seed: int = 0, seco
     return found
 
 
-def compare(path: str, first: str, second: str, seconds: float = 0) -> Comparison:
-    """The pictures of both decoders at the same numbers, spread over the video."""
-    clips = []
-    for backend in (first, second):
+def compare(path: str, one: Decoding, other: Decoding) -> Comparison:
+    """The pictures of two decoders at the same numbers, spread over the video."""
+    clips, first, second = [], one.backend, other.backend
+    for decoding in (one, other):
         try:
-            with open_video(path, backend, seconds) as video:
+            with decoding.open(path) as video:
                 total = video.num_frames
                 # The first decoder says which: a count that differs shows in the pictures, if it matters.
                 indices = clips[0][0] if clips else np.unique(np.linspace(0, total - 1, CLIP_FRAMES).astype(int))
@@ -80,11 +78,11 @@ def compare(path: str, first: str, second: str, seconds: float = 0) -> Compariso
                     return Comparison(path, 255., f"{second} finds {total} frames and not {clips[0][1]}")
                 clips.append((indices, total, video.read(indices)))
         except VideoError as error:
-            return Comparison(path, 0., f"{backend} cannot read it: {error.cause}")
-    one, other = (clip[2].astype(np.int16) for clip in clips)
-    if one.shape != other.shape:
-        return Comparison(path, 255., f"{first}'s pictures are {_size(one)}, {second}'s {_size(other)}")
-    difference = float(np.abs(one - other).mean(axis=(1, 2, 3)).max())
+            return Comparison(path, 0., f"{decoding.backend} cannot read it: {error.cause}")
+    left, right = (clip[2].astype(np.int16) for clip in clips)
+    if left.shape != right.shape:
+        return Comparison(path, 255., f"{first}'s pictures are {_size(left)}, {second}'s {_size(right)}")
+    difference = float(np.abs(left - right).mean(axis=(1, 2, 3)).max())
     note = f"pictures differ by {difference:.1f} of 255" if difference > MAX_DIFFERENCE else ""
     return Comparison(path, difference, note)
 

@@ -11,7 +11,7 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from .lists.list_file import ClipList
 from .transforms.pretraining import crop_views
-from .video.decode import VideoError, open_video, resolve_backend
+from .video.decode import AS_INSTALLED, Decoding, VideoError
 from .video.frame_times import frame_times
 
 _FRAMES_AT_ONCE = 64   # decoded frames that a worker holds, of whatever size
@@ -98,14 +98,14 @@ class WindowClips(IterableDataset):
 
     Args:
         rows: of the list, those that are wanted. shape: (T, S) of a clip.
-        fps: see `frame_times`. backend, decode_timeout: see `open_video`.
+        fps: see `frame_times`. decoding: how videos are read.
     """
 
     def __init__(self, clip_list: ClipList, rows: Sequence[int], windows: Windows, shape: tuple[int, int], *,
-                 fps: float | None = None, backend: str = "auto", decode_timeout: float = 0):
+                 fps: float | None = None, decoding: Decoding = AS_INSTALLED):
         self.clip_list, self.rows, self.windows = clip_list, list(rows), windows
         (self.num_frames, self.size), self.fps = shape, fps
-        self.backend, self.decode_timeout = resolve_backend(backend), decode_timeout
+        self.decoding = decoding.resolved()
 
     def __iter__(self) -> Iterator[Chunk]:
         worker = get_worker_info()
@@ -118,7 +118,7 @@ class WindowClips(IterableDataset):
 
     def _chunks(self, row: int) -> Iterator[Chunk]:
         path = self.clip_list.paths[row]
-        with open_video(path, self.backend, self.decode_timeout) as video:
+        with self.decoding.open(path) as video:
             times = frame_times(path, video.num_frames, self.fps)
             spans = self.windows.spans(times)
             starts, ends = self.windows.seconds(spans, times)

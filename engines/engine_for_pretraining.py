@@ -11,11 +11,12 @@ from .core.meters import Meters
 from .pretrain.diagnostics import Diagnostics
 from .pretrain.interface import PatchSize, tokenize
 from .pretrain.ppo import entropy, spread
-from .pretrain.reconstruction import Reconstruction, explained_share
+from .pretrain.reconstruction import Reconstruction, explained_variance
+from .pretrain.rewards import REWARDS, Outcome, Reward
 from .training.batches import ClipBatch, Normalizer, grouped
 from .training.learner import Learner
 
-EXPLAINED_EVERY = 10  # steps between two readings of the explained share, which costs a pass over the targets
+EXPLAINED_EVERY = 10  # steps between two readings of the explained variance, which costs a pass over the targets
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class PretrainSetup:
     """What every step of a run shares.
 
     update_freq: micro-batches an optimiser step. sampling_coef: weight of AdaMAE's sampling loss (1e-4 as published).
-    diagnostics: told of masks, policies and values, where wanted.
+    reward: what a sampler is paid for. diagnostics: told of masks, policies and values, where wanted.
     """
 
     device: torch.device
@@ -32,6 +33,7 @@ class PretrainSetup:
     patch: PatchSize
     update_freq: int = 1
     sampling_coef: float = 1e-4
+    reward: Reward = REWARDS["token"]
     diagnostics: Diagnostics | None = None
 
 
@@ -54,7 +56,7 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
         loss = errors.mean()
         mae.backward(loss / setup.update_freq)
     if mae.steps % EXPLAINED_EVERY == 0:
-        log(explained=explained_share(prediction.detach(), target))
+        log(explained_variance=explained_variance(prediction.detach(), target))
     log(loss=loss.detach())
     if setup.diagnostics is not None:
         setup.diagnostics.mask(mask)
@@ -94,16 +96,22 @@ def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: b
         errors = train_mae(mae, batch, mask, more, setup, log)
         if sampler.optimizer is None:
             return
-        sampler.check(reward=errors)
-        loss = reinforce_loss(log_pi, mask, errors).mean()
+        masked = masked_indices(mask, errors.shape[1])                                # I_m
+        reward = setup.reward.of(Outcome(errors, masked, batch))
+        sampler.check(reward=reward)
+        loss = reinforce_loss(log_pi, masked, reward).mean()
         sampler.backward(setup.sampling_coef * loss / setup.update_freq)
-    log(sampling_loss=loss.detach(), reward=errors.mean(), reward_std=errors.std(dim=-1).mean(),
+    log(sampling_loss=loss.detach(), reward=reward.mean(),
+        reward_std=reward.std(dim=-1).mean() if setup.reward.per_token else None,
         **spread(entropy(log_pi.detach()), log_pi.shape[1]))
     if not more:
         log(sampler_grad_norm=sampler.step())
 
 
-def reinforce_loss(log_pi: Tensor, mask: Tensor, errors: Tensor) -> Tensor:
-    """AdaMAE's sampling loss of each clip, -mean over I_m of log p(i) * error(i), (B,); its coefficient is 1e-4."""
-    hidden = masked_indices(mask, errors.shape[1])
-    return -(log_pi.gather(1, hidden) * errors).mean(dim=-1)
+def reinforce_loss(log_pi: Tensor, masked: Tensor, reward: Tensor) -> Tensor:
+    """AdaMAE's sampling loss of each clip, -mean over I_m of log p(i) * reward(i), (B,); its coefficient is 1e-4.
+
+    Args:
+        log_pi: (B, N). masked: I_m, int64 (B, M). reward: (B, M), or (B, 1).
+    """
+    return -(log_pi.gather(1, masked) * reward).mean(dim=-1)

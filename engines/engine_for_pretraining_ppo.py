@@ -4,7 +4,8 @@
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,52 +15,47 @@ from .config.pretraining import SamplerConfig
 from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
 from .pretrain.interface import tokenize
-from .pretrain.ppo import EntropyCoefficient, Episode, PPOSettings, sampling_loss
+from .pretrain.ppo import EntropyCoefficient, Episode, sampling_loss
+from .pretrain.rewards import Outcome
 from .training.batches import ClipBatch
 from .training.learner import Learner
 
 
-@dataclass(frozen=True)
+@dataclass
 class PPOTraining:
-    """The schedule of Algorithm 1 and the reading of its losses.
+    """What Algorithm 1 needs beside the two networks.
 
-    mae_only_epochs: m_o, epochs of random masking before the policy acts. update_every: k, steps between phases 2.
-    ppo_epochs: passes over the buffer in phase 2 (the paper: one).
-    ratio: "recorded" reads pi_theta at the recorded I_m, the usual PPO ratio. "resampled" is the printed form: pi_theta
-        of a fresh draw I_m' over pi_old of I_m, paired in ascending token order; mostly different tokens (a match in
-        4-10 % of the places in a prototype), so credit goes to neighbours.
-    reuse_forward: keep phase 1's forward of g_theta for phase 2 where the two are the same computation.
-    random_share: of the clips get a random mask instead of the policy's (not in the paper, which has none).
-    context_share: of each clip's visible tokens come from anywhere instead of the policy (not in the paper either).
-    target_kl: no further pass once KL(pi_old || pi_theta) in the last one was above it (not in the paper).
+    config: the flags of the policy, with their recipe resolved: k is `update_every`, and so on.
+    entropy: c3, which may be adapted.
+    epochs: of the whole run, which `random_share_final` is reached in; None where nobody knows.
+
+    Attributes:
+        mae_only_epochs: m_o, epochs of random masking before the policy acts. It may grow during a run, see
+            `--mae_only_explained`.
     """
 
     setup: PretrainSetup
-    ppo: PPOSettings
+    config: SamplerConfig
     entropy: EntropyCoefficient
-    mae_only_epochs: int = 10
-    update_every: int = 1
-    ppo_epochs: int = 1
-    ratio: str = "recorded"
-    reuse_forward: bool = True
-    random_share: float = 0.0
-    context_share: float = 0.0
-    target_kl: float | None = None
+    epochs: int | None = None
+    mae_only_epochs: int = field(init=False)
 
-    @classmethod
-    def from_flags(cls, config: SamplerConfig, setup: PretrainSetup, entropy: EntropyCoefficient,
-                   random_share: float = 0.0) -> "PPOTraining":
-        """From the flags, with their recipe resolved, but for `random_share`, which depends on the epoch."""
-        ppo = PPOSettings(config.clip_epsilon, config.policy_coef, config.value_coef, config.entropy_coef,
-                          config.reward, config.ppo_weighting, config.adv_norm)
-        return cls(setup, ppo, entropy, config.mae_only_epochs, config.update_every, config.ppo_epochs,
-                   config.ppo_ratio, config.reuse_forward, random_share, config.context_share, config.target_kl)
+    def __post_init__(self):
+        self.mae_only_epochs = self.config.mae_only_epochs
 
     @property
     def reuses(self) -> bool:
         """With k = 1 and one pass theta has not moved since phase 1, whose forward can serve: r(theta) is exactly 1."""
-        once = self.update_every == 1 and self.ppo_epochs == 1 and self.setup.update_freq == 1
-        return self.reuse_forward and once and self.ratio == "recorded"
+        once = self.config.update_every == 1 and self.config.ppo_epochs == 1 and self.setup.update_freq == 1
+        return self.config.reuse_forward and once and self.config.ppo_ratio == "recorded"
+
+    def random_share(self, epoch: int) -> float:
+        """Share of the clips that get a random mask instead of the policy's in `epoch`, from 0 (not in the paper)."""
+        first, last = self.config.random_share, self.config.random_share_final
+        if last is None or self.epochs is None:
+            return first
+        done = max(0, epoch - self.mae_only_epochs) / max(1, self.epochs - 1 - self.mae_only_epochs)
+        return first + (last - first) * done
 
 
 class EpisodeBuffer:
@@ -100,42 +96,62 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, b
     Args:
         loader: yields (videos, random mask[, keys]), see `Normalizer.prepare`.
         mae: f_phi, any model with `encoder.patch_embed` and `forward(videos, bool_masked_pos)`.
-        tats: g_theta.
+        tats: g_theta, a `TokenSampler`.
     """
     setup = training.setup
-    k_steps = training.update_every * setup.update_freq  # episodes
+    k_steps = training.config.update_every * setup.update_freq  # episodes
+    random_share = training.random_share(epoch)
     for _, more, batch in micro_batches(loader, setup):                               # L3
         if epoch < training.mae_only_epochs:                                          # L5: m_o
             train_mae(mae, batch, batch.mask, more, setup, log)                       # L6-7: the loader's random mask
             continue
-        buffer.update(phase_one(mae, tats, batch, more, training, log))               # L9-13
+        buffer.update(phase_one(mae, tats, batch, more, training, log, random_share))  # L9-13
         if not more and len(buffer) >= k_steps:                                       # L14: k, over a resume too
             phase_two(tats, buffer, training, log)                                    # L15-22
     if len(buffer):
         phase_two(tats, buffer, training, log)  # no episode is carried into an epoch whose MAE has moved on
 
 
-def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, training: PPOTraining,
-              log: Meters) -> Episode:
-    """L9-12: draw a mask from pi_old with theta frozen, train the MAE on it, record the episode."""
+def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, training: PPOTraining, log: Meters,
+              random_share: float = 0.0) -> Episode:
+    """L9-12: draw masks from pi_old with theta frozen, train the MAE on them, record the episode."""
+    choice = choose_masks(mae, tats, batch, training, random_share)                   # L9-10
+    errors = train_mae(mae, batch, choice.mask, more, training.setup, log)            # L11
+    return recorded(choice, errors, batch, training)                                  # L12
+
+
+class Choice(NamedTuple):
+    """What phase 1 chose for a batch.
+
+    tokens: X (B, N, D). log_pi, value: of pi_old, (B, N) and (B,) or None, with their graph where phase 2 reuses it.
+    mask: bool (B, N), True = masked. is_random: bool (B, 1), whose mask is the loader's.
+    drawn_from: log-probabilities (B, N) of the draw. threshold: (B,), its kappa.
+    """
+
+    tokens: Tensor
+    log_pi: Tensor
+    value: Tensor | None
+    mask: Tensor
+    is_random: Tensor
+    drawn_from: Tensor
+    threshold: Tensor
+
+
+def choose_masks(mae: Learner, tats: Learner, batch: ClipBatch, training: PPOTraining, random_share: float) -> Choice:
+    """L9-10: draw a mask from pi_old with theta frozen."""
     with mae.precision.autocast():
         tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)   # L4: X
     with torch.set_grad_enabled(training.reuses):
         log_pi, value = tats(tokens, log=True)                                        # L9
     mae.check(probability=log_pi)  # f_phi does not learn from a mask that means nothing
-    drawn_from = mixed_with_uniform(log_pi.detach(), training.context_share)
+    # Not in the paper: a share of each clip's visible tokens may come from anywhere, and a share of the clips may get
+    # the loader's random mask.
+    drawn_from = mixed_with_uniform(log_pi.detach(), training.config.context_share)
     draw = tats.module.draw(drawn_from, batch.keys)                                   # L10
-    mask, is_random = with_random_masks(draw.mask, batch, training.random_share)
-    errors = train_mae(mae, batch, mask, more, training.setup, log)                   # L11
-    hidden = masked_indices(mask, errors.shape[1])                                    # I_m
+    mask, is_random = with_random_masks(draw.mask, batch, random_share)
     if training.setup.diagnostics is not None:
         training.setup.diagnostics.policy(log_pi.detach(), batch.pixels)
-        training.setup.diagnostics.value(value.detach(), errors.mean(dim=-1))
-    chance = masked_probability(drawn_from.gather(1, hidden), draw.threshold)
-    # Under a random mask every token is hidden with probability rho, those that the policy would show too.
-    chance = torch.where(is_random, hidden.shape[1] / mask.shape[1], chance)
-    return Episode(tokens, hidden, log_pi.detach().gather(1, hidden), errors, value.detach(), chance,   # L12
-                   batch.keys, (log_pi, value) if training.reuses else None)
+    return Choice(tokens, log_pi, value, mask, is_random, drawn_from, draw.threshold)
 
 
 def with_random_masks(mask: Tensor, batch: ClipBatch, share: float) -> tuple[Tensor, Tensor]:
@@ -144,30 +160,46 @@ def with_random_masks(mask: Tensor, batch: ClipBatch, share: float) -> tuple[Ten
     return torch.where(is_random, batch.mask, mask), is_random
 
 
+def recorded(choice: Choice, errors: Tensor, batch: ClipBatch, training: PPOTraining) -> Episode:
+    """L12: the episode of a choice and of the token errors (B, M) that it led to."""
+    num_tokens, num_masked = choice.mask.shape[1], errors.shape[1]
+    masked = masked_indices(choice.mask, num_masked)                                  # I_m
+    reward = training.setup.reward.of(Outcome(errors, masked, batch))
+    log_pi, value = choice.log_pi.detach(), None if choice.value is None else choice.value.detach()
+    if training.setup.diagnostics is not None and value is not None:
+        training.setup.diagnostics.value(value, reward.mean(dim=-1))
+    probability = masked_probability(choice.drawn_from.gather(1, masked), choice.threshold)
+    # Under a random mask every token is masked with probability rho, those that the policy would show too.
+    probability = torch.where(choice.is_random, num_masked / num_tokens, probability)
+    return Episode(choice.tokens, masked, log_pi.gather(1, masked), reward, value, probability, batch.keys,
+                   (choice.log_pi, choice.value) if training.reuses else None)
+
+
 def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: Meters) -> None:
     """L15-22: optimise theta on the recorded episodes, which hold all that is needed of f_phi, and empty the buffer."""
-    micro = training.setup.update_freq
-    for turn in range(training.ppo_epochs):
+    config, micro = training.config, training.setup.update_freq
+    for turn in range(config.ppo_epochs):                                             # the paper: one pass
         divergences = []
         for place, episode in enumerate(buffer):                                      # L16
             more = (place + 1) % micro != 0
             with tats.accumulating(more):
                 log_pi, value = episode.forward or tats(episode.tokens, log=True)     # L17
-                hidden = episode.hidden
-                if training.ratio == "resampled":                                     # L18: I_m' as printed
-                    drawn_from = mixed_with_uniform(log_pi, training.context_share)
+                masked = episode.masked
+                if config.ppo_ratio == "resampled":                                   # L18: I_m' as printed
+                    drawn_from = mixed_with_uniform(log_pi, config.context_share)
                     fresh = tats.module.draw(drawn_from, episode.keys, stream=1 + turn)
-                    hidden = masked_indices(fresh.mask, hidden.shape[1])
-                settings = training.ppo._replace(entropy_coef=training.entropy.value.to(log_pi.device))
-                loss, terms = sampling_loss(log_pi, value, hidden, episode, settings)
-                tats.check(probability=log_pi, reward=episode.error)
+                    masked = masked_indices(fresh.mask, masked.shape[1])
+                entropy_coef = training.entropy.value.to(log_pi.device)               # c3
+                loss, terms = sampling_loss(log_pi, value, masked, episode, config, entropy_coef)
+                tats.check(probability=log_pi, reward=episode.reward)
                 tats.backward(loss / micro)                                           # L19
-            log(sampling_loss=loss.detach(), entropy_coef=training.entropy.value, **terms)
+            log(sampling_loss=loss.detach(), entropy_coef=entropy_coef, **terms)
             divergences.append(terms["approx_kl"])
             if not more:
                 log(sampler_grad_norm=tats.step())
                 training.entropy.update(terms["entropy_share"], skip=tats.health.bad)
-        if training.target_kl is not None and tats.largest(torch.stack(divergences).mean()) > training.target_kl:
+        target = config.target_kl
+        if target is not None and tats.largest(torch.stack(divergences).mean()) > target:
             break
     log(ppo_passes=turn + 1)
     buffer.reset()                                                                    # L22

@@ -71,7 +71,7 @@ class ExtractConfig(LoaderConfig):
                                          "frames (64 16) or both in seconds (2.5s 1s), instead of segments and crops",
                                          nargs=2, type=str, metavar=("SIZE", "STRIDE"))
     per_token: bool = flag(False, "features of every token instead of a clip's mean")
-    fps: float | None = flag(None, "with --windows: frames a second, for folders of pictures")
+    fps: float | None = flag(None, "with --windows: frames a second, for folders of pictures", within="(0, inf)")
     batch_size: int = flag(16, "clips at once")
     amp: str = flag("auto", "compute dtype", choices=("auto", "fp32", "bf16", "fp16"))
     device: str = flag("auto", "auto, cuda or cpu")
@@ -145,7 +145,7 @@ def write_windows(config: ExtractConfig, clips: ClipList, net: nn.Module, per_cl
     where.barrier()
     mine = [row for row in range(where.rank, len(clips), where.world_size) if not parts.is_done(row)]
     dataset = WindowClips(clips, mine, windows, (net.patch_embed.num_frames, square_size(net)), fps=config.fps,
-                          backend=config.video_backend, decode_timeout=config.decode_timeout)
+                          decoding=config.decoding)
     extract(DataLoader(dataset, None, num_workers=min(config.num_workers, len(mine))), per_clip, setup, parts)
     where.barrier()
     if where.is_main:
@@ -165,7 +165,7 @@ def write_videos(config: ExtractConfig, clips: ClipList, net: nn.Module, per_cli
     if len(clips) * tokens * net.embed_dim * 8 > _MOST_BYTES:
         raise ValueError(f"{len(clips)} videos x {tokens} tokens x {net.embed_dim} do not fit into memory: give "
                          "--windows, which keeps one video at a time, and an .h5 file")
-    loader = DataLoader(TestViews(clips, sampling, views, config.video_backend, decode_timeout=config.decode_timeout),
+    loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
                         max(1, config.batch_size // views.count), num_workers=config.num_workers,
                         sampler=evaluation_rows(len(clips), where.rank, where.world_size))
     table = evaluate_rows(loader, lambda clips: per_clip(clips).flatten(1), setup, len(clips))

@@ -1,15 +1,36 @@
-"""The flags of both programs as Markdown, from the dataclasses that declare them (the README holds the output).
+"""docs/flags.md: the flags of both programs as Markdown, from the dataclasses that declare them.
 
-    python -m tats.engines.flag_table
+    python -m tats.engines.flag_table > docs/flags.md
 """
 
+import argparse
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import MISSING, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, fields
 
 from ..datasets.program import run_program
-from .config.finetuning import FINETUNING
-from .config.pretraining import PRETRAINING
+from .config import finetuning, pretraining
+from .config.flags import FlagParser
+
+HEAD = """\
+# All flags
+
+[Back to the README](../README.md)
+
+This page is the output of `python -m tats.engines.flag_table > docs/flags.md`. Change a flag where it is declared
+(`engines/config/`), then run the command again; a test compares the two.
+
+- A flag that is on or off takes three forms: `--pin_mem`, `--pin_mem false`, `--no_pin_mem`.
+- A flag cannot be abbreviated. Where two names stand in a row, both mean the same flag.
+- `@FILE` in a command reads a settings file: a flag with its value on each line, `#` starts a comment. Of a flag that
+  is given twice the last value counts.
+- The other programs print their flags with `--help`.
+"""
+
+PROGRAMS = {
+    "run_mae_pretraining": (pretraining.PRETRAINING, pretraining.DEAD_FLAGS),
+    "run_class_finetuning": (finetuning.FINETUNING, finetuning.DEAD_FLAGS),
+}
 
 
 def rows(configs: Sequence[type]) -> Iterator[str]:
@@ -19,29 +40,52 @@ def rows(configs: Sequence[type]) -> Iterator[str]:
     for config in configs:
         yield f"| **{(config.__doc__ or config.__name__).splitlines()[0].rstrip('.')}** | | |"
         for item in fields(config):
-            default = None if item.default is MISSING else item.default
-            shown = "" if default in (None, "") else f"`{_spelled(default)}`"
-            choices = item.metadata.get("choices")
-            among = f" ({', '.join(map(str, choices))})" if choices else ""
-            meaning = (item.metadata["help"] + among).replace("|", "\\|")
-            yield f"| `--{item.name}` | {shown} | {meaning} |"
+            cells = (_names(item), _default(item), _meaning(item))
+            yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _spelled(default: object) -> str:
-    return str(default).lower() if isinstance(default, bool) else str(default)
+def _names(item: Field) -> str:
+    return ", ".join(f"`{name}`" for name in (f"--{item.name}", *item.metadata.get("aliases", ())))
 
 
-def table() -> str:
-    """Both programs' tables with their titles."""
-    parts = []
-    for title, configs in (("run_mae_pretraining", PRETRAINING), ("run_class_finetuning", FINETUNING)):
-        parts += [f"### `tats.engines.{title}`", "", *rows(configs), ""]
+def _default(item: Field) -> str:
+    value = None if item.default is MISSING else item.default
+    if value in (None, ""):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _meaning(item: Field) -> str:
+    choices = item.metadata.get("choices")
+    among = f" ({', '.join(map(str, choices))})" if choices else ""
+    return item.metadata["help"] + among
+
+
+def without_effect(flags: Mapping[str, str]) -> Iterator[str]:
+    """Lines about the flags of VideoMAE's scripts that are accepted and do nothing."""
+    yield "Accepted and without effect, since VideoMAE's scripts pass them; a run that gets one says so:"
+    yield ""
+    for name, why in flags.items():
+        yield f"- `--{name}`: {why}"
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for program, (configs, dead) in PROGRAMS.items():
+        parts += [f"## `tats.engines.{program}`", "", *rows(configs), "", *without_effect(dead), ""]
     return "\n".join(parts)
 
 
-def main() -> None:
-    """Write the tables to stdout."""
-    sys.stdout.write(table())
+def get_parser() -> argparse.ArgumentParser:
+    """The program's command line, which has no options but --help."""
+    return FlagParser("flag_table", description=__doc__.splitlines()[0])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write the page to stdout."""
+    get_parser().parse_args(argv)
+    sys.stdout.write(page())
 
 
 if __name__ == "__main__":

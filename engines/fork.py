@@ -18,9 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..masking import MASKINGS, TokenGrid, find_masking
+from ..masking import MASKINGS, TokenGrid, check_sampler, find_masking
 from ..models.convert.checkpoints import load_exactly
-from . import engine_for_pretraining, engine_for_pretraining_ppo
 from .config.common import RunConfig
 from .config.flags import add_flags, from_args
 from .config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
@@ -31,9 +30,11 @@ from .engine_for_pretraining import PretrainSetup
 from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from .pretrain.alerts import alerts
 from .pretrain.diagnostics import Diagnostics
-from .pretrain.interface import patch_size_of
+from .pretrain.interface import patch_size_of, token_width
 from .pretrain.ppo import EntropyCoefficient
 from .pretrain.reconstruction import Reconstruction
+from .pretrain.rewards import reward_of
+from .runs.dispatch import train_one_epoch as run_engine
 from .runs.pretraining_build import build_masking, sampler_config
 from .training.bad_steps import BadSteps
 from .training.batches import Normalizer
@@ -91,7 +92,7 @@ class TokenSampling:
             if getattr(self.config, f"{name}_final") is not None:
                 raise ValueError(f"--{name}_final needs to know the run's length, which a fork's engine is not told: "
                                  f"use --{name} alone")
-        self.row = find_masking(args.mask_type)
+        self.row, self.reward = find_masking(args.mask_type), reward_of(self.config)
         self.device = next(model.parameters()).device
         distributed = dist.is_available() and dist.is_initialized()
         self.runtime = Runtime(self.device, dist.get_rank(), dist.get_world_size()) if distributed \
@@ -108,8 +109,9 @@ class TokenSampling:
         self.diagnostics = Diagnostics(TokenGrid(*args.window_size), self.device)
 
     def _learner(self, args: argparse.Namespace, model: nn.Module) -> Learner:
-        net = self.row.sampler(TokenGrid(*args.window_size), model.encoder.patch_embed.proj.out_channels,
+        net = self.row.sampler(TokenGrid(*args.window_size), token_width(model),
                                **sampler_config(_mask_config(args), self.config)).to(self.device)
+        check_sampler(net, token_width(model))
         if self.row.learner is None:
             return Learner(net, precision=self.precision)
         optimizer = make_optimizer(parameter_groups(net, args.weight_decay), args.opt, eps=args.opt_eps,
@@ -217,17 +219,12 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
     meters.reset()
     sampling.diagnostics.reset()
     setup = PretrainSetup(device, Normalizer(device), Reconstruction(normalize=normlize_target),
-                          patch_size_of(mae.module), diagnostics=sampling.diagnostics)
+                          patch_size_of(mae.module), reward=sampling.reward, diagnostics=sampling.diagnostics)
     loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
-    if sampling.row.learner == "ppo":
-        training = PPOTraining.from_flags(sampling.config, setup, sampling.entropy,
-                                          sampling.config.random_share)
-        engine_for_pretraining_ppo.train_one_epoch(epoch, loader, mae, sampling.sampler, sampling.buffer, training,
-                                                   meters)
-    else:
-        engine_for_pretraining.train_one_epoch(epoch, loader, mae, sampling.sampler, setup, meters)
+    run_engine(sampling.row.learner, epoch, loader, (mae, sampling.sampler), sampling.buffer,
+               PPOTraining(setup, sampling.config, sampling.entropy), meters)
     means = meters.means(sampling.runtime)
-    sampling.bad_steps.look(lambda _: {"epoch": epoch, "last_step": mae.steps})
+    sampling.bad_steps.check(lambda _: {"epoch": epoch, "last_step": mae.steps})
     means |= sampling.diagnostics.read(sampling.runtime)[0]
     means |= {"lr": max(group["lr"] for group in optimizer.param_groups), "data_share": round(loader.data_share, 4)}
     if sampling.runtime.is_main:

@@ -54,8 +54,6 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     """
     args = get_parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     config = from_args(PredictConfig, args)
-    if config.top_k < 1 or config.sheet < 0 or config.batch_size < 1:
-        raise ValueError("--top_k and --batch_size must be at least 1, and --sheet not negative")
     keep_remote_files(config.cache_dir, config.cache_gb)
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
@@ -112,8 +110,7 @@ def write_answers(folder: Path, found: list[dict], config: PredictConfig) -> Non
 def draw_sheet(path: Path, found: Sequence[dict], clips: ClipList, predictor: Predictor) -> None:
     """predictions.png: frames of the middle view, as the network sees them."""
     views = Views(1, 1, predictor.size, predictor.views.short_side)
-    data = predictor.settings.data
-    dataset = TestViews(clips, predictor.task.sampling, views, data.video_backend, decode_timeout=data.decode_timeout)
+    dataset = TestViews(clips, predictor.task.sampling, views, predictor.settings.data.decoding)
     draw_answers(found, [None if row["note"] else _frames(dataset[place].videos[0])
                          for place, row in enumerate(found)], path)
 

@@ -11,8 +11,8 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from ..models import TrajectoryAttention
-from .grid import TokenGrid, checked_visible, num_visible
-from .gumbel import Draw, gumbel_top_k
+from .grid import TokenGrid
+from .sampler import TokenSampler
 
 
 class SamplerBlock(nn.Module):
@@ -43,8 +43,9 @@ class SamplerBlock(nn.Module):
     def read(self, tokens: Tensor, head: nn.Linear) -> Tensor:
         """head(self(tokens)), float32 (B, N, 1), where the block's output serves nothing else.
 
-        The head is multiplied into the MLP's second matrix, so that half of the MLP falls away. bf16 log-probabilities
-        are off by about 3 %, which a ratio pi / pi_old shows in full: float32 from the hidden units on.
+        The head is linear, and so is the MLP's second layer: their product, one row, replaces both. The product and
+        the sum are computed in float32: bf16 would make log-probabilities wrong by about 3 %, and the ratio
+        pi / pi_old with them.
         """
         tokens = self.attend(tokens)
         hidden = self.mlp.act(self.mlp.fc1(self.norm2(tokens)))
@@ -64,7 +65,7 @@ class TrajectoryBlock(SamplerBlock):
         return tokens + self.attn(tokens, self.num_frames, self.norm1)
 
 
-class TATS(nn.Module):
+class TATS(TokenSampler):
     """g_theta(X) = (pi_theta(X), psi_theta(X_mu)), Eq. 5: a policy over the N tokens and a value of the clip.
 
     No dropout anywhere: the policy that is evaluated must be the policy that drew.
@@ -85,14 +86,10 @@ class TATS(nn.Module):
         ValueError: unknown attention or head_init, or a width that the heads do not divide.
     """
 
-    own_positions = False  # expects the fixed positions to be added to its tokens
-
     def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,  # noqa: PLR0913 - one keyword a row of Tables 3-4
                  attention: str = "trajectory", *, mask_ratio: float = 0.95, visible: int | None = None,
                  approx: str = "none", num_landmarks: int = 128, head_init: str = "zeros", softmax_temp: float = 1.0):
-        super().__init__()
-        self.grid = TokenGrid(*grid)
-        self.num_visible = checked_visible(self.grid, visible or num_visible(self.grid, mask_ratio))
+        super().__init__(grid, mask_ratio=mask_ratio, visible=visible)
         self.softmax_temp = softmax_temp
         num_heads = num_heads or max(1, embed_dim // 64)
         if embed_dim % num_heads:
@@ -124,28 +121,11 @@ class TATS(nn.Module):
         elif head_init != "xavier":
             raise ValueError(f"head_init must be 'zeros' or 'xavier', got {head_init!r}")
 
-    def forward(self, tokens: Tensor, log: bool = False) -> tuple[Tensor, Tensor]:
-        """Eqs. 3-5.
-
-        Args:
-            tokens: X (B, N, D), patch embedding plus fixed positions. Detached by the caller: the policy's loss does
-                not train the MAE.
-            log: return log pi instead of pi (what losses need: exp underflows, its logarithm does not come back).
-
-        Returns:
-            pi_theta(X), float32 (B, N), and psi_theta(X_mu), float32 (B,).
-
-        Raises:
-            ValueError: the tokens are not those of this grid.
-        """
-        if tokens.shape[1] != self.grid.num_tokens:
-            raise ValueError(f"the sampler was built for {self.grid.num_tokens} tokens "
-                             f"({'x'.join(map(str, self.grid))}), got {tokens.shape[1]}")
-        logits = self._logits(tokens)
+    def policy(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of pi_theta(X), (B, N), and psi_theta(X_mu), float32 (B,): Eqs. 3-5."""
         with torch.autocast(tokens.device.type, enabled=False):
-            log_pi = logits.log_softmax(dim=-1)                                       # Eq. 4
             value = self.value_net(tokens.float().mean(dim=-1)).squeeze(-1)           # psi(X_mu): mean over channels
-        return (log_pi if log else log_pi.exp()), value
+        return self._logits(tokens), value
 
     def _logits(self, tokens: Tensor) -> Tensor:
         """Z = TA(X) (Eq. 3), no norm after it, as in AdaMAE's sampler, and the head's number of each token (B, N)."""
@@ -154,10 +134,11 @@ class TATS(nn.Module):
         last = self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head)
         return last.squeeze(-1) / self.softmax_temp
 
-    def draw(self, log_pi: Tensor, keys: Tensor | None = None, stream: int = 0) -> Draw:
-        """I_v ~ Categorical(N, pi) without replacement (line 10), with the threshold kappa of the draw."""
-        return gumbel_top_k(log_pi, self.num_visible, keys, stream)
-
-    def sample(self, probabilities: Tensor) -> Tensor:
-        """bool (B, N), True = masked (I_m), N_v tokens visible a clip; `probabilities` is what `forward` returns."""
-        return self.draw(probabilities.float().log()).mask
+    def trajectories(self, tokens: Tensor, query_index: Tensor) -> Tensor:
+        """As `TokenSampler.trajectories`: Eq. 1's weights in the last block, mean of the heads."""
+        last = self.blocks[-1]
+        if not isinstance(last, TrajectoryBlock):
+            return super().trajectories(tokens, query_index)
+        tokens = self.blocks[:-1](tokens)
+        maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, query_index.to(tokens.device))
+        return maps.mean(dim=1)[0]

@@ -55,12 +55,13 @@ def hashes(list_path, bad_path, workers):
     from tats.datasets.lists.list_file import read_list
     from tats.datasets.transforms.pretraining import pretrain_transform
     from tats.datasets.video import decoder_process
+    from tats.datasets.video.decode import Decoding
     from torch.utils.data import DataLoader
 
     decoder_process._START = START
     rows = read_list(list_path, need_label=False)
-    clips = PretrainClips(rows, ClipShape(8, 1), pretrain_transform("multiscale", 24), NoMask(), "pyav",
-                          BadVideos(bad_path, len(rows), .5), SECONDS)
+    clips = PretrainClips(rows, ClipShape(8, 1), pretrain_transform("multiscale", 24), NoMask(),
+                          Decoding("pyav", SECONDS), BadVideos(bad_path, len(rows), .5))
     loader = DataLoader(clips, 3, sampler=EpochSampler(len(clips), seed=3), num_workers=int(workers))
     return [f"{key} {hashlib.sha256(video.numpy().tobytes()).hexdigest()}"
             for batch in loader for video, key in zip(batch.video, batch.key.tolist(), strict=True)]

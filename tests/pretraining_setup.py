@@ -1,11 +1,13 @@
 """Toy runs for the engine tests: a tiny model, clips in memory, learners that can be compared."""
 
 import torch
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.engine_for_pretraining import PretrainSetup
 from tats.engines.engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
 from tats.engines.pretrain.interface import patch_size_of
-from tats.engines.pretrain.ppo import EntropyCoefficient, PPOSettings
+from tats.engines.pretrain.ppo import EntropyCoefficient
 from tats.engines.pretrain.reconstruction import Reconstruction
+from tats.engines.pretrain.rewards import reward_of
 from tats.engines.training.batches import Normalizer
 from tats.engines.training.learner import Learner
 from tats.engines.training.optim import make_optimizer, parameter_groups
@@ -50,13 +52,14 @@ def loader(batches, batch_size, **options):
     return list(zip(videos.split(batch_size), masks.split(batch_size), keys.split(batch_size), strict=True))
 
 
-def setup(mae, update_freq=1):
-    return PretrainSetup(CPU, Normalizer(CPU), Reconstruction(), patch_size_of(mae), update_freq)
+def setup(mae, update_freq=1, **options):
+    return PretrainSetup(CPU, Normalizer(CPU), Reconstruction(), patch_size_of(mae), update_freq, **options)
 
 
-def ppo_training(mae, update_freq=1, ppo=None, entropy=6e-5, **options):
-    options = {"mae_only_epochs": 0} | options
-    return PPOTraining(setup(mae, update_freq), ppo or PPOSettings(), EntropyCoefficient(entropy), **options)
+def ppo_training(mae, update_freq=1, entropy=6e-5, epochs=None, **flags):
+    """Algorithm 1's settings with these flags of `SamplerConfig`; the policy acts from the first epoch on."""
+    config = resolve_recipe(SamplerConfig(**{"mae_only_epochs": 0} | flags))
+    return PPOTraining(setup(mae, update_freq, reward=reward_of(config)), config, EntropyCoefficient(entropy), epochs)
 
 
 def snapshot(net):

@@ -22,7 +22,7 @@ from tats.engines.core.meters import Meters
 from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
-from tats.engines.training.bad_steps import BadSteps, BrokenNumbers
+from tats.engines.training.bad_steps import BadSteps, NonFiniteError
 from tats.engines.training.health import CHECKED, Health
 from tats.engines.training.learner import Learner
 from tats.engines.training.optim import make_optimizer, parameter_groups
@@ -176,14 +176,14 @@ def test_float16_overflows_are_no_news_and_endless_ones_end_the_run(tmp_path, ca
     watch = BadSteps({"net": one}, tmp_path / "bad_steps.jsonl", 8, {})
     for _ in range(5):   # the scaled gradient of the weight, 16 times the scale, overflows until that is 2**123
         one.optimize(net(torch.full((1, 1), 16.0)).sum())
-        watch.look(lambda _: {"epoch": 0, "last_step": one.steps})
+        watch.check(lambda _: {"epoch": 0, "last_step": one.steps})
     assert int(one.health.total) == 3 and int(one.health.in_a_row) == 0
     assert not caplog.records and not (tmp_path / "bad_steps.jsonl").exists()
     poison(net, range(1, 99))
-    with pytest.raises(BrokenNumbers, match="gradient of the net not finite, 8 steps in a row"):
+    with pytest.raises(NonFiniteError, match="gradient of the net not finite, 8 steps in a row"):
         for _ in range(20):
             one.optimize(net(torch.ones(1, 1)).sum())
-            watch.look(lambda _: {"epoch": 0, "last_step": one.steps})
+            watch.check(lambda _: {"epoch": 0, "last_step": one.steps})
 
 
 def test_a_value_that_is_not_finite_on_one_process_is_bad_on_all(monkeypatch):
@@ -208,7 +208,7 @@ def test_a_run_skips_records_and_ends(row, shapes, tmp_path, monkeypatch, caplog
         return real(self, prediction, target) * (NAN if broken else 1)
 
     monkeypatch.setattr(Reconstruction, "errors", errors)
-    with pytest.raises(BrokenNumbers, match="epoch 1, step 10: loss and gradient of the MAE not finite, 3 steps in a"):
+    with pytest.raises(NonFiniteError, match="epoch 1, step 10: loss and gradient of the MAE not finite, 3 steps in a"):
         pretrain(flags(shapes, tmp_path, "--mask_type", row, "--epochs", "9", "--max_bad_steps", "3",
                        "--mae_only_epochs", "0", "--save_every_steps", "1"))
     entries = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]
@@ -246,7 +246,7 @@ def test_a_broken_loss_of_fine_tuning(shapes, tmp_path, monkeypatch, caplog, fau
     assert (entry["network"], entry["last_step"], len(entry["rows"])) == ("classifier", 2, 8)
     assert result["num_evaluated"] == 8
     monkeypatch.setattr(BatchAugment, "loss", lambda *a: real(*a) * NAN)
-    with pytest.raises(BrokenNumbers, match="--max_bad_steps 2"):
+    with pytest.raises(NonFiniteError, match="--max_bad_steps 2"):
         finetune(finetuning_flags(shapes, tmp_path / "b", "--max_bad_steps", "2"))
     fault("NaN in the loss of fine-tuning", "skipped, recorded; in a row ended the run: exit 2", "the bad step")
 
@@ -269,5 +269,5 @@ def test_a_record_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     watch = BadSteps({"MAE": mae}, tmp_path / "missing" / "bad_steps.jsonl", 9, {})
     poison(mae.module, {1})
     train("tube", loader(1, 4), mae, None, Meters())
-    watch.look(lambda _: {"epoch": 0, "last_step": 1})
+    watch.check(lambda _: {"epoch": 0, "last_step": 1})
     assert "cannot be written" in caplog.text

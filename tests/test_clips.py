@@ -8,7 +8,7 @@ from tats.datasets.lists.epoch_order import EpochSampler
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.transforms.pretraining import pretrain_transform
 from tats.datasets.video.backends import loads
-from tats.datasets.video.decode import VideoError
+from tats.datasets.video.decode import Decoding, VideoError
 from torch.utils.data import DataLoader
 
 TOKENS = 4 * 6 * 6
@@ -31,7 +31,7 @@ class NoMask:
 def clips_of(path, masking=None, **options):
     # Decoded in another process, as programs do: the loaders' workers here are forks of a process that has threads.
     return PretrainClips(read_list(path, need_label=False), ClipShape(8, 1), pretrain_transform("multiscale", 24),
-                         masking or HalfMask(), **{"decode_timeout": 60} | options)
+                         masking or HalfMask(), **{"decoding": Decoding("auto", 60)} | options)
 
 
 def epoch_of(clips, epoch, workers=0, batch_size=4):
@@ -158,14 +158,14 @@ def test_an_epoch_over_the_given_clips(given, tmp_path, backend):
     path = tmp_path / "clips.csv"
     path.write_text("".join(f"{given / 'clips' / name}\n" for name in names))
     clips = PretrainClips(read_list(path, need_label=False), ClipShape(16, 4), pretrain_transform("multiscale", 64),
-                          HalfMask(), backend, decode_timeout=60)
+                          HalfMask(), Decoding(backend, 60))
     loader = DataLoader(clips, batch_size=7, sampler=EpochSampler(7), num_workers=2)
     batch, = loader
     assert batch.video.shape == (7, 3, 16, 64, 64)
     assert (batch.video.float().std(dim=(1, 2, 3, 4)) > 5).sum() == 6   # unordered.mov is white
     (tmp_path / "one.csv").write_text(f"{given / 'clips' / 'corrupted.mp4'}\n")
     bad = PretrainClips(read_list(tmp_path / "one.csv", need_label=False), ClipShape(16, 2),
-                        pretrain_transform("multiscale", 64), HalfMask(), backend)
+                        pretrain_transform("multiscale", 64), HalfMask(), Decoding(backend))
     with pytest.raises(VideoError, match="corrupted.mp4: "):
         for key in range(20):
             bad[0, key]

@@ -9,11 +9,12 @@ import pytest
 import torch
 from pretraining_setup import CPU, EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
 from tats.engines import engine_for_pretraining
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.pretrain import ppo
 from tats.engines.pretrain.diagnostics import Diagnostics, correlation, frame_difference
-from tats.engines.pretrain.ppo import Episode, PPOSettings, sampling_loss
+from tats.engines.pretrain.ppo import Episode, sampling_loss
 from tats.masking import MASKINGS, TokenGrid
 from tats.models import create_model
 
@@ -81,13 +82,13 @@ def test_value_explained():
     watch.mask(masks("..##"))
     rewards = torch.tensor([1.0, 2.0, 3.0])
     watch.value(rewards, rewards)
-    assert watch.read()[0]["value_explained"] == pytest.approx(1.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(1.0)
     watch.reset()
     watch.mask(masks("..##"))
     watch.value(torch.full((3,), 2.0), rewards)
-    assert watch.read()[0]["value_explained"] == pytest.approx(0.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(0.0)
     watch.value(torch.full((3,), 4.0), rewards)   # residuals 2 + (9 + 4 + 1), spread 4: 1 - 16/4
-    assert watch.read()[0]["value_explained"] == pytest.approx(-3.0)
+    assert watch.read()[0]["value_explained_variance"] == pytest.approx(-3.0)
 
 
 def test_terms_of_the_sampling_loss():
@@ -96,8 +97,8 @@ def test_terms_of_the_sampling_loss():
     third = torch.full((1, 2), 1 / 3)
     episode = Episode(torch.zeros(1, 3, 1), torch.tensor([[0, 1]]), third.log(), torch.tensor([[1.0, 3.0]]),
                       torch.tensor([0.5]), torch.ones(1, 2))
-    settings = PPOSettings(adv_norm="none", weighting="uniform")
-    _, terms = sampling_loss(log_pi, torch.tensor([0.5]), episode.hidden, episode, settings)
+    config = resolve_recipe(SamplerConfig(adv_norm="none", ppo_weighting="uniform"))
+    _, terms = sampling_loss(log_pi, torch.tensor([0.5]), episode.masked, episode, config, 6e-5)
     expected = {"ratio": 1.125, "ratio_min": 0.75, "ratio_max": 1.5, "clip_fraction": 1.0,
                 "approx_kl": (0.5 - math.log(1.5) - 0.25 - math.log(0.75)) / 2, "advantage": 1.5, "reward": 2.0,
                 "reward_std": math.sqrt(2), "effective_tokens": math.exp(1.5 * math.log(2)),
@@ -126,7 +127,7 @@ def test_an_epoch_reports_without_changing_what_is_learned():
         if watched:
             numbers, coverage = watch.read()
             assert coverage.shape == (4, 3, 3) and numbers["visible_tokens"] == 9
-            assert -1 <= numbers["motion_correlation"] <= 1 and "value_explained" in numbers
+            assert -1 <= numbers["motion_correlation"] <= 1 and "value_explained_variance" in numbers
     for name in weights[0]:
         assert torch.equal(weights[0][name], weights[1][name]), name
 
@@ -157,14 +158,14 @@ def test_watching_costs_less_than_two_hundredths_of_a_step(monkeypatch):
         monkeypatch.setattr(owner, name, measured)
 
     for owner, names in ((Diagnostics, ("mask", "policy", "value", "read")), (Meters, ("__call__", "means")),
-                         (ppo, ("_diagnostics", "spread")), (engine_for_pretraining, ("explained_share",))):
+                         (ppo, ("ratio_terms", "spread")), (engine_for_pretraining, ("explained_variance",))):
         for name in names:
             timed(owner, name)
     mae = create_model("pretrain_tats_tiny")
     tats = MASKINGS["tats"].sampler(TokenGrid(8, 6, 6), 96, mask_ratio=0.75)
     watch, meters = Diagnostics(TokenGrid(8, 6, 6), CPU), Meters()
     training = ppo_training(mae)
-    training = replace(training, setup=replace(training.setup, diagnostics=watch))
+    training.setup = replace(training.setup, diagnostics=watch)
     batches = loader(10, 16, grid=(8, 6, 6))
     gc.collect()
     gc.disable()   # a collection of the whole suite's objects would count as the diagnostics'

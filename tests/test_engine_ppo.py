@@ -17,8 +17,7 @@ from tats.engines import engine_for_pretraining_ppo as engine
 from tats.engines.config.pretraining import SamplerConfig
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import phase_one, phase_two, train_one_epoch
-from tats.engines.pretrain.ppo import PPOSettings
-from tats.engines.runs.pretraining_build import random_share, sampler_schedule
+from tats.engines.runs.pretraining_build import sampler_schedule
 from tats.engines.training.batches import ClipBatch
 from tats.masking import gumbel_top_k, masked_indices
 
@@ -28,7 +27,8 @@ def both(update_freq=1, **options):
     return mae, tats, ppo_training(mae.module, update_freq, **options)
 
 
-@pytest.mark.parametrize("options", [{}, {"reuse_forward": False}, {"ratio": "resampled"}, {"ppo_epochs": 2}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"reuse_forward": False}, {"ppo_ratio": "resampled"}, {"ppo_epochs": 2}],
+                         ids=str)
 def test_phase_one_moves_phi_only_and_phase_two_theta_only(options):
     mae, tats, training = both(**options)
     batch = training.setup.normalizer.prepare(loader(1, 4)[0], training.setup.device)
@@ -107,7 +107,7 @@ def test_recorded_ratio_is_one_after_a_checkpoint_round_trip(tmp_path):
 
 
 def test_ratio_leaves_one_with_several_passes_and_with_fresh_draws():
-    for options in ({"ppo_epochs": 3, "update_every": 2}, {"ratio": "resampled"}):
+    for options in ({"ppo_epochs": 3, "update_every": 2}, {"ppo_ratio": "resampled"}):
         mae, tats, training = both(**options)
         log = Meters()
         train_one_epoch(0, loader(2, 4), mae, tats, EpisodeBuffer(), training, log)
@@ -165,12 +165,12 @@ def test_sampling_gradient_does_not_reach_the_mae():
     assert all(parameter.grad is None for parameter in mae.module.parameters())
 
 
-@pytest.mark.parametrize("ppo", [
-    PPOSettings(weighting="uniform", adv_norm="none"), PPOSettings(reward="clip", adv_norm="batch"),
-    PPOSettings(adv_norm="batch"), PPOSettings(weighting="uniform"),
+@pytest.mark.parametrize("flags", [
+    {"ppo_weighting": "uniform", "adv_norm": "none"}, {"reward": "clip", "adv_norm": "batch"}, {"adv_norm": "batch"},
+    {"ppo_weighting": "uniform"},
 ], ids=str)
-def test_every_reading_trains(ppo):
-    mae, tats, training = both(ppo=ppo, entropy=1e-4)
+def test_every_reading_trains(flags):
+    mae, tats, training = both(entropy=1e-4, **flags)
     theta = snapshot(tats.module)
     log = Meters()
     train_one_epoch(0, loader(3, 4), mae, tats, EpisodeBuffer(), training, log)
@@ -216,8 +216,8 @@ def test_random_share_by_hand():
 def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
     mae, tats, training = both(random_share=1.)
     batch = training.setup.normalizer.prepare(loader(1, 4)[0], CPU)
-    episode = phase_one(mae, tats, batch, False, training, Meters())
-    assert torch.equal(masked_indices(batch.mask, 27), episode.hidden)   # .75 of 36
+    episode = phase_one(mae, tats, batch, False, training, Meters(), random_share=1.)
+    assert torch.equal(masked_indices(batch.mask, 27), episode.masked)   # .75 of 36
     torch.testing.assert_close(episode.masked_probability, torch.full((4, 27), .75))
 
 
@@ -225,24 +225,24 @@ def test_a_randomly_masked_clip_is_weighted_by_the_policy_alone():
 def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio, monkeypatch):
     """With nearly all of the draw from anywhere the mask is that of a uniform policy, and so is each token's chance of
     being hidden, exp(-exp(-log N - kappa)); log pi_old stays the policy's own."""
-    mae, tats, training = both(context_share=1 - 1e-7, ratio=ratio)
+    mae, tats, training = both(context_share=1 - 1e-7, ppo_ratio=ratio)
     batch = training.setup.normalizer.prepare(loader(1, 4)[0], CPU)
     episode = phase_one(mae, tats, batch, False, training, Meters())
     uniform = torch.full((4, 36), 1 / 36).log()
     draw = gumbel_top_k(uniform, 9, batch.keys)
-    assert torch.equal(masked_indices(draw.mask, 27), episode.hidden)
+    assert torch.equal(masked_indices(draw.mask, 27), episode.masked)
     chance = torch.exp(-torch.exp(uniform[:, :1] - draw.threshold[:, None])).expand(4, 27)
     torch.testing.assert_close(episode.masked_probability, chance)
     log_pi, _ = tats(episode.tokens, log=True)
     assert log_pi.std() > .1
-    torch.testing.assert_close(episode.old_log_prob, log_pi.detach().gather(1, episode.hidden))
+    torch.testing.assert_close(episode.old_log_prob, log_pi.detach().gather(1, episode.masked))
     read, real = [], engine.sampling_loss
     monkeypatch.setattr(engine, "sampling_loss", lambda *arguments: read.append(arguments[2]) or real(*arguments))
     buffer = EpisodeBuffer()
     buffer.update(episode)
     phase_two(tats, buffer, training, Meters())
     fresh = gumbel_top_k(uniform, 9, batch.keys, stream=1)   # I_m', as printed
-    assert torch.equal(read[0], masked_indices(fresh.mask, 27) if ratio == "resampled" else episode.hidden)
+    assert torch.equal(read[0], masked_indices(fresh.mask, 27) if ratio == "resampled" else episode.masked)
 
 
 @pytest.mark.parametrize(("options", "shares"), [
@@ -250,7 +250,8 @@ def test_context_is_drawn_from_anywhere_and_the_episode_knows(ratio, monkeypatch
     ({"random_share_final": 1., "mae_only_epochs": 2}, [0, 0, 0, .5, 1]),
     ({"random_share": 1., "random_share_final": 0., "mae_only_epochs": 0}, [1, .75, .5, .25, 0])], ids=str)
 def test_random_share_over_the_epochs(options, shares):
-    assert [random_share(SamplerConfig(**options), epoch, 5) for epoch in range(5)] == shares
+    training = ppo_training(tiny_mae(), epochs=5, **{"mae_only_epochs": 10} | options)
+    assert [training.random_share(epoch) for epoch in range(5)] == shares
 
 
 def test_the_policys_rate_falls_over_its_own_updates():

@@ -16,8 +16,8 @@ from pretraining_setup import (
 from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining import PretrainSetup
-from tats.engines.pretrain.reconstruction import Reconstruction, explained_share
-from tats.masking import MASKINGS, TokenGrid
+from tats.engines.pretrain.reconstruction import Reconstruction, explained_variance
+from tats.masking import MASKINGS, Draw, TokenGrid, TokenSampler
 
 GRIDS = [(8, 14, 14), (4, 14, 14), (8, 10, 20), (2, 4, 4)]
 
@@ -52,25 +52,21 @@ def test_every_row_trains_a_step_on_every_grid(name, grid):
 def test_a_sampler_without_parameters_is_used_and_not_trained():
     """A user's own strategy that only looks: the tokens of largest norm are seen."""
 
-    class Loudest(torch.nn.Module):
+    class Loudest(TokenSampler):
         own_positions = True
-        num_visible = 9
 
-        def forward(self, tokens, log=False):
-            log_pi = tokens.norm(dim=-1).log_softmax(-1)
-            return (log_pi if log else log_pi.exp()), None
+        def policy(self, tokens):
+            return tokens.norm(dim=-1), None
 
-        def draw(self, log_pi, keys=None, stream=0):
-            from tats.masking import Draw
-
-            top = log_pi.topk(9, dim=1)
+        def draw(self, log_pi, keys=None, stream=0, visible=None):
+            top = log_pi.topk(visible or self.num_visible, dim=1)
             return Draw(torch.ones_like(log_pi, dtype=torch.bool).scatter(1, top.indices, False), top.values[:, -1])
 
     from tats.engines.training.learner import Learner
 
-    mae = learner(tiny_mae())
+    mae, loudest = learner(tiny_mae()), Learner(Loudest(TokenGrid(4, 3, 3), visible=9))
     log = Meters()
-    engine_for_pretraining.train_one_epoch(0, loader(2, 4), mae, Learner(Loudest()), setup(mae.module), log)
+    engine_for_pretraining.train_one_epoch(0, loader(2, 4), mae, loudest, setup(mae.module), log)
     assert mae.steps == 2 and "sampling_loss" not in log.means()
 
 
@@ -94,11 +90,11 @@ def test_token_errors_by_hand(loss, expected):
     torch.testing.assert_close(errors, torch.tensor([[expected]]))
 
 
-def test_explained_share():
+def test_explained_variance():
     target = torch.tensor([[[1.0, -1.0]], [[3.0, 5.0]]])
-    torch.testing.assert_close(explained_share(target, target), torch.tensor(1.0))
+    torch.testing.assert_close(explained_variance(target, target), torch.tensor(1.0))
     means = torch.tensor([[[0.0, 0.0]], [[4.0, 4.0]]])
-    torch.testing.assert_close(explained_share(means, target), torch.tensor(0.0))
+    torch.testing.assert_close(explained_variance(means, target), torch.tensor(0.0))
 
 
 def test_gradient_clipping_bounds_the_norm():

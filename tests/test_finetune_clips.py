@@ -5,11 +5,11 @@ import contextlib
 import pytest
 import torch
 from labelled_videos import frames, write_folder, write_list
-from tats.datasets import labelled
 from tats.datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
 from tats.datasets.lists.bad_videos import BadVideos
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.transforms.pretraining import CenterCrop
+from tats.datasets.video import decode
 from tats.datasets.video.decode import VideoError
 
 
@@ -23,7 +23,7 @@ def clip_list(tmp_path):
 @pytest.fixture
 def decodes(monkeypatch):
     """Paths that are opened."""
-    opened, real = [], labelled.open_video
+    opened, real = [], decode.open_video
 
     @contextlib.contextmanager
     def counting(path, backend, seconds):
@@ -31,7 +31,7 @@ def decodes(monkeypatch):
         with real(path, backend, seconds) as video:
             yield video
 
-    monkeypatch.setattr(labelled, "open_video", counting)
+    monkeypatch.setattr(decode, "open_video", counting)
     return opened
 
 

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.pretrain.ppo import (
     EntropyCoefficient,
     Episode,
-    PPOSettings,
     advantages,
     clipped_objective,
     entropy,
@@ -16,11 +16,16 @@ from tats.engines.pretrain.ppo import (
 )
 
 
-def episode(error, old_log_prob=None, masked=None, value=None, hidden=None):
+def policy_flags(**given):
+    """The policy's flags, with their recipe resolved."""
+    return resolve_recipe(SamplerConfig(**given))
+
+
+def episode(error, old_log_prob=None, masked=None, value=None, indices=None):
     error = torch.tensor(error)
     old = torch.full_like(error, math.log(0.25)) if old_log_prob is None else torch.tensor(old_log_prob)
-    return Episode(torch.zeros(len(error), 4, 2), torch.arange(error.shape[1]).expand_as(error) if hidden is None
-                   else torch.tensor(hidden), old, error, torch.zeros(len(error)) if value is None
+    return Episode(torch.zeros(len(error), 4, 2), torch.arange(error.shape[1]).expand_as(error) if indices is None
+                   else torch.tensor(indices), old, error, torch.zeros(len(error)) if value is None
                    else torch.tensor(value), torch.ones_like(error) if masked is None else torch.tensor(masked))
 
 
@@ -57,14 +62,14 @@ def test_policy_weights_by_hand():
 
 def test_printed_advantage_is_error_minus_value():
     record = episode([[1.0, 3.0], [2.0, 6.0]], value=[0.5, 1.0])
-    settings = PPOSettings(adv_norm="none", weighting="uniform")
-    torch.testing.assert_close(advantages(record, torch.ones(2, 2), settings), torch.tensor([[0.5, 2.5], [1.0, 5.0]]))
-    mean = advantages(record, torch.ones(2, 2), settings._replace(reward="clip"))
+    config = policy_flags(adv_norm="none", ppo_weighting="uniform")
+    torch.testing.assert_close(advantages(record, torch.ones(2, 2), config), torch.tensor([[0.5, 2.5], [1.0, 5.0]]))
+    mean = advantages(record._replace(reward=torch.tensor([[2.0], [4.0]])), torch.ones(2, 2), config)
     torch.testing.assert_close(mean, torch.tensor([[1.5, 1.5], [3.0, 3.0]]))
 
 
 def test_batch_advantage_is_standardised():
-    values = advantages(episode([[1.0, 3.0], [2.0, 6.0]]), torch.ones(2, 2), PPOSettings(adv_norm="batch"))
+    values = advantages(episode([[1.0, 3.0], [2.0, 6.0]]), torch.ones(2, 2), policy_flags(adv_norm="batch"))
     torch.testing.assert_close(values.mean(), torch.tensor(0.0))
     torch.testing.assert_close(values, (torch.tensor([[1.0, 3.0], [2.0, 6.0]]) - 3) / math.sqrt(14 / 3),
                                rtol=1e-5, atol=1e-5)
@@ -75,14 +80,14 @@ def test_clip_advantage_by_hand():
     record = episode([[1.0, 4.0]], [[math.log(0.2), math.log(0.2)]], [[0.5, 1.0]])
     weights = token_weights(record, "policy")  # .4 and .2, mean 1: 4/3 and 2/3
     torch.testing.assert_close(weights, torch.tensor([[4 / 3, 2 / 3]]))
-    values = advantages(record, weights, PPOSettings())
+    values = advantages(record, weights, policy_flags())
     centre = (4 / 3 * -1 + 2 / 3 * 2) / 2
     torch.testing.assert_close(values, torch.tensor([[-1 - centre, 2 - centre]]) / math.sqrt(2), rtol=1e-5, atol=1e-5)
 
 
 def test_clip_advantage_ignores_the_value_network_and_the_scale():
-    first = advantages(episode([[1.0, 2.0, 4.0]]), torch.ones(1, 3), PPOSettings())
-    second = advantages(episode([[10.0, 20.0, 40.0]], value=[7.0]), torch.ones(1, 3), PPOSettings())
+    first = advantages(episode([[1.0, 2.0, 4.0]]), torch.ones(1, 3), policy_flags())
+    second = advantages(episode([[10.0, 20.0, 40.0]], value=[7.0]), torch.ones(1, 3), policy_flags())
     torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-5)
 
 
@@ -93,9 +98,9 @@ def test_entropy():
 
 def test_loss_is_the_weighted_sum_of_eq_7_over_c1():
     log_pi = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    record = episode([[1.0, 3.0]], [[math.log(0.3), math.log(0.1)]], value=[0.0], hidden=[[1, 3]])
-    settings = PPOSettings(0.2, 2.0, 3.0, 4.0, weighting="uniform", adv_norm="none")
-    loss, terms = sampling_loss(log_pi, torch.tensor([1.5]), torch.tensor([[1, 3]]), record, settings)
+    record = episode([[1.0, 3.0]], [[math.log(0.3), math.log(0.1)]], value=[0.0], indices=[[1, 3]])
+    config = policy_flags(policy_coef=2.0, value_coef=3.0, ppo_weighting="uniform", adv_norm="none")
+    loss, terms = sampling_loss(log_pi, torch.tensor([1.5]), torch.tensor([[1, 3]]), record, config, 4.0)
     h = -sum(p * math.log(p) for p in (0.4, 0.3, 0.2, 0.1))
     torch.testing.assert_close(loss, torch.tensor(-(2 * 2.0 - 3 * 0.25 + 4 * h) / 2))
     torch.testing.assert_close(terms["ratio"], torch.tensor(1.0))
@@ -105,8 +110,8 @@ def test_loss_is_the_weighted_sum_of_eq_7_over_c1():
 
 def test_resampled_indices_change_the_ratio():
     log_pi = torch.tensor([[0.4, 0.3, 0.2, 0.1]]).log()
-    record = episode([[1.0, 3.0]], [[math.log(0.3), math.log(0.1)]], hidden=[[1, 3]])
-    _, terms = sampling_loss(log_pi, torch.zeros(1), torch.tensor([[0, 2]]), record, PPOSettings())
+    record = episode([[1.0, 3.0]], [[math.log(0.3), math.log(0.1)]], indices=[[1, 3]])
+    _, terms = sampling_loss(log_pi, torch.zeros(1), torch.tensor([[0, 2]]), record, policy_flags(), 6e-5)
     torch.testing.assert_close(terms["ratio"], torch.tensor((0.4 / 0.3 + 0.2 / 0.1) / 2))
     assert terms["clip_fraction"] == 1
 
@@ -119,16 +124,16 @@ def test_a_planted_reward_raises_its_tokens_probability(weighting):
     torch.manual_seed(0)
     logits = torch.zeros(64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.02)
-    settings = PPOSettings(weighting=weighting, entropy_coef=2e-4)
+    config = policy_flags(ppo_weighting=weighting)
     for _ in range(60):
         log_pi = logits.log_softmax(0).expand(16, 64)
         draw = gumbel_top_k(log_pi, 16)
-        hidden = masked_indices(draw.mask, 48)
-        old = log_pi.detach().gather(1, hidden)
-        error = 0.3 + 0.6 * (hidden == 5)
-        record = Episode(torch.zeros(16, 64, 1), hidden, old, error, torch.zeros(16),
+        masked = masked_indices(draw.mask, 48)
+        old = log_pi.detach().gather(1, masked)
+        error = 0.3 + 0.6 * (masked == 5)
+        record = Episode(torch.zeros(16, 64, 1), masked, old, error, torch.zeros(16),
                          masked_probability(old, draw.threshold))
-        loss, _ = sampling_loss(log_pi, torch.zeros(16), hidden, record, settings)
+        loss, _ = sampling_loss(log_pi, torch.zeros(16), masked, record, config, 2e-4)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

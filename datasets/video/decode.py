@@ -4,6 +4,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from .cache import KeptVideos
 from .decoder_process import GuardedReader
 from .error import VideoError
 
-__all__ = ["BACKENDS", "OpenVideo", "VideoError", "keep_videos", "open_video", "resolve_backend"]
+__all__ = ["AS_INSTALLED", "BACKENDS", "Decoding", "OpenVideo", "VideoError", "keep_videos", "open_video",
+           "resolve_backend"]
 
 _KEPT: list[KeptVideos] = []   # at most one
 
@@ -47,6 +49,28 @@ class OpenVideo:
     def close(self) -> None:
         """Give the decoder back; reading is over."""
         self._reader.close()
+
+
+class Decoding(NamedTuple):
+    """How videos are read.
+
+    backend: "auto" or one of BACKENDS. timeout: seconds that a decoder may take over opening and over each `read`, in a
+        process of its own; 0: in this process, without a limit.
+    """
+
+    backend: str = "auto"
+    timeout: float = 0.0
+
+    def resolved(self) -> "Decoding":
+        """The same with the decoder that "auto" stands for. Raises ValueError: it is unknown or not installed."""
+        return self._replace(backend=resolve_backend(self.backend))
+
+    def open(self, path: str | os.PathLike) -> contextlib.AbstractContextManager[OpenVideo]:
+        """`open_video` with these settings."""
+        return open_video(path, self.backend, self.timeout)
+
+
+AS_INSTALLED = Decoding()   # the first decoder that is installed, in this process, without a limit
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from ...datasets.clips import ClipShape, PretrainClips
 from ...datasets.labelled import Sampling, TestViews, Views
 from ...datasets.lists.list_file import read_list
 from ...datasets.transforms.pretraining import pretrain_transform
+from ...datasets.video.decode import Decoding
 from ...masking import TokenGrid, TubeMasking
 from .originals import Clone
 
@@ -24,7 +25,7 @@ SEGMENTS, CROPS = 5, 3
 def loaders(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
     """Contestants that read one pre-training clip of each video."""
     ours = PretrainClips(_list_of(videos), ClipShape(FRAMES, STRIDE), pretrain_transform("multiscale", SIZE),
-                         TubeMasking(TokenGrid(FRAMES // 2, SIZE // 16, SIZE // 16), 0.95), backend)
+                         TubeMasking(TokenGrid(FRAMES // 2, SIZE // 16, SIZE // 16), 0.95), Decoding(backend))
     keys = itertools.count()
     found = {"ours": lambda: [ours[row, next(keys)] for row in range(len(ours))]}
     if clone is not None:
@@ -40,7 +41,8 @@ def loaders(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[st
 
 def test_views(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
     """Contestants that read all 5 x 3 views of each video."""
-    ours = TestViews(_list_of(videos), Sampling("dense", FRAMES, STRIDE), Views(SEGMENTS, CROPS, SIZE), backend)
+    ours = TestViews(_list_of(videos), Sampling("dense", FRAMES, STRIDE), Views(SEGMENTS, CROPS, SIZE),
+                     Decoding(backend))
     found = {"ours": partial(_read_all, ours)}
     if clone is not None:
         with _list_file(videos) as file:

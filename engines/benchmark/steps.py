@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from ...models import create_model
-from .. import engine_for_pretraining, engine_for_pretraining_ppo
 from ..config.pretraining import Settings
 from ..core.meters import Meters
 from ..core.runtime import Runtime, choose_precision
@@ -17,6 +16,7 @@ from ..pretrain.interface import grid_of, patch_size_of
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..run_mae_pretraining import get_parser
+from ..runs.dispatch import train_one_epoch
 from ..runs.pretraining_build import (
     build_learners,
     build_masking,
@@ -82,21 +82,15 @@ class OurStep:
         precision = choose_precision(settings.optim.amp, device)
         # The paper's rate for the sampler: here nothing is to be learnt.
         self.learners = build_learners(self.model, sampler, settings, 1000, Runtime(device), precision)
-        self.setup = PretrainSetup(device, Normalizer(device), Reconstruction(), patch_size_of(self.model),
-                                   diagnostics=Diagnostics(grid_of(self.model), device))
+        setup = PretrainSetup(device, Normalizer(device), Reconstruction(), patch_size_of(self.model),
+                              diagnostics=Diagnostics(grid_of(self.model), device))
         masks = torch.stack([per_clip() for _ in range(size.batch_size)])
         self.batch = (size.videos(), masks.to(device), torch.arange(size.batch_size, device=device))
-        self.learner_kind, self.settings, self.meters = row.learner, settings, Meters()
-        self.entropy = EntropyCoefficient(settings.sampler.entropy_coef)
+        self.learner_kind, self.meters = row.learner, Meters()
+        self.training = PPOTraining(setup, settings.sampler, EntropyCoefficient(settings.sampler.entropy_coef))
 
     def __call__(self) -> None:
-        mae, sampler = self.learners
-        if self.learner_kind == "ppo":
-            training = PPOTraining.from_flags(self.settings.sampler, self.setup, self.entropy)
-            engine_for_pretraining_ppo.train_one_epoch(0, [self.batch], mae, sampler, EpisodeBuffer(), training,
-                                                       self.meters)
-        else:
-            engine_for_pretraining.train_one_epoch(0, [self.batch], mae, sampler, self.setup, self.meters)
+        train_one_epoch(self.learner_kind, 0, [self.batch], self.learners, EpisodeBuffer(), self.training, self.meters)
 
     def parameters(self) -> list[Tensor]:
         """Of all its networks."""

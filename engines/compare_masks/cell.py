@@ -21,7 +21,10 @@ from .features import measure_features
 from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, last_line, result_file, stored, warm_file
 
 WARM_RATIO = .75
-LOGGED = ("entropy_share", "clip_fraction", "approx_kl", "value_explained", "visible_tokens", "motion_correlation")
+# Names in the table, each with its name in log.txt.
+LOGGED = {"entropy_share": "entropy_share", "clip_fraction": "clip_fraction", "approx_kl": "approx_kl",
+          "value_explained": "value_explained_variance", "visible_tokens": "visible_tokens",
+          "motion_correlation": "motion_correlation"}
 _FAILURES = (ValueError, OSError, RuntimeError, SystemExit)   # of one cell: the others go on
 _KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
 
@@ -90,7 +93,7 @@ def _masks(plan: Plan, cell: Cell) -> dict:
         "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
     numbers = cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)}
     last = last_line(plan, cell)
-    numbers |= {name: last.get(f"train_{name}") for name in LOGGED}
+    numbers |= {name: last.get(f"train_{logged}") for name, logged in LOGGED.items()}
     measure_masks.main(["--checkpoint", checkpoint_file(plan, cell), "--data", str(plan.data),
                         "--out", str(folder / "masks.json")])
     masks = json.loads((folder / "masks.json").read_text())[-1]

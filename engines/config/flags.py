@@ -1,22 +1,30 @@
-"""Flags are declared once, as fields of frozen dataclasses; argparse options, defaults and the README's table follow.
+"""Flags are declared once, as fields of frozen dataclasses; argparse options, checks and docs/flags.md follow.
 
 argparse and not a configuration framework, so that the same call extends a fork's own parser.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import MISSING, Field, field, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, TypeVar, get_args
 
+from .intervals import Interval
+from .plugins import load_plugins
+
 Config = TypeVar("Config")
+EVERYWHERE = "(-inf, inf)"   # where a number's declaration names no interval: nan and inf are refused all the same
 
 
-def flag(default: Any, help: str, **options: Any) -> Any:
-    """A dataclass field that is also a command-line option; `options` go to `add_argument` (choices, nargs, type).
+def flag(default: Any, help: str, *, within: str = EVERYWHERE, identity: bool = True, **options: Any) -> Any:
+    """A dataclass field that is also a command-line option.
 
-    `aliases=("--other",)` adds further spellings of the option.
+    Args:
+        within: the interval of a number, or of each number of a list; None is always allowed where it is the default.
+        identity: True where the flag changes what is computed, False where it only changes how the run is carried out
+            (workers, logging, saving, device).
+        options: go to `add_argument` (choices, nargs, type, action); `aliases=("--other",)` adds further spellings.
     """
-    return field(default=default, metadata={"help": help, **options})
+    return field(default=default, metadata={"help": help, "within": within, "identity": identity, **options})
 
 
 def parse_bool(text: str) -> bool:
@@ -27,16 +35,36 @@ def parse_bool(text: str) -> bool:
     return value
 
 
+@dataclass(frozen=True)
+class PluginConfig:
+    """Plugins"""
+
+    plugin: list[str] | None = flag(None, "import this module (or file.py) before the flags are read: it registers "
+                                    "strategies, rewards, numbers of the log or data sets of your own. Repeatable",
+                                    action="append", metavar="MODULE")
+
+
 class FlagParser(argparse.ArgumentParser):
-    """A parser that also reads settings files (`@FILE`: one `--flag value` a line, `#` starts a comment)."""
+    """A parser that also reads settings files (`@FILE`: one `--flag value` a line, `#` starts a comment), and that
+    imports the modules of `--plugin` before it reads anything else."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs = {"fromfile_prefix_chars": "@", "allow_abbrev": False,
                   "formatter_class": argparse.ArgumentDefaultsHelpFormatter, **kwargs}
         super().__init__(*args, **kwargs)
+        add_flags(self, PluginConfig)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         return arg_line.split("#", 1)[0].split()
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, after the plugins. Raises ValueError: a plugin cannot be imported."""
+        scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False, fromfile_prefix_chars="@")
+        scout.convert_arg_line_to_args = self.convert_arg_line_to_args
+        scout.error = self.error
+        scout.add_argument("--plugin", action="append", default=[])
+        load_plugins(scout.parse_known_args(args)[0].plugin)
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
@@ -50,7 +78,7 @@ def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
 
 
 def _add_option(group: Any, item: Field) -> None:
-    options = dict(item.metadata)
+    options = {name: value for name, value in item.metadata.items() if name not in ("within", "identity")}
     names = [f"--{item.name}", *options.pop("aliases", ())]
     default = None if item.default is MISSING else item.default
     if isinstance(default, bool):
@@ -58,7 +86,7 @@ def _add_option(group: Any, item: Field) -> None:
         group.add_argument(*names, dest=item.name, nargs="?", const=True, type=parse_bool, default=default, **options)
         group.add_argument(f"--no_{item.name}", dest=item.name, action="store_false", help=argparse.SUPPRESS)
         return
-    if "type" not in options and "nargs" not in options:
+    if not {"type", "nargs", "action"} & set(options):
         options["type"] = _type_of(item, default)
     group.add_argument(*names, dest=item.name, default=default, **options)
 
@@ -71,10 +99,37 @@ def _type_of(item: Field, default: Any) -> type:
 
 
 def from_args(config: type[Config], args: argparse.Namespace) -> Config:
-    """The dataclass back from parsed arguments."""
-    return config(**{item.name: getattr(args, item.name) for item in fields(config)})
+    """The dataclass back from parsed arguments, its values checked.
+
+    Raises:
+        ValueError: a number outside of its flag's interval, or one that is not finite.
+    """
+    made = config(**{item.name: getattr(args, item.name) for item in fields(config)})
+    check_ranges(made)
+    return made
+
+
+def check_ranges(config: Any) -> None:
+    """Raises ValueError: a number of the dataclass lies outside of the interval that its flag declares."""
+    for item in fields(config):
+        value, within = getattr(config, item.name), item.metadata["within"]
+        for number in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(number, bool) or not isinstance(number, int | float) or number in Interval.parse(within):
+                continue
+            wanted = "be finite" if within == EVERYWHERE else f"lie in {within}"
+            raise ValueError(f"--{item.name} must {wanted}, got {number:g}")
+
+
+def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:
+    """A dataclass of config dataclasses, its topics, from parsed arguments. Raises ValueError, as `from_args`."""
+    return cls(**{item.name: from_args(item.type, args) for item in fields(cls)})
 
 
 def given_flags(argv: Sequence[str]) -> set[str]:
     """Names of the options that stand in `argv` (used to tell a default from a choice)."""
     return {word.split("=", 1)[0].lstrip("-").replace("-", "_") for word in argv if word.startswith("--")}
+
+
+def declared_flags(configs: Iterable[type]) -> dict[str, Field]:
+    """Every flag of some config dataclasses by name."""
+    return {item.name: item for config in configs for item in fields(config)}

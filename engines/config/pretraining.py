@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from . import common as common_config
 from .common import OptimConfig, RunConfig, TrainLoaderConfig
-from .flags import flag, from_args
+from .flags import flag, settings_from_args
 
 
 @dataclass(frozen=True)
@@ -13,16 +13,18 @@ class ModelConfig:
     """Model"""
 
     model: str = flag("pretrain_videomae_base_patch16_224", "name in the model table (tats.models.model_names())")
-    decoder_depth: int | None = flag(None, "decoder blocks; None: the model's own (4 for ViT-B)")
-    drop_path: float = flag(0.0, "stochastic depth of the encoder")
-    num_frames: int = flag(16, "frames of a clip")
-    input_size: int | None = flag(None, "height and width of a clip in pixels; None: the model's own (224)")
-    tubelet_size: int = flag(2, "frames of a token")
+    decoder_depth: int | None = flag(None, "decoder blocks; None: the model's own (4 for ViT-B)", within="[0, inf)")
+    drop_path: float = flag(0.0, "stochastic depth of the encoder", within="[0, 1)")
+    num_frames: int = flag(16, "frames of a clip", within="[1, inf)")
+    input_size: int | None = flag(None, "height and width of a clip in pixels; None: the model's own (224)",
+                                  within="[1, inf)")
+    tubelet_size: int = flag(2, "frames of a token", within="[1, inf)")
     pos_embed: str | None = flag(None, "fixed positions: sincos1d, VideoMAE's over the flattened index, or sincos3d as "
                                  "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"))
-    use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time")
+    use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time", identity=False)
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)")
-    trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code")
+    trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code",
+                                  identity=False)
     allow_partial: bool = flag(False, "with --init_from: load the tensors that fit, however few, instead of refusing")
 
 
@@ -31,8 +33,9 @@ class MaskConfig:
     """Masking"""
 
     mask_type: str = flag("tube", "random, tube, frame, adamae, tats, or a row added by register_masking")
-    mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder")
-    num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies")
+    mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder", within="(0, 1)")
+    num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies",
+                                   within="[1, inf)")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class DataConfig(TrainLoaderConfig):
 
     data_path: str = flag("", "list file: a video path a line, an optional label behind it")
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
-    sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4")
+    sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
     pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), centre, or all",
                              choices=("multiscale", "rrc", "center", "resize"))
 
@@ -62,23 +65,29 @@ class SamplerConfig:
     tats_recipe: str = flag("ours", "'ours' works; 'paper' is the printed form: resampled ratio, uniform weighting, "
                             "value baseline, c1 = c2 = c3, sampler_lr 1.5e-6. Single flags override either",
                             choices=("ours", "paper"))
-    sampler_lr: float | None = flag(None, "learning rate of theta, not scaled; None: 1.5e-6 (paper) or 1e-4 (ours)")
-    sampler_lr_final: float | None = flag(None, "that rate at the last update of the policy, along a cosine; updates "
-                                          "that --mae_only_explained or --target_kl leave out end above it. None: it "
-                                          "stays")
-    mae_only_epochs: int = flag(10, "m_o, epochs of random masking before the policy acts", aliases=("--m_o",))
-    mae_only_explained: float = flag(0.0, "m_o grows, epoch by epoch, until the autoencoder explains this share of its "
-                                     "targets' variance: before, its error map is flat; e.g. 0.1. 0: m_o as given")
+    sampler_lr: float | None = flag(None, "learning rate of theta, not scaled; None: 1.5e-6 (paper) or 1e-4 (ours)",
+                                    within="(0, inf)")
+    sampler_lr_final: float | None = flag(None, "learning rate of theta at the last update of the policy, reached "
+                                          "along a cosine; None: sampler_lr stays constant. A run whose policy makes "
+                                          "fewer updates (--mae_only_explained, --target_kl) ends at a higher rate",
+                                          within="[0, inf)")
+    mae_only_epochs: int = flag(10, "m_o, epochs of random masking before the policy acts", aliases=("--m_o",),
+                                within="[0, inf)")
+    mae_only_explained: float = flag(0.0, "lengthen m_o, epoch by epoch, until the autoencoder explains this share of "
+                                     "its targets' variance, e.g. 0.1: before that its error map is flat. 0: m_o as "
+                                     "given",
+                                     within="[0, 1)")
     update_every: int = flag(1, "k, steps between two updates of the policy",
-                             aliases=("--sampler_update_interval",))
-    ppo_epochs: int = flag(1, "passes over the buffer in each update of the policy")
-    target_kl: float | None = flag(None, "with several passes: none after one whose KL(pi_old || pi) is above this, "
-                                   "e.g. 0.01; None: all of them")
-    clip_epsilon: float = flag(0.2, "epsilon of the clipped ratio")
-    policy_coef: float = flag(1e-4, "c1")
-    value_coef: float = flag(1e-4, "c2")
-    entropy_coef: float | None = flag(None, "c3; None: c1 (paper) or 0.6 c1 (ours)")
-    target_entropy: float | None = flag(None, "adapt c3 to hold the entropy at this share of log N, e.g. 0.94")
+                             aliases=("--sampler_update_interval",), within="[1, inf)")
+    ppo_epochs: int = flag(1, "passes over the buffer in each update of the policy", within="[1, inf)")
+    target_kl: float | None = flag(None, "with several passes: stop after the first whose KL(pi_old || pi) exceeds "
+                                   "this, e.g. 0.01; None: make all passes", within="(0, inf)")
+    clip_epsilon: float = flag(0.2, "epsilon of the clipped ratio", within="(0, 1)")
+    policy_coef: float = flag(1e-4, "c1", within="[0, inf)")
+    value_coef: float = flag(1e-4, "c2", within="[0, inf)")
+    entropy_coef: float | None = flag(None, "c3; None: c1 (paper) or 0.6 c1 (ours)", within="[0, inf)")
+    target_entropy: float | None = flag(None, "adapt c3 to hold the entropy at this share of log N, e.g. 0.94",
+                                        within="(0, 1)")
     ppo_ratio: str | None = flag(None, "pi_theta at the recorded I_m (ours), or of a fresh draw I_m' (paper)",
                                  choices=("recorded", "resampled"))
     ppo_weighting: str | None = flag(None, "distribution over tokens of Eq. 8's expectation: pi_old (ours), the same "
@@ -86,24 +95,26 @@ class SamplerConfig:
                                      choices=("policy", "undivided", "uniform"))
     adv_norm: str | None = flag(None, "advantage: errors standardised in each clip (ours), in the batch, or "
                                 "L_R - psi as printed (none)", choices=("clip", "batch", "none"))
-    reward: str = flag("token", "each masked token's own error, or the clip's mean (Eq. 6; learns nothing)",
-                       choices=("token", "clip"))
+    reward: str = flag("token", "what the policy is paid for: token, each masked token's own error; clip, the clip's "
+                       "mean error (Eq. 6; learns nothing); or a row added by register_reward")
     policy_head_init: str = flag("zeros", "zeros: start from the uniform policy; xavier: from a random one",
                                  choices=("zeros", "xavier"))
-    tats_depth: int = flag(1, "trajectory attention blocks (Table 3e)")
+    tats_depth: int = flag(1, "trajectory attention blocks (Table 3e)", within="[1, inf)")
     tats_attention: str = flag("trajectory", "trajectory or joint space-time attention (Table 3a)",
                                choices=("trajectory", "mha"))
-    tats_heads: int | None = flag(None, "attention heads of the sampler; None: 64 channels each")
+    tats_heads: int | None = flag(None, "attention heads of the sampler; None: 64 channels each", within="[1, inf)")
     tats_approx: str = flag("none", "exact trajectory attention or its approximation",
                             choices=("none", "orthoformer"))
-    num_landmarks: int = flag(128, "landmarks of the approximation")
-    softmax_temp: float = flag(1.0, "temperature of the policy's softmax")
-    random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts")
-    random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays")
+    num_landmarks: int = flag(128, "landmarks of the approximation", within="[1, inf)")
+    softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)")
+    random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts",
+                               within="[0, 1]")
+    random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays",
+                                            within="[0, 1]")
     context_share: float = flag(0.0, "share of each clip's visible tokens that comes from anywhere, beside those "
-                                "that the policy chose")
+                                "that the policy chose", within="[0, 1)")
     reuse_forward: bool = flag(True, "keep phase 1's forward of the policy for phase 2 where the two are equal: "
-                               "faster, more memory")
+                               "faster, more memory", identity=False)
 
 
 @dataclass(frozen=True)
@@ -111,10 +122,11 @@ class WatchConfig:
     """Watching a run"""
 
     vis_freq: int = flag(0, "epochs between two sheets of the fixed clips, in output_dir/pictures and TensorBoard; "
-                         "0: none")
+                         "0: none", within="[0, inf)", identity=False)
     vis_path: str = flag("", "list of the fixed clips, for sheets, train_fixed_error and train_policy_moved; none: the "
-                         "first rows of data_path")
-    vis_clips: int = flag(8, "number of fixed clips; the first four are drawn. 0: none")
+                         "first rows of data_path", identity=False)
+    vis_clips: int = flag(8, "number of fixed clips; the first four are drawn. 0: none",
+                          within="[0, inf)", identity=False)
 
 
 PRETRAINING = (ModelConfig, MaskConfig, DataConfig, LossConfig, OptimConfig, SamplerConfig, WatchConfig, RunConfig)
@@ -141,31 +153,11 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
         "adv_norm": "none" if paper else "clip",
     }
     config = replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None})
-    if config.reward == "clip" and config.adv_norm == "clip":
-        raise ValueError("--reward clip with --adv_norm clip leaves no advantage: one reward a clip, centred in the "
-                         "clip, is 0; use --adv_norm batch or none")
-    for name in ("mae_only_epochs", "update_every", "ppo_epochs"):
-        if getattr(config, name) < (0 if name == "mae_only_epochs" else 1):
-            raise ValueError(f"--{name} must be at least {0 if name == 'mae_only_epochs' else 1}, "
-                             f"got {getattr(config, name)}")
-    if config.mae_only_explained and not (0 < config.mae_only_explained < 1 and config.mae_only_epochs):
-        raise ValueError(f"--mae_only_explained must lie between 0 and 1, and --mae_only_epochs be 1 or more, which it "
-                         f"starts from; got {config.mae_only_explained:g} and {config.mae_only_epochs}")
-    for name in ("sampler_lr", "sampler_lr_final", "softmax_temp"):
-        value = getattr(config, name)
-        if value is not None and (value < 0 or not value and name != "sampler_lr_final"):
-            raise ValueError(f"--{name} must be above 0, got {value:g}")
-    for name in ("random_share", "random_share_final"):
-        if not 0 <= (getattr(config, name) or 0) <= 1:
-            raise ValueError(f"--{name} must lie between 0 and 1, got {getattr(config, name)}")
-    if not 0 <= config.context_share < 1:
-        raise ValueError(f"--context_share must lie between 0 and below 1 (that is --mask_type random), "
-                         f"got {config.context_share}")
-    if config.target_kl is not None and (config.ppo_epochs == 1 or config.target_kl <= 0):
-        raise ValueError(f"--target_kl {config.target_kl:g} ends the passes over the buffer early: it must be above 0, "
-                         "and --ppo_epochs above 1")
-    if not 0 < config.clip_epsilon < 1:
-        raise ValueError(f"--clip_epsilon must lie between 0 and 1, got {config.clip_epsilon}")
+    if config.mae_only_explained and not config.mae_only_epochs:
+        raise ValueError("--mae_only_explained starts from --mae_only_epochs, which must be 1 or more; got 0")
+    if config.target_kl is not None and config.ppo_epochs == 1:
+        raise ValueError(f"--target_kl {config.target_kl:g} ends the passes over the buffer early: it needs "
+                         "--ppo_epochs above 1")
     return config
 
 
@@ -189,17 +181,9 @@ class Settings:
         Raises:
             ValueError: a value that cannot be run with.
         """
-        settings = cls(from_args(ModelConfig, args), from_args(MaskConfig, args), from_args(DataConfig, args),
-                       from_args(LossConfig, args), from_args(OptimConfig, args),
-                       resolve_recipe(from_args(SamplerConfig, args)), from_args(WatchConfig, args),
-                       from_args(RunConfig, args))
+        settings = settings_from_args(cls, args)
+        settings = replace(settings, sampler=resolve_recipe(settings.sampler))
         if not settings.data.data_path:
             raise ValueError("--data_path is missing: give a list file with a video path a line "
                              "(python -m tats.datasets.build_lists makes one, tats.datasets.moving_shapes a toy set)")
-        if settings.watch.vis_freq < 0 or settings.watch.vis_clips < 0:
-            raise ValueError("--vis_freq and --vis_clips count epochs and clips: 0 for none, not below")
-        for name in ("batch_size", "update_freq", "epochs"):
-            if getattr(settings.optim, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(settings.optim, name)}")
-        settings.run.check()
         return settings

@@ -35,8 +35,7 @@ def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[T
     clips = read_list(settings.watch.vis_path or settings.data.data_path, need_label=False)
     dataset = PretrainClips(clips, ClipShape(settings.model.num_frames, stride),
                             pretrain_transform("center", clip_size(mae)),
-                            RandomMasking(grid_of(mae), mask.mask_ratio, mask.num_visible), settings.data.video_backend,
-                            decode_timeout=settings.data.decode_timeout)
+                            RandomMasking(grid_of(mae), mask.mask_ratio, mask.num_visible), settings.data.decoding)
     read = []
     for row in range(min(2 * wanted, len(clips))):
         try:

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ...datasets.lists.seeding import seeded
-from ...masking import RandomMasking, gumbel_top_k
-from ...models import TrajectoryAttention
+from ...masking import RandomMasking, TokenSampler
 from ..pretrain.interface import patch_size_of, tokenize
 from ..pretrain.reconstruction import Reconstruction
 from ..training.batches import ClipBatch
@@ -23,25 +22,32 @@ class Seen(NamedTuple):
 
 
 @torch.no_grad()
-def probabilities_of(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch) -> Tensor:
+def probabilities_of(mae: nn.Module, sampler: TokenSampler | None, batch: ClipBatch) -> Tensor:
     """pi of the sampler, float32 (B, N); uniform without one."""
     if sampler is None:
         return torch.full(batch.mask.shape, 1 / batch.mask.shape[1], device=batch.mask.device)
-    return sampler(tokenize(mae, batch.videos, positions=not sampler.own_positions))[0]
+    return log_policy(mae, sampler, batch).exp()
 
 
 @torch.no_grad()
-def look(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruction: Reconstruction,
+def log_policy(mae: nn.Module, sampler: TokenSampler, batch: ClipBatch) -> Tensor:
+    """log pi of the sampler, float32 (B, N)."""
+    return sampler(tokenize(mae, batch.videos, positions=not sampler.own_positions), log=True)[0]
+
+
+@torch.no_grad()
+def look(mae: nn.Module, sampler: TokenSampler | None, batch: ClipBatch, reconstruction: Reconstruction,
          visible: int | None = None) -> Seen:
     """Draw a mask, reconstruct, measure; without a sampler the loader's mask is used.
 
     Args:
         visible: another number of visible tokens than the sampler was trained with.
     """
-    probabilities = probabilities_of(mae, sampler, batch)
-    mask = batch.mask
-    if sampler is not None:
-        mask = gumbel_top_k(probabilities.log(), visible or sampler.num_visible, batch.keys).mask
+    if sampler is None:
+        probabilities, mask = probabilities_of(mae, None, batch), batch.mask
+    else:
+        log_pi = log_policy(mae, sampler, batch)
+        probabilities, mask = log_pi.exp(), sampler.draw(log_pi, batch.keys, visible=visible).mask
     prediction = mae(batch.videos, mask)
     errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
     return Seen(probabilities, mask, prediction, errors)
@@ -61,17 +67,7 @@ def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstr
 
 
 @torch.no_grad()
-def trajectories(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, query_index: Tensor) -> Tensor:
-    """Eq. 1's weights of chosen tokens of one clip in the sampler's last block, mean of the heads, (Q, T', H' * W').
-
-    Raises:
-        ValueError: the sampler has no trajectory attention.
-    """
-    blocks = getattr(sampler, "blocks", None)
-    if blocks is None or not isinstance(getattr(blocks[-1], "attn", None), TrajectoryAttention):
-        raise ValueError("this checkpoint's sampler has no trajectory attention to draw: it takes --mask_type tats "
-                         "with --tats_attention trajectory")
-    last = blocks[-1]
-    tokens = blocks[:-1](tokenize(mae, batch.videos[:1], positions=not sampler.own_positions))
-    maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, query_index.to(tokens.device))
-    return maps.mean(dim=1)[0]
+def trajectories(mae: nn.Module, sampler: TokenSampler, batch: ClipBatch, query_index: Tensor) -> Tensor:
+    """Where the sampler's attention follows chosen tokens of the first clip, (Q, T', H' * W'). Raises ValueError, as
+    `TokenSampler.trajectories`."""
+    return sampler.trajectories(tokenize(mae, batch.videos[:1], positions=not sampler.own_positions), query_index)

@@ -38,16 +38,16 @@ def _policy(values: dict, config: SamplerConfig) -> Iterator[str]:
     if share is not None and moved is not None and moved < STILL:
         yield (f"the policy stands still: {moved:.1e} of its probability moved in an epoch; "
                + (f"raise --sampler_lr ({config.sampler_lr:g}), and see" if ppo else "see")
-               + " that train_explained is above 0.1")
+               + " that train_explained_variance is above 0.1")
     elif share is not None and share > UNIFORM:
         yield (f"the policy is as good as uniform (its entropy is {share:.4f} of log N): masks are random; "
                + (f"lower --entropy_coef ({config.entropy_coef:g}) or use --ppo_weighting policy; try another "
                   f"--sampler_lr ({config.sampler_lr:g}), a higher one if train_policy_moved is below 0.01 and else a "
-                  "lower one; see" if ppo else "see") + " that train_explained is above 0.1")
+                  "lower one; see" if ppo else "see") + " that train_explained_variance is above 0.1")
 
 
 def _ppo(values: dict, config: SamplerConfig) -> Iterator[str]:
-    explained = values.get("value_explained")
+    explained = values.get("value_explained_variance")
     # With adv_norm "clip" any baseline cancels, so what the value network says has no effect.
     if config.adv_norm != "clip" and explained is not None and explained < 0:
         yield (f"the value network is worse than the mean (it explains {explained:.2f} of the reward's variance): use "

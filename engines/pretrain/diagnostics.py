@@ -85,6 +85,14 @@ class Diagnostics:
         seen = torch.stack([torch.ones_like(reward), reward, reward.square(), (reward - value).square()])
         self._value += torch.where(seen.isfinite().all(dim=0), seen, 0.0).sum(1)
 
+    def _totals(self, runtime: Runtime | None) -> dict[str, Tensor]:
+        """Every sum by name, over all processes (their mean, which no ratio of two sums can tell from it)."""
+        sums = {"clips": torch.tensor([self._clips], dtype=torch.float64, device=self.device), "overlap": self._overlap,
+                "correlation": self._correlation, "value": self._value, "seen": self._seen}
+        joined = torch.cat([values.double() for values in sums.values()])
+        joined = (runtime.mean(joined) if runtime else joined).cpu()
+        return dict(zip(sums, joined.split([len(values) for values in sums.values()]), strict=True))
+
     def read(self, runtime: Runtime | None = None) -> tuple[dict[str, float], Tensor]:
         """(numbers, coverage) of the epoch so far, over all processes (each of which must call).
 
@@ -92,15 +100,12 @@ class Diagnostics:
         Numbers: visible_tokens, a clip; visible_share, of all its tokens; coverage_frame_min/_max and
         coverage_place_min/_max, the same multiple by time slice and by place; mask_overlap, of a step's mask with that
         of the step before, other clips, as a multiple of chance: large when the policy looks at the same places
-        whatever the clip; motion_correlation, of pi with the frame difference; value_explained,
+        whatever the clip; motion_correlation, of pi with the frame difference; value_explained_variance,
         1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the value network is worse than the
         mean. What was not called is left out.
         """
-        clips = torch.tensor([self._clips], dtype=torch.float64, device=self.device)
-        sums = torch.cat([clips, self._overlap.double(), self._correlation, self._value, self._seen.double()])
-        sums = (runtime.mean(sums) if runtime else sums).cpu()
-        clips, overlap, compared, correlated, asked, count, reward, square, residual = sums[:9].tolist()
-        seen = sums[9:].view(*self.grid)
+        totals = self._totals(runtime)
+        clips, seen = float(totals["clips"]), totals["seen"].view(*self.grid)
         if not clips:
             return {}, seen
         coverage = seen / seen.mean()
@@ -110,11 +115,14 @@ class Diagnostics:
             if float(seen.sum(dim=axes).mean()) >= FEWEST:
                 shares = coverage.mean(dim=axes)
                 numbers |= {f"coverage_{name}_min": float(shares.min()), f"coverage_{name}_max": float(shares.max())}
+        seen_twice, compared = totals["overlap"].tolist()
         if compared:
-            numbers["mask_overlap"] = overlap / compared / numbers["visible_share"]
-        if asked:
-            numbers["motion_correlation"] = correlated / asked
-        spread = square - reward**2 / count if count else 0.0
-        if spread > 0:
-            numbers["value_explained"] = 1 - residual / spread
+            numbers["mask_overlap"] = seen_twice / compared / numbers["visible_share"]
+        correlation_sum, correlated = totals["correlation"].tolist()
+        if correlated:
+            numbers["motion_correlation"] = correlation_sum / correlated
+        count, reward, square, residual = totals["value"].tolist()
+        variation = square - reward**2 / count if count else 0.0
+        if variation > 0:
+            numbers["value_explained_variance"] = 1 - residual / variation
         return numbers, coverage

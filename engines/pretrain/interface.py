@@ -47,3 +47,8 @@ def clip_size(mae: nn.Module) -> int:
     if height != width:
         raise ValueError(f"the loader makes square clips, the model takes {height} x {width}")
     return height
+
+
+def token_width(mae: nn.Module) -> int:
+    """D, the width of the tokens of the encoder's patch embedding."""
+    return mae.encoder.patch_embed.proj.out_channels

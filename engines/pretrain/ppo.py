@@ -9,42 +9,27 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-
-class PPOSettings(NamedTuple):
-    """What Eqs. 7-8 leave open or as coefficients; the flags of the same names say more.
-
-    clip_epsilon: eps. policy_coef, value_coef, entropy_coef: c1, c2, c3.
-    reward: "token", each masked token's own error, or "clip", their mean (Eq. 6 as printed).
-    weighting: "policy", "undivided" or "uniform", see `token_weights`.
-    adv_norm: "clip", "batch" or "none".
-    """
-
-    clip_epsilon: float = 0.2
-    policy_coef: float = 1e-4
-    value_coef: float = 1e-4
-    entropy_coef: float = 6e-5
-    reward: str = "token"
-    weighting: str = "policy"
-    adv_norm: str = "clip"
+from ..config.pretraining import SamplerConfig
 
 
 class Episode(NamedTuple):
     """What phase 1 leaves behind for phase 2 (line 12); but for `forward`, nothing of it is attached to a graph.
 
-    tokens: X (B, N, D) in the autocast dtype. hidden: I_m, int64 (B, M), ascending.
-    old_log_prob: log pi_old(I_m|X), (B, M). error: L_R of each masked token, (B, M). old_value: psi_old(X_mu), (B,).
+    tokens: X (B, N, D) in the autocast dtype. masked: I_m, int64 (B, M), ascending.
+    old_log_prob: log pi_old(I_m|X), (B, M). reward: of each masked token, (B, M), or of the clip, (B, 1).
+    old_value: psi_old(X_mu), (B,), or None where the policy has no value network.
     masked_probability: P(token is masked), (B, M), of the draw. keys: int64 (B,) or None, names the clips' draws.
     forward: log pi (B, N) and psi (B,) of phase 1 with their graph, where phase 2 may use them instead of its own.
     """
 
     tokens: Tensor
-    hidden: Tensor
+    masked: Tensor
     old_log_prob: Tensor
-    error: Tensor
-    old_value: Tensor
+    reward: Tensor
+    old_value: Tensor | None
     masked_probability: Tensor
     keys: Tensor | None = None
-    forward: tuple[Tensor, Tensor] | None = None
+    forward: tuple[Tensor, Tensor | None] | None = None
 
 
 def token_weights(episode: Episode, weighting: str) -> Tensor:
@@ -59,31 +44,32 @@ def token_weights(episode: Episode, weighting: str) -> Tensor:
     depends on which others share its batch.
     """
     if weighting == "uniform":
-        return torch.ones_like(episode.error)
+        return torch.ones_like(episode.old_log_prob)
     weights = episode.old_log_prob.exp()
     if weighting == "policy":
         weights = weights / episode.masked_probability
     return weights / weights.mean(dim=-1, keepdim=True)
 
 
-def advantages(episode: Episode, weights: Tensor, settings: PPOSettings) -> Tensor:
+def advantages(episode: Episode, weights: Tensor, config: SamplerConfig) -> Tensor:
     """A(X, I_m), (B, M).
 
-    "none" is the paper's L_R - psi_old(X_mu). "clip" (default) standardises the errors inside each clip and then takes
+    "none" is the paper's L_R - psi_old(X_mu). "clip" (default) standardises the rewards inside each clip and then takes
     out their weighted mean, which is free of the MAE's changing error scale; any per-clip baseline, the value network's
-    too, cancels in it. "batch" standardises L_R - psi_old over the batch.
+    too, cancels in it. "batch" standardises L_R - psi_old over the batch; without a value network it standardises L_R.
     """
-    reward = episode.error if settings.reward == "token" else episode.error.mean(dim=-1, keepdim=True)
-    if settings.adv_norm == "clip":
+    reward = episode.reward
+    if config.adv_norm == "clip":
         # Statistics of all tokens, estimated from the masked ones: each counts 1 / P(masked).
-        counts = 1 / episode.masked_probability if settings.weighting == "policy" else torch.ones_like(reward)
+        counts = 1 / episode.masked_probability if config.ppo_weighting == "policy" else torch.ones_like(reward)
         shares = counts / counts.sum(dim=-1, keepdim=True)
         mean = (shares * reward).sum(dim=-1, keepdim=True)
         std = (shares * (reward - mean) ** 2).sum(dim=-1, keepdim=True).sqrt()
         standard = (reward - mean) / (std + 1e-6)
         return standard - (weights * standard).mean(dim=-1, keepdim=True)
-    advantage = (reward - episode.old_value[:, None]).expand_as(episode.error)
-    if settings.adv_norm == "batch":
+    baseline = 0.0 if episode.old_value is None else episode.old_value[:, None]
+    advantage = (reward - baseline).expand_as(episode.old_log_prob)
+    if config.adv_norm == "batch":
         advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
     return advantage
 
@@ -102,33 +88,37 @@ def entropy(log_pi: Tensor) -> Tensor:
     return -(log_pi.exp() * log_pi).sum(dim=-1)
 
 
-def sampling_loss(log_pi: Tensor, value: Tensor, hidden: Tensor, episode: Episode,
-                  settings: PPOSettings) -> tuple[Tensor, dict[str, Tensor]]:
+def sampling_loss(log_pi: Tensor, value: Tensor | None, masked: Tensor, episode: Episode, config: SamplerConfig,
+                  entropy_coef: Tensor | float) -> tuple[Tensor, dict[str, Tensor]]:
     """L_S(theta) = -J_PPO(theta), Eq. 7, and detached terms for the log.
 
     Args:
-        log_pi, value: of the current theta, (B, N) and (B,). hidden: the masked tokens at which pi_theta is read,
-            (B, M): the recorded I_m, or those of a fresh draw (I_m' as printed, paired in ascending token order).
+        log_pi, value: of the current theta, (B, N) and (B,); without a value network Eq. 7 has no value term.
+        masked: the masked tokens at which pi_theta is read, int64 (B, M): the recorded I_m, or those of a fresh draw
+            (I_m' as printed, paired in ascending token order).
+        entropy_coef: c3, which may be adapted during a run; the other coefficients are the flags'.
 
     The loss is divided by c1: AdamW takes no notice of a common factor until it nears its eps, and at the paper's
     1e-4 the gradients do.
     """
-    log_ratio = log_pi.gather(1, hidden) - episode.old_log_prob
+    log_ratio = log_pi.gather(1, masked) - episode.old_log_prob
     ratio = log_ratio.exp()                                                           # r(theta)
-    weights = token_weights(episode, settings.weighting)
-    advantage = advantages(episode, weights, settings)
-    policy_term = clipped_objective(ratio, advantage, weights, settings.clip_epsilon)
-    clip_reward = episode.error.mean(dim=-1)
-    value_term = ((value - clip_reward) ** 2).mean()
+    weights = token_weights(episode, config.ppo_weighting)
+    advantage = advantages(episode, weights, config)
+    policy_term = clipped_objective(ratio, advantage, weights, config.clip_epsilon)
+    clip_reward = episode.reward.mean(dim=-1)
+    value_term = torch.zeros_like(policy_term) if value is None else ((value - clip_reward) ** 2).mean()
     clip_entropy = entropy(log_pi)
     entropy_term = clip_entropy.mean()
-    scale = 1 / settings.policy_coef if settings.policy_coef else 1.0
-    loss = -scale * (settings.policy_coef * policy_term - settings.value_coef * value_term
-                     + settings.entropy_coef * entropy_term)
-    return loss, _diagnostics(log_ratio.detach(), advantage, settings.clip_epsilon) | {
-        "policy_objective": policy_term.detach(), "value_loss": value_term.detach(),
-        "reward": clip_reward.mean(), "reward_std": episode.error.std(dim=-1).mean(),
-    } | spread(clip_entropy.detach(), log_pi.shape[1])
+    scale = 1 / config.policy_coef if config.policy_coef else 1.0
+    loss = -scale * (config.policy_coef * policy_term - config.value_coef * value_term + entropy_coef * entropy_term)
+    terms = {"policy_objective": policy_term.detach(), "reward": clip_reward.mean()}
+    if value is not None:
+        terms["value_loss"] = value_term.detach()
+    if episode.reward.shape[-1] > 1:
+        terms["reward_std"] = episode.reward.std(dim=-1).mean()
+    return loss, (terms | ratio_terms(log_ratio.detach(), advantage, config.clip_epsilon)
+                  | spread(clip_entropy.detach(), log_pi.shape[1]))
 
 
 def spread(clip_entropy: Tensor, num_tokens: int) -> dict[str, Tensor]:
@@ -137,7 +127,7 @@ def spread(clip_entropy: Tensor, num_tokens: int) -> dict[str, Tensor]:
     return {"entropy_share": clip_entropy.mean() / math.log(num_tokens), "effective_tokens": clip_entropy.exp().mean()}
 
 
-def _diagnostics(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> dict[str, Tensor]:
+def ratio_terms(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> dict[str, Tensor]:
     """The numbers that tell whether PPO acts: ratio, share of clipped terms, the k3 estimate of KL(pi_old || pi)."""
     ratio = log_ratio.exp()
     return {

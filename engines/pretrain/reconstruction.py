@@ -28,7 +28,7 @@ class Reconstruction:
             return reconstruction_targets(batch.pixels, mask, patch.patch_size, patch.tubelet_size, self.normalize)
 
 
-def explained_share(prediction: Tensor, target: Tensor) -> Tensor:
+def explained_variance(prediction: Tensor, target: Tensor) -> Tensor:
     """1 - error / variance of the targets: 0 for a model that predicts the mean, i.e. one still on its plateau."""
     target = target.float()
     residual = (prediction.float() - target).square().mean()

@@ -18,10 +18,7 @@ from ..finetune.evaluation import RowTable, accuracies, file_hash, write_result
 from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner
-from .finetuning_build import (
-    Task,
-    evaluation_loader,
-)
+from .finetuning_build import Task, evaluation_loader
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +52,13 @@ class Evaluator:
 
     class_names: Sequence[str] | None = None
 
-    def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, where: Runtime):
-        self.settings, self.task, self.lists, self.size, self.where = settings, task, lists, size, where
-        self.setup = EvaluationSetup(Normalizer(where.device), where, settings.optim.batch_size)
+    def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, runtime: Runtime):
+        self.settings, self.task, self.lists, self.size, self.runtime = settings, task, lists, size, runtime
+        self.setup = EvaluationSetup(Normalizer(runtime.device), runtime, settings.optim.batch_size)
 
     def _loader(self, split: str, segments: int, crops: int) -> DataLoader:
         views = Views(segments, crops, self.size, self.settings.data.short_side_size)
-        return evaluation_loader(self.lists[split], self.task, views, self.settings, self.where)
+        return evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
 
     def validate(self, learner: Learner) -> dict[str, float]:
         """Centre clips of val.csv: the same in every epoch."""
@@ -95,7 +92,7 @@ class Evaluator:
             "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
             "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None,
             "most_confused": most_confused(matrix, self.class_names)}
-        if self.where.is_main and self.settings.run.output_dir:
+        if self.runtime.is_main and self.settings.run.output_dir:
             folder = Path(self.settings.run.output_dir)
             write_predictions(folder / "predictions.csv", list(answers(table, tests.paths, self.class_names, 5)))
             write_confusion(folder / "confusion.csv", matrix, self.class_names)

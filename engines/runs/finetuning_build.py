@@ -2,33 +2,25 @@
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
 from ...datasets.catalog import data_set, stride_of
 from ...datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
-from ...datasets.lists.bad_videos import BadVideos
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
-from ...datasets.verify_decode import verify_decode
 from ...models import create_model, load_encoder, read_checkpoint
-from ..config.finetuning import (
-    ClassifierConfig,
-    LabelledDataConfig,
-    Settings,
-)
-from ..core.interrupts import outlive_signals
+from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
 from ..core.runtime import Precision, Runtime
 from ..finetune.evaluation import evaluation_rows
 from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
-from ..training.optim import make_optimizer, parameter_groups
-from ..training.schedule import CosineSchedule
+from ..training.optim import optimizer_of, parameter_groups
+from ..training.schedule import schedules_of
+from .loading import training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -54,15 +46,10 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
     if known and data.nb_classes not in (None, known.classes):
         raise ValueError(f"--nb_classes {data.nb_classes}, but {data.data_set} has {known.classes} classes")
     classes = data.nb_classes if known is None else known.classes
-    if classes < 2:
-        raise ValueError(f"--nb_classes must be at least 2, got {classes}")
     sampling = Sampling(data.sampling or (known.style if known else "dense"), num_frames,
                         stride_of(data.data_set, data.sampling_rate))
     defaults = (known.test_segments, known.test_crops) if known else (5, 3)
     given = (data.test_num_segment, data.test_num_crop)
-    for name, value in zip(("test_num_segment", "test_num_crop"), given, strict=True):
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
     segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
     return Task(classes, sampling, data.flip and (known is None or known.flip), segments, crops)
 
@@ -128,65 +115,42 @@ def square_size(classifier: nn.Module) -> int:
     return height
 
 
-def training_loader(clips: ClipList, task: Task, size: int, settings: Settings,
-                    where: Runtime) -> tuple[DataLoader, EpochSampler]:
+def labelled_loader(clips: ClipList, task: Task, size: int, settings: Settings,
+                    runtime: Runtime) -> tuple[DataLoader, EpochSampler]:
     """The loader of one epoch's clips (uint8 (B R, 3, T, S, S), labels (B R,)), and what orders them.
 
     Raises:
         ValueError: too few clips for a step.
     """
-    data, batch = settings.data, settings.optim.batch_size
-    if data.verify_decode and where.is_main:
-        verify_decode(clips, data.video_backend, data.verify_decode, settings.run.seed, data.decode_timeout)
-    augment = settings.augment
+    data, augment = settings.data, settings.augment
     transform = FinetuneTransform(size, task.flip, augment.aa, augment.train_interpolation,
                                   tuple(augment.crop_scale or SCALE))
-    bad = None
-    if settings.run.output_dir:
-        Path(settings.run.output_dir).mkdir(parents=True, exist_ok=True)
-        bad = BadVideos(Path(settings.run.output_dir) / "bad_videos.txt", len(clips), data.max_bad_fraction)
-    dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, backend=data.video_backend,
-                            bad_videos=bad, decode_timeout=data.decode_timeout)
-    order = EpochSampler(len(clips), settings.run.seed, where.rank, where.world_size)
-    loader = DataLoader(dataset, batch, sampler=order, num_workers=data.num_workers, collate_fn=flatten_repeats,
-                        pin_memory=data.pin_mem and where.device.type == "cuda", drop_last=True,
-                        persistent_workers=data.num_workers > 0, worker_init_fn=outlive_signals,
-                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
-    if len(loader) < settings.optim.update_freq:
-        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {batch} x "
-                         f"{settings.optim.update_freq} x {where.world_size}; lower --batch_size")
-    return loader, order
+    dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, decoding=data.decoding,
+                            bad_videos=watched(clips, settings, runtime))
+    return training_loader(dataset, settings, runtime, flatten_repeats)
 
 
-def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, where: Runtime) -> DataLoader:
+def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, runtime: Runtime) -> DataLoader:
     """The loader of this process's share of the videos with all their views; see `evaluate_rows`."""
     data = settings.data
-    dataset = TestViews(clips, task.sampling, views, data.video_backend, decode_timeout=data.decode_timeout)
-    return DataLoader(dataset, max(1, settings.optim.batch_size // views.count),
-                      sampler=evaluation_rows(len(clips), where.rank, where.world_size), num_workers=data.num_workers,
-                      pin_memory=data.pin_mem and where.device.type == "cuda", worker_init_fn=outlive_signals)
+    return DataLoader(TestViews(clips, task.sampling, views, data.decoding),
+                      max(1, settings.optim.batch_size // views.count),
+                      sampler=evaluation_rows(len(clips), runtime.rank, runtime.world_size),
+                      **worker_options(data, runtime))
 
 
-def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, where: Runtime,
+def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, runtime: Runtime,
                   precision: Precision) -> Learner:
     """The classifier with its optimiser, under DeepSpeed where asked, else under DDP or alone."""
-    optim = settings.optim
-    scale = optim.batch_size * optim.update_freq * where.world_size / 256
-    total = optim.epochs * steps_per_epoch
-    warmup = optim.warmup_steps if optim.warmup_steps >= 0 else optim.warmup_epochs * steps_per_epoch
-    lr = CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total))
-    decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
-    decay = CosineSchedule(optim.weight_decay, decay_end, total)
-    logger.info("%d clips a step on %d process(es): learning rate %.3g x %g / 256 = %.3g at the peak",
-                round(scale * 256), where.world_size, optim.lr, scale * 256, optim.lr * scale)
+    optim, zero = settings.optim, settings.zero
+    lr, decay = schedules_of(optim, steps_per_epoch, runtime.world_size)
     groups = parameter_groups(classifier, optim.weight_decay, classifier.no_weight_decay(),
                               layer_decay_scale(classifier.get_num_layers(), optim.layer_decay))
-    optimizer = make_optimizer(groups, optim.opt, eps=optim.opt_eps, betas=optim.opt_betas or (0.9, 0.999),
-                               momentum=optim.momentum, fused=False if settings.zero.enable_deepspeed else None)
-    if not settings.zero.enable_deepspeed:
-        return Learner(classifier, optimizer, lr, weight_decay=decay, clip_grad=optim.clip_grad, runtime=where,
+    optimizer = optimizer_of(groups, optim, fused=False if zero.enable_deepspeed else None)
+    if not zero.enable_deepspeed:
+        return Learner(classifier, optimizer, lr, weight_decay=decay, clip_grad=optim.clip_grad, runtime=runtime,
                        precision=precision)
     from ..training.deepspeed_zero import ZeroLearner, deepspeed_config
 
-    config = deepspeed_config(settings.zero.zero_stage, optim, precision, where.world_size)
-    return ZeroLearner(classifier, optimizer, lr, config, weight_decay=decay, runtime=where, precision=precision)
+    config = deepspeed_config(zero.zero_stage, optim, precision, runtime.world_size)
+    return ZeroLearner(classifier, optimizer, lr, config, weight_decay=decay, runtime=runtime, precision=precision)

@@ -2,7 +2,7 @@
 
 import logging
 import math
-import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,25 +22,20 @@ from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
-from .finetuning_build import (
-    build_classifier,
-    build_learner,
-    resolve_task,
-    square_size,
-    training_loader,
-)
-from .resumable import Resumable
+from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
+from .training_run import TrainingRun
 
 logger = logging.getLogger(__name__)
 
 SPLITS = ("train", "val", "test")
 
 
-class Finetuning(Resumable):
+class Finetuning(TrainingRun):
     """One run: everything that is built once, an epoch at a time, saved and resumed, then tested."""
 
-    def __init__(self, settings: Settings, where: runtime.Runtime):
-        super().__init__(settings.run, where, saves=settings.run.save_ckpt)
+    def __init__(self, settings: Settings, here: runtime.Runtime):
+        super().__init__(settings.run, here, saves=settings.run.save_ckpt)
+        self.epochs = settings.optim.epochs
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
@@ -54,16 +49,16 @@ class Finetuning(Resumable):
             whole=evaluation.eval and evaluation.eval_mode != "knn",
             key="model_ema" if evaluation.eval and evaluation.test_weights == "ema" else settings.model.model_key)
         self.size = square_size(self.classifier)
-        self.precision = runtime.choose_precision(settings.optim.amp, where.device)
-        self.classifier.to(where.device)
-        self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, where)
+        self.precision = runtime.choose_precision(settings.optim.amp, here.device)
+        self.classifier.to(here.device)
+        self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, here)
         self.class_names = self.evaluator.class_names = self._class_names()
         self.best = -1.0
         if self.trains:
             self._prepare_training()
         else:
             self.learner = Learner(self.classifier, precision=self.precision)
-        runtime.seed_everything(settings.run.seed + where.rank)   # boxes, mixing weights and dropout differ by rank
+        runtime.seed_everything(settings.run.seed + here.rank)   # boxes, mixing weights and dropout differ by rank
 
     def _splits(self) -> tuple[str, ...]:
         evaluation = self.settings.evaluation
@@ -108,41 +103,41 @@ class Finetuning(Resumable):
 
     def _prepare_training(self) -> None:
         settings, model = self.settings, self.settings.model
-        self.loader, order = training_loader(self.lists["train"], self.task, self.size, settings, self.where)
+        self.loader, order = labelled_loader(self.lists["train"], self.task, self.size, settings, self.runtime)
         if settings.evaluation.eval_mode == "linear":
             freeze_all_but_head(self.classifier)
         augment = BatchAugment(settings.augment, self.task.classes,
-                               settings.optim.batch_size * settings.data.num_sample, self.where.device)
+                               settings.optim.batch_size * settings.data.num_sample, self.runtime.device)
         ema = ModelEmaV3(self.classifier, model.model_ema_decay,
                          device=torch.device("cpu") if model.model_ema_force_cpu else None) if model.model_ema else None
-        self.setup = FinetuneSetup(Normalizer(self.where.device), augment, settings.optim.update_freq, ema)
+        self.setup = FinetuneSetup(Normalizer(self.runtime.device), augment, settings.optim.update_freq, ema)
         self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
-                                     self.where, self.precision)
-        self.follow({"classifier": self.learner}, self.lists["train"], order,
-                    settings.optim.batch_size * settings.optim.update_freq * self.where.world_size, asdict(settings))
+                                     self.runtime, self.precision)
+        self.set_up({"classifier": self.learner}, self.lists["train"], order,
+                    settings.optim.clips_a_step(self.runtime.world_size), asdict(settings))
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training clips; the means of what it reports.
 
         Raises:
-            Stopped, BrokenNumbers: see `Resumable.after_step`.
+            Stopped, NonFiniteError: see `Resumable.after_step`.
         """
         if not self.position:
             self.meters.reset()
         # A frozen encoder stays as it will be evaluated: no stochastic depth.
         self.learner.net.train(self.settings.evaluation.eval_mode != "linear")
         progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                            self.where.is_main)
+                            self.runtime.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         engine_for_finetuning.train_one_epoch(loader, self.learner, self.setup, self.meters)
-        self.look()
-        return self.meters.means(self.where) | {"data_share": round(progress.data_share, 4)}
+        self.check_steps()
+        return self.meters.means(self.runtime) | {"data_share": round(progress.data_share, 4)}
 
     def averaged(self) -> Learner | None:
         """The moving average of the weights as a network, or None."""
         if not self.trains or self.setup.ema is None:
             return None
-        return Learner(self.setup.ema.module.to(self.where.device), precision=self.precision)
+        return Learner(self.setup.ema.module.to(self.runtime.device), precision=self.precision)
 
     def state(self, name: str) -> dict:
         """As `Resumable.state`."""
@@ -171,37 +166,30 @@ class Finetuning(Resumable):
         if not self.saves:
             return
         weights = self.learner.weights()
-        if self.where.is_main:
+        if self.runtime.is_main:
             with outliving_a_full_disk("checkpoint-best.pth"):
                 checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
                                                "best": self.best, "class_names": self.class_names,
                                                "settings": self._described()}, self.folder / "checkpoint-best.pth")
-        self.where.barrier()
+        self.runtime.barrier()
 
-    def run(self) -> None:
-        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
-        run, epochs = self.settings.run, self.settings.optim.epochs
-        with RunLog(run, self.epoch, self.where.is_main) as log, self.interrupts:
-            while self.epoch < epochs:
-                start = time.time()
-                record = {f"train_{name}": value for name, value in self.train_epoch().items()}
-                record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups),
-                           "epoch": self.epoch, "step": self.learner.steps}
-                if not self.settings.evaluation.disable_eval_during_finetuning:
-                    record |= self._validated()
-                record["seconds"] = round(time.time() - start, 2)
-                if self.where.device.type == "cuda":
-                    record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(self.where.device) / 2**30, 2)
-                log.epoch(record)   # before the checkpoint: a kill between the two loses no line
-                if (self.epoch + 1) % run.save_ckpt_freq == 0 or self.epoch + 1 == epochs or self.unsaved:
-                    self.save()
-                logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, epochs, record.get("train_loss", math.nan),
-                            f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "",
-                            record["seconds"])
-                self.epoch, self.position = self.epoch + 1, 0
-            self.must_be_saved()
-            if (asked := self.interrupts.agreed()) is not None:
-                self.stop(asked)   # before the test, which takes long; it is made when the run goes on
+    def epoch_record(self) -> dict[str, float]:
+        """As `TrainingRun.epoch_record`, with the validation."""
+        record = {f"train_{name}": value for name, value in self.train_epoch().items()}
+        record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups)}
+        if not self.settings.evaluation.disable_eval_during_finetuning:
+            record |= self._validated()
+        return record
+
+    def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:
+        """A line on the terminal."""
+        logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, self.epochs, record.get("train_loss", math.nan),
+                    f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "", record["seconds"])
+
+    def finish(self) -> None:
+        """End before the test, which takes long, where a signal asks for it: it is made when the run goes on."""
+        if (asked := self.interrupts.agreed()) is not None:
+            self.stop(asked)
 
     def _validated(self) -> dict[str, float]:
         found = self.evaluator.validate(self.learner)
@@ -229,5 +217,5 @@ class Finetuning(Resumable):
             path = self.folder / "checkpoint-best.pth"
             best = create_model(self.model_config["name"], **self.model_config["kwargs"])
             best.load_state_dict(checkpointing.load(path)["model"])
-            return Learner(best.to(self.where.device), precision=self.precision), path
+            return Learner(best.to(self.runtime.device), precision=self.precision), path
         return self.learner, path

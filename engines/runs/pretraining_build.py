@@ -4,20 +4,15 @@ import logging
 
 from torch import nn
 
-from ...masking import Masking, TokenGrid, find_masking
+from ...masking import Masking, TokenGrid, TokenSampler, check_sampler, find_masking
 from ...models import create_model
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
-from ..config.pretraining import (
-    MaskConfig,
-    ModelConfig,
-    SamplerConfig,
-    Settings,
-)
+from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
 from ..core.runtime import Precision, Runtime
-from ..pretrain.interface import grid_of
+from ..pretrain.interface import grid_of, token_width
 from ..training.learner import Learner
-from ..training.optim import make_optimizer, parameter_groups
-from ..training.schedule import CosineSchedule
+from ..training.optim import optimizer_of, parameter_groups
+from ..training.schedule import CosineSchedule, schedules_of
 
 logger = logging.getLogger(__name__)
 
@@ -41,25 +36,25 @@ def build_masking(config: MaskConfig, grid: TokenGrid):
 
 
 def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:
-    """Keyword arguments of the row's sampler; TATS takes them all, others those of the ratio alone."""
-    common = {"mask_ratio": mask.mask_ratio, "visible": mask.num_visible}
-    if find_masking(mask.mask_type).learner != "ppo":
-        return common
-    return common | {
-        "depth": config.tats_depth, "attention": config.tats_attention, "num_heads": config.tats_heads,
-        "approx": config.tats_approx, "num_landmarks": config.num_landmarks, "head_init": config.policy_head_init,
-        "softmax_temp": config.softmax_temp,
-    }
+    """Keyword arguments of the row's sampler: the count of tokens, and what the row's `flags` name."""
+    return {"mask_ratio": mask.mask_ratio, "visible": mask.num_visible} | {
+        keyword: getattr(config, flag) for keyword, flag in find_masking(mask.mask_type).flags.items()}
 
 
-def build_sampler(row: Masking, mae: nn.Module, options: dict) -> nn.Module | None:
-    """The row's sampler for this model's tokens, or None where the loader's mask is all there is."""
+def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler | None:
+    """The row's sampler for this model's tokens, or None where the loader's mask is all there is.
+
+    Raises:
+        ValueError: it does not keep to the contract of `TokenSampler`.
+    """
     if row.sampler is None:
         return None
-    return row.sampler(grid_of(mae), mae.encoder.patch_embed.proj.out_channels, **options)
+    sampler = row.sampler(grid_of(mae), token_width(mae), **options)
+    check_sampler(sampler, token_width(mae))
+    return sampler
 
 
-def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, nn.Module | None, str]:
+def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, TokenSampler | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
     Args:
@@ -80,22 +75,14 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, 
     return mae.eval(), sampler, checkpoint["mask_type"]
 
 
-def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings, steps_per_epoch: int,
+def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Settings, steps_per_epoch: int,
                    runtime: Runtime, precision: Precision) -> tuple[Learner, Learner | None]:
     """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
     optim = settings.optim
-    scale = optim.batch_size * optim.update_freq * runtime.world_size / 256
-    total = optim.epochs * steps_per_epoch
-    warmup = optim.warmup_steps if optim.warmup_steps >= 0 else optim.warmup_epochs * steps_per_epoch
-    lr = CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total))
-    decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
-    decay = CosineSchedule(optim.weight_decay, decay_end, total)
-    logger.info("%d clips a step on %d process(es): learning rate %.3g x %g / 256 = %.3g at the peak",
-                round(scale * 256), runtime.world_size, optim.lr, scale * 256, optim.lr * scale)
+    lr, decay = schedules_of(optim, steps_per_epoch, runtime.world_size)
 
     def learner(net: nn.Module, rate, skip: tuple[str, ...]) -> Learner:
-        optimizer = make_optimizer(parameter_groups(net, optim.weight_decay, skip), optim.opt, eps=optim.opt_eps,
-                                   betas=optim.opt_betas or (0.9, 0.95), momentum=optim.momentum)
+        optimizer = optimizer_of(parameter_groups(net, optim.weight_decay, skip), optim)
         return Learner(net, optimizer, rate, weight_decay=decay, clip_grad=optim.clip_grad, runtime=runtime,
                        precision=precision)
 
@@ -110,7 +97,7 @@ def build_learners(mae: nn.Module, sampler: nn.Module | None, settings: Settings
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
 
 
-def initialise(mae: nn.Module, sampler: nn.Module | None, settings: Settings) -> None:
+def initialise(mae: nn.Module, sampler: TokenSampler | None, settings: Settings) -> None:
     """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
     path = settings.model.init_from
     report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
@@ -119,7 +106,7 @@ def initialise(mae: nn.Module, sampler: nn.Module | None, settings: Settings) ->
     initialise_sampler(sampler, sampler_state, path)
 
 
-def initialise_sampler(sampler: nn.Module | None, state: dict, source: str) -> bool:
+def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -> bool:
     """Load a checkpoint's sampler where it is one of this run's kind and grid; says in the log what it did."""
     if sampler is None or not state:
         return False
@@ -137,11 +124,3 @@ def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -
     final = config.sampler_lr if config.sampler_lr_final is None else config.sampler_lr_final
     return CosineSchedule(config.sampler_lr, final,
                           max(0, epochs - config.mae_only_epochs) * steps_per_epoch * config.ppo_epochs)
-
-
-def random_share(config: SamplerConfig, epoch: int, epochs: int) -> float:
-    """Share of the clips with random masks in `epoch` of `epochs`, both counted from 0."""
-    if config.random_share_final is None:
-        return config.random_share
-    done = max(0, epoch - config.mae_only_epochs) / max(1, epochs - 1 - config.mae_only_epochs)
-    return config.random_share + (config.random_share_final - config.random_share) * done

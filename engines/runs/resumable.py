@@ -16,13 +16,13 @@ from ..training.learner import Learner
 
 logger = logging.getLogger(__name__)
 
-LOOK_EVERY = 10   # steps between two looks at a GPU, each of which waits for it; asking the CPU costs nothing
+CHECK_EVERY = 10   # steps between two checks on a GPU, each of which waits for it; asking the CPU costs nothing
 
 
 class Resumable:
     """The place of a run in its data, its checkpoints, its signals and its bad steps.
 
-    A subclass calls `follow` when it is built, gives `state` and `restore`, and takes its epoch's batches from
+    A subclass calls `set_up` when it is built, gives `state` and `restore`, and takes its epoch's batches from
     `between_steps`.
 
     Attributes:
@@ -33,15 +33,15 @@ class Resumable:
 
     memory = 1
 
-    def __init__(self, run: RunConfig, where: runtime.Runtime, saves: bool = True):
-        self.flags, self.where = run, where
+    def __init__(self, run: RunConfig, here: runtime.Runtime, saves: bool = True):
+        self.flags, self.runtime = run, here
         self.folder = Path(run.output_dir) if run.output_dir else None
         self.saves = saves and self.folder is not None
-        self.interrupts, self.meters = Interrupts(where), Meters()
-        self.epoch, self.position, self._looked, self.unsaved = run.start_epoch, 0, 0, False
+        self.interrupts, self.meters = Interrupts(here), Meters()
+        self.epoch, self.position, self._checked, self.unsaved = run.start_epoch, 0, 0, False
         self.learners: dict[str, Learner] = {}
 
-    def follow(self, learners: Mapping[str, Learner | None], clips: ClipList, order: EpochSampler, clips_a_step: int,
+    def set_up(self, learners: Mapping[str, Learner | None], clips: ClipList, order: EpochSampler, clips_a_step: int,
                settings: dict) -> None:
         """Say what the run consists of.
 
@@ -53,12 +53,12 @@ class Resumable:
         self.main = next(iter(self.learners.values()))
         self.clips, self.clip_order, self.clips_a_step = clips, order, clips_a_step
         self.steps_per_epoch = order.end // clips_a_step
-        record = self.folder / "bad_steps.jsonl" if self.folder and self.where.is_main else None
+        record = self.folder / "bad_steps.jsonl" if self.folder and self.runtime.is_main else None
         self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, settings)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """Leave the other processes; the learners can only be looked at from now on."""
-        runtime.stop(self.where, self.learners.values())
+        runtime.stop(self.runtime, self.learners.values())
 
     def state(self, name: str) -> dict:
         """What the subclass needs to go on, plain values and tensors only; every process must call.
@@ -79,21 +79,21 @@ class Resumable:
         """This epoch's batches, from where the run stands."""
         self.clip_order.set_epoch(self.epoch)
         self.clip_order.start(min(self.position, self.clip_order.end))
-        self._looked = self.position
+        self._checked = self.position
         return BetweenSteps(loader, update_freq, self)
 
     def after_step(self) -> None:
-        """Look for bad steps, save and end where it is time to.
+        """Check for bad steps; save and end where it is time to.
 
         Raises:
-            Stopped: a signal came and the run has been saved. BrokenNumbers: too many bad steps in a row.
+            Stopped: a signal came and the run has been saved. NonFiniteError: too many bad steps in a row.
         """
         self.position += self.clips_a_step
         every, steps = self.flags.save_every_steps, self.main.steps
         due = every > 0 and steps % every == 0
-        if not due and self.where.device.type == "cuda" and steps % LOOK_EVERY:
+        if not due and self.runtime.device.type == "cuda" and steps % CHECK_EVERY:
             return
-        self.look()
+        self.check_steps()
         if due:
             self.save(whole=False)
         asked = self.interrupts.agreed()
@@ -109,20 +109,20 @@ class Resumable:
             Stopped: always, but for OSError: the checkpoint could not be written.
         """
         self.must_be_saved()
-        where = f"epoch {self.epoch}, after step {self.main.steps}"
-        if self.folder is not None and self.where.is_main:
-            (self.folder / "stopped").write_text(f"{signal_name} in {where}\n")
-        raise Stopped(f"{signal_name}: ended in {where}; " + (
+        place = f"epoch {self.epoch}, after step {self.main.steps}"
+        if self.folder is not None and self.runtime.is_main:
+            (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
+        raise Stopped(f"{signal_name}: ended in {place}; " + (
             "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"))
 
-    def look(self) -> None:
-        """Learn of bad steps since the last look."""
-        self.bad_steps.look(self._taken)
-        self._looked = self.position
+    def check_steps(self) -> None:
+        """Report bad steps since the last check."""
+        self.bad_steps.check(self._taken)
+        self._checked = self.position
 
     def _taken(self, name: str) -> dict:
-        """What the learner `name` may have learned from since the last look."""
-        start = self._looked
+        """What the learner `name` may have learned from since the last check."""
+        start = self._checked
         if self.learners[name] is not self.main:
             start = max(0, min(start, self.position - self.memory * self.clips_a_step))
         rows = self.clip_order.rows(start, self.position)
@@ -141,10 +141,10 @@ class Resumable:
         progress = {"meters": self.meters.state(), **self.progress()} if position else {}
         state = self.state(name) | {
             "epoch": self.epoch, "step": self.main.steps, "position": position,
-            "steps_per_epoch": self.steps_per_epoch, "rng": self.where.gather_objects(runtime.rng_state()),
-            "progress": self.where.gather_objects(progress)}
+            "steps_per_epoch": self.steps_per_epoch, "rng": self.runtime.gather_objects(runtime.rng_state()),
+            "progress": self.runtime.gather_objects(progress)}
         failed = False
-        if self.where.is_main:
+        if self.runtime.is_main:
             try:
                 checkpointing.save_atomically(state, self.folder / f"{name}.pth")
                 checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
@@ -152,7 +152,7 @@ class Resumable:
                 failed = True
                 logger.warning("%s.pth cannot be written (%s); the run goes on with the checkpoint from before, and "
                                "tries again at the next one", name, error.strerror or error)
-        self.unsaved = self.where.any(failed)
+        self.unsaved = self.runtime.any(failed)
 
     def must_be_saved(self) -> None:
         """Raises OSError: the last attempt to save failed, and there is no next one."""
@@ -175,14 +175,14 @@ class Resumable:
         Raises:
             FileNotFoundError, ValueError: the file is missing, or belongs to another run.
         """
-        if self.folder is not None and self.where.is_main:
+        if self.folder is not None and self.runtime.is_main:
             checkpointing.clear_unfinished(self.folder)
             (self.folder / "stopped").unlink(missing_ok=True)
         path, state = Path(self.flags.resume) if self.flags.resume else None, None
         if path is None and self.flags.auto_resume and self.folder is not None:
-            if self.where.is_main and (found := checkpointing.newest_whole(self.folder)):
+            if self.runtime.is_main and (found := checkpointing.newest_whole(self.folder)):
                 path, state = found
-            chosen = self.where.gather_objects(None if path is None else str(path))[0]
+            chosen = self.runtime.gather_objects(None if path is None else str(path))[0]
             path = Path(chosen) if chosen else None
         if path is not None:
             self._go_on(checkpointing.load(path) if state is None else state, path)
@@ -192,18 +192,18 @@ class Resumable:
         self.position = state.get("position", 0)
         self.epoch = state["epoch"] + (0 if self.position else 1)
         self._rescale(state.get("steps_per_epoch", self.steps_per_epoch), source)
-        same = len(state["rng"]) == self.where.world_size
+        same = len(state["rng"]) == self.runtime.world_size
         if same:
-            runtime.set_rng_state(state["rng"][self.where.rank])
+            runtime.set_rng_state(state["rng"][self.runtime.rank])
         else:
             logger.warning("%s was written by %d process(es), this run has %d: dropout draws anew%s", source,
-                           len(state["rng"]), self.where.world_size,
+                           len(state["rng"]), self.runtime.world_size,
                            ", the unfinished epoch's means and episodes start empty" if self.position else "")
         if self.position and same:
-            progress = state["progress"][self.where.rank]
+            progress = state["progress"][self.runtime.rank]
             self.meters.load(progress["meters"])
             self.restore_progress(progress)
-        self.bad_steps.forget()
+        self.bad_steps.reset()
         logger.info("resumed from %s, %s epoch %d", source, "within" if self.position else "after", state["epoch"])
 
     def _rescale(self, before: int, source: Path) -> None:

@@ -1,4 +1,4 @@
-"""Steps whose numbers are not finite: the learners skip them, here they are told, recorded, and end the run."""
+"""Steps whose numbers are not finite: the learners skip them; here they are reported and recorded, and end the run."""
 
 import json
 import logging
@@ -15,7 +15,7 @@ from .learner import Learner
 logger = logging.getLogger(__name__)
 
 
-class BrokenNumbers(ValueError):
+class NonFiniteError(ValueError):
     """Too many steps in a row were not finite; one line with the cause."""
 
 
@@ -33,33 +33,33 @@ class BadSteps:
         self.learners = {name: learner for name, learner in learners.items()
                          if learner is not None and learner.optimizer is not None}
         self.record, self.most, self.settings = record, most, settings
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """What has been until now is no news: after a resume."""
-        self._told = {name: int(learner.health.total) for name, learner in self.learners.items()}
+    def reset(self) -> None:
+        """Do not report again what was bad before now: after a resume, earlier steps have been reported already."""
+        self._reported = {name: int(learner.health.total) for name, learner in self.learners.items()}
 
-    def look(self, about: Callable[[str], dict]) -> None:
-        """Ask the device once for all learners what has happened since the last look.
+    def check(self, about: Callable[[str], dict]) -> None:
+        """Ask the device once for all learners what has happened since the last check.
 
         Args:
             about: learner's name -> what the record says of its steps since then: epoch, last_step, rows; called when
                 it is needed.
 
         Raises:
-            BrokenNumbers: `most` bad steps in a row.
+            NonFiniteError: `most` bad steps in a row.
         """
         if not self.learners:
             return
         asked = torch.stack([torch.cat([torch.stack([learner.health.in_a_row, learner.health.total]).double(),
                                         learner.health.causes.double()]) for learner in self.learners.values()])
         for (name, learner), (in_a_row, total, *causes) in zip(self.learners.items(), asked.tolist(), strict=True):
-            new, self._told[name] = int(total) - self._told[name], int(total)
+            new, self._reported[name] = int(total) - self._reported[name], int(total)
             if new:
                 broken = [cause for cause, flag in zip(CHECKED, causes, strict=True) if flag]
-                self._tell(name, learner, broken, about(name) | {"skipped": new, "in_a_row": int(in_a_row)})
+                self._report(name, learner, broken, about(name) | {"skipped": new, "in_a_row": int(in_a_row)})
 
-    def _tell(self, name: str, learner: Learner, broken: list[str], about: dict) -> None:
+    def _report(self, name: str, learner: Learner, broken: list[str], about: dict) -> None:
         what = f"epoch {about['epoch']}, step {about['last_step']}: {' and '.join(broken)} of the {name} not finite"
         finding_scale = learner.scaler.is_enabled() and broken == ["gradient"]
         if not finding_scale:   # float16's scaler finds its scale by steps that overflow
@@ -67,7 +67,7 @@ class BadSteps:
                            f"; see {self.record}" if self.record else "")
             self._write({"time": time.strftime("%F %T"), "network": name, "not_finite": broken} | about)
         if about["in_a_row"] >= self.most:
-            raise BrokenNumbers(f"{what}, {about['in_a_row']} steps in a row (--max_bad_steps {self.most}); no weight "
+            raise NonFiniteError(f"{what}, {about['in_a_row']} steps in a row (--max_bad_steps {self.most}); no weight "
                                 "was touched by them. Lower --lr, set --clip_grad 1, use --amp bf16 or fp32"
                                 + (f", or look at the batches in {self.record}" if self.record else ""))
 

@@ -1,0 +1,57 @@
+"""The loader of one epoch's clips, as pre-training and fine-tuning both have it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from ...datasets.lists.bad_videos import BadVideos
+from ...datasets.lists.epoch_order import EpochSampler
+from ...datasets.lists.list_file import ClipList
+from ...datasets.verify_decode import verify_decode
+from ..config import finetuning, pretraining
+from ..config.common import LoaderConfig
+from ..core.interrupts import outlive_signals
+from ..core.runtime import Runtime
+
+Settings = pretraining.Settings | finetuning.Settings
+
+
+def watched(clips: ClipList, settings: Settings, runtime: Runtime) -> BadVideos | None:
+    """Where this run notes videos that cannot be read, after a second decoder has looked at some of them where asked.
+
+    Raises:
+        ValueError: --verify_decode, and the decoders see different pictures.
+    """
+    data, folder = settings.data, settings.run.output_dir
+    if data.verify_decode and runtime.is_main:
+        verify_decode(clips, data.decoding, data.verify_decode, settings.run.seed)
+    if not folder:
+        return None
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return BadVideos(Path(folder) / "bad_videos.txt", len(clips), data.max_bad_fraction)
+
+
+def worker_options(data: LoaderConfig, runtime: Runtime) -> dict:
+    """What every loader of a run has in common, for `DataLoader`."""
+    return {"num_workers": data.num_workers, "pin_memory": data.pin_mem and runtime.device.type == "cuda",
+            "worker_init_fn": outlive_signals}
+
+
+def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
+                    collate: Callable | None = None) -> tuple[DataLoader, EpochSampler]:
+    """The loader of one epoch of `dataset`, which has a `clip_list`, and what orders its rows.
+
+    Raises:
+        ValueError: too few clips for a step.
+    """
+    optim, clips = settings.optim, dataset.clip_list
+    order = EpochSampler(len(clips), settings.run.seed, runtime.rank, runtime.world_size)
+    loader = DataLoader(dataset, optim.batch_size, sampler=order, drop_last=True, collate_fn=collate,
+                        persistent_workers=settings.data.num_workers > 0, **worker_options(settings.data, runtime),
+                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
+    if len(loader) < optim.update_freq:
+        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {optim.batch_size} x "
+                         f"{optim.update_freq} x {runtime.world_size}; lower --batch_size")
+    return loader, order

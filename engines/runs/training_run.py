@@ -1,0 +1,98 @@
+"""All epochs of a run, and the program around it: what pre-training and fine-tuning share."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from ...datasets.sources.kept_files import keep_remote_files
+from ..config.flags import FlagParser, given_flags
+from ..core import runtime
+from ..core.interrupts import Stopped
+from ..core.logs import RunLog, set_up_logging, write_settings
+from .resumable import Resumable
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingRun(Resumable):
+    """A run of `epochs` epochs. A subclass gives `epoch_record`, and `after_epoch` where it has more to show."""
+
+    epochs: int
+
+    def epoch_record(self) -> dict[str, float]:
+        """Train the epoch and evaluate what is evaluated after it; the numbers of its line of log.txt.
+
+        Raises:
+            Stopped, NonFiniteError: see `Resumable.after_step`.
+        """
+        raise NotImplementedError
+
+    def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:
+        """Pictures, alerts and a line on the terminal, once the epoch is logged and saved."""
+
+    def run(self) -> None:
+        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
+        every, device = self.flags.save_ckpt_freq, self.runtime.device
+        with RunLog(self.flags, self.epoch, self.runtime.is_main) as log, self.interrupts:
+            while self.epoch < self.epochs:
+                start = time.time()
+                record = self.epoch_record()
+                record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - start, 2)}
+                if device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
+                    record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+                log.epoch(record)   # before the checkpoint: a kill between the two loses no line
+                if (self.epoch + 1) % every == 0 or self.epoch + 1 == self.epochs or self.unsaved:
+                    self.save()
+                self.after_epoch(log, record)
+                self.epoch, self.position = self.epoch + 1, 0
+            self.must_be_saved()
+            self.finish()
+
+    def finish(self) -> None:
+        """What is still to be done under the run's signals, after the last epoch."""
+
+
+class Program(NamedTuple):
+    """A training program.
+
+    parser: its command line. settings: `settings(args) -> Settings`, checked. dead_flags: accepted ones that do
+    nothing, with the reason. run: `run(settings, runtime) -> Resumable`. train: what to do with it.
+    """
+
+    parser: FlagParser
+    settings: Callable
+    dead_flags: Mapping[str, str]
+    run: Callable
+    train: Callable
+
+
+def run_training(program: Program, argv: Sequence[str] | None):
+    """Read the flags, build the run, train; returns what `program.train` does.
+
+    Raises:
+        ValueError, OSError: bad input, see `run_program`. Stopped: a signal ended it, saved.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
+    settings = program.settings(program.parser.parse_args(argv))
+    keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
+    here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
+    set_up_logging(here.is_main)
+    for name in sorted(given_flags(argv) & set(program.dead_flags)):
+        logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
+    try:
+        run = program.run(settings, here)
+        if here.is_main and settings.run.output_dir:
+            write_settings(Path(settings.run.output_dir), asdict(settings))
+        result = program.train(run)
+    except Stopped as stopped:
+        logger.info("%s", stopped.message)
+        run.close()
+        raise
+    run.close()
+    return result

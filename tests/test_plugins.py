@@ -1,0 +1,199 @@
+"""What a user adds: a strategy, a reward and a data set, each one file, brought in by --plugin; and what goes wrong."""
+
+import json
+import sys
+
+import pytest
+import torch
+from tats.datasets.catalog import DATA_SETS
+from tats.engines import measure_masks
+from tats.engines.config.flags import FlagParser
+from tats.engines.pretrain.rewards import REWARDS
+from tats.engines.run_mae_pretraining import main
+from tats.masking import MASKINGS
+
+STRATEGY = '''
+from torch import nn
+from tats.masking import Masking, RandomMasking, TokenSampler, register_masking
+
+
+class Scorer(TokenSampler):
+    def __init__(self, grid, embed_dim, **count):
+        super().__init__(grid, **count)
+        self.score = nn.Linear(embed_dim, 1)
+
+    def policy(self, tokens):
+        return self.score(tokens).squeeze(-1), None
+
+
+class Loudest(Scorer):
+    """Shows the tokens of the highest score, without chance."""
+
+    def draw(self, log_pi, keys=None, stream=0, visible=None):
+        from tats.masking import Draw
+        import torch
+
+        top = log_pi.topk(visible or self.num_visible, dim=1)
+        mask = torch.ones_like(log_pi, dtype=bool).scatter(1, top.indices, False)
+        return Draw(mask, log_pi.new_full((len(log_pi),), -float("inf")))
+
+
+for learner in ("ppo", "reinforce", None):
+    register_masking(f"scorer-{learner}", Masking(RandomMasking, sampler=Scorer, learner=learner))
+register_masking("loudest", Masking(RandomMasking, sampler=Loudest, learner="ppo"))
+'''
+
+REWARD = '''
+from tats.engines.pretrain.rewards import register_reward
+
+register_reward("half", lambda outcome: outcome.errors / 2)
+'''
+
+DATA_SET = '''
+from tats.datasets.catalog import DataSet, register_data_set
+
+register_data_set("mine", DataSet(8, "dense", 1, 1, 1, False))
+'''
+
+FLAGS = ["--model", "pretrain_tats_tiny", "--pretrain_aug", "resize", "--batch_size", "8", "--epochs", "2",
+         "--mae_only_epochs", "1", "--warmup_epochs", "0", "--num_workers", "0", "--decode_timeout", "0",
+         "--sampler_lr", "1e-2", "--mask_ratio", "0.9"]
+
+
+@pytest.fixture(autouse=True)
+def registries():
+    """What a plugin registers is gone after the test, and its module with it."""
+    tables = [(table, dict(table)) for table in (MASKINGS, REWARDS, DATA_SETS)]
+    modules, path = set(sys.modules), list(sys.path)
+    yield
+    for table, before in tables:
+        table.clear()
+        table.update(before)
+    for name in set(sys.modules) - modules:
+        if not name.startswith("tats."):
+            del sys.modules[name]
+    sys.path[:] = path
+
+
+def written(folder, name, text):
+    path = folder / f"{name}.py"
+    path.write_text(text)
+    return str(path)
+
+
+def log_of(folder):
+    return [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", ["scorer-ppo", "scorer-reinforce", "scorer-None", "loudest"])
+def test_a_strategy_of_ten_lines_trains_is_saved_resumed_and_measured(shapes, tmp_path, name):
+    plugin = written(tmp_path, f"strategy_{name[-3:]}", STRATEGY)
+    given = ["--plugin", plugin, *FLAGS, "--data_path", str(shapes / "train.csv"), "--mask_type", name,
+             "--data_set", "moving-shapes", "--output_dir", str(tmp_path / "out")]
+    main(given)
+    last = log_of(tmp_path / "out")[-1]
+    assert last["train_visible_tokens"] == 28 and ("train_sampling_loss" in last) == (name != "scorer-None")
+    assert ("train_ratio" in last) == (name in ("scorer-ppo", "loudest")) and "train_value_loss" not in last
+    state = torch.load(tmp_path / "out/checkpoint-1.pth", weights_only=True)
+    moved = float(state["sampler"]["score.weight"].abs().max())
+    main([*given, "--epochs", "3"])
+    again = torch.load(tmp_path / "out/checkpoint-2.pth", weights_only=True)
+    assert len(log_of(tmp_path / "out")) == 3
+    assert torch.equal(again["sampler"]["score.weight"], state["sampler"]["score.weight"]) == (name == "scorer-None")
+    assert moved > 0
+    measure_masks.main(["--plugin", plugin, "--checkpoint", str(tmp_path / "out/checkpoint-2.pth"), "--data",
+                        str(shapes), "--out", str(tmp_path / "masks.json")])
+    assert 0 <= json.loads((tmp_path / "masks.json").read_text())[-1]["auroc"] <= 1
+
+
+def test_figures_and_measurements_draw_as_training_does(tmp_path):
+    """`look` takes the strategy's own draw, for another number of tokens as well."""
+    from pretraining_setup import clips, tiny_mae
+    from tats.engines.figures.inference import look, probabilities_of
+    from tats.engines.pretrain.reconstruction import Reconstruction
+    from tats.engines.training.batches import Normalizer
+
+    FlagParser("program").parse_args(["--plugin", written(tmp_path, "strategy_draw", STRATEGY)])
+    mae = tiny_mae()
+    sampler = MASKINGS["loudest"].sampler((4, 3, 3), 24, visible=9)
+    batch = Normalizer(torch.device("cpu")).prepare(clips(4), torch.device("cpu"))
+    pi = probabilities_of(mae, sampler, batch)
+    for visible in (None, 5):
+        seen = look(mae, sampler, batch, Reconstruction(), visible)
+        loudest = torch.ones_like(seen.mask).scatter(1, pi.topk(visible or 9, dim=1).indices, False)
+        assert torch.equal(seen.mask, loudest)
+
+
+def test_a_reward_is_what_advantage_value_and_log_read(shapes, tmp_path):
+    logs = []
+    for reward in ("token", "half"):
+        main(["--plugin", written(tmp_path, "reward_half", REWARD), *FLAGS, "--data_path", str(shapes / "train.csv"),
+              "--data_set", "moving-shapes", "--mask_type", "tats", "--reward", reward, "--adv_norm", "none",
+              "--sampler_lr", "1e-9", "--output_dir", str(tmp_path / reward)])
+        logs.append(log_of(tmp_path / reward)[-1])
+    whole, half = logs
+    assert half["train_loss"] == pytest.approx(whole["train_loss"], rel=1e-5)
+    assert half["train_reward"] == pytest.approx(whole["train_reward"] / 2, rel=1e-4)
+    assert half["train_reward_std"] == pytest.approx(whole["train_reward_std"] / 2, rel=1e-4)
+    # psi is near 0 at the start: L_R - psi is about L_R, and (psi - L_R)^2 falls to a quarter.
+    assert half["train_advantage"] < .7 * whole["train_advantage"]
+    assert half["train_value_loss"] < .5 * whole["train_value_loss"]
+
+
+def test_a_data_set_is_one_row(shapes, tmp_path):
+    main(["--plugin", written(tmp_path, "data_mine", DATA_SET), *FLAGS, "--data_path", str(shapes / "train.csv"),
+          "--data_set", "mine", "--mask_type", "random", "--output_dir", str(tmp_path / "out")])
+    assert log_of(tmp_path / "out")[-1]["epoch"] == 1
+
+
+def test_a_module_in_the_working_directory_and_a_settings_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, "reward_here", REWARD)
+    (tmp_path / "flags.args").write_text("--plugin reward_here  # ours\n")
+    FlagParser("program").parse_args(["@flags.args"])
+    assert "half" in REWARDS
+
+
+@pytest.mark.parametrize(("name", "text", "words"), [
+    ("gone", None, ["gone"]), ("broken", "import nothing_of_this_name\n", ["broken", "nothing_of_this_name"]),
+    ("raises", "raise RuntimeError('no licence')\n", ["raises", "no licence"]),
+    ("json", "", ["json", "rename the file"]),
+])
+def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path, name, text, words):
+    path = str(tmp_path / f"{name}.py")
+    if text is not None:
+        written(tmp_path, name, text)
+    with pytest.raises(ValueError, match="--plugin") as error:
+        FlagParser("program").parse_args(["--plugin", path])
+    assert all(word in str(error.value) for word in words)
+
+
+BAD_SAMPLERS = {
+    "no subclass": ("torch.nn.Identity()", "TokenSampler"),
+    "logits": ("Bad(logits=lambda n: (1, n + 1))", "logits"),
+    "value": ("Bad(value=(1, 1))", "value"),
+    "draw": ("Bad(shown=3)", "num_visible"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_SAMPLERS)
+def test_a_sampler_that_breaks_the_contract_is_refused_before_training(case):
+    from tats.masking import Draw, TokenSampler, check_sampler
+
+    class Bad(TokenSampler):
+        def __init__(self, logits=lambda n: (1, n), value=None, shown=9):
+            super().__init__((4, 3, 3), visible=9)
+            self.logits, self.value, self.shown = logits, value, shown
+
+        def policy(self, tokens):
+            return torch.zeros(self.logits(36)), None if self.value is None else torch.zeros(self.value)
+
+        def draw(self, log_pi, keys=None, stream=0, visible=None):
+            mask = torch.ones(log_pi.shape, dtype=torch.bool)
+            mask[:, :self.shown] = False
+            return Draw(mask, torch.zeros(len(log_pi)))
+
+    code, word = BAD_SAMPLERS[case]
+    with pytest.raises(ValueError, match=word):
+        check_sampler(eval(code, {"torch": torch, "Bad": Bad}), 24)   # noqa: S307 - our own literals
+    check_sampler(Bad(), 24)
