@@ -17,10 +17,10 @@ setup(
     python_requires=">=3.10",
     package_dir={"tats": "."},
     packages=PACKAGES,
-    package_data={name: ["py.typed", "*.csv"] for name in PACKAGES},
+    package_data={name: ["py.typed", "*.csv", "*.j2"] for name in PACKAGES},
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
-        "scikit-learn", "decord; platform_system != 'Darwin'",
+        "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],

@@ -9,8 +9,8 @@ the pairs, its 95 % interval (Student's t), how many pairs are above 0, and how 
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 
+import pandas as pd
 from scipy.stats import t as student
 
 from ..datasets.program import run_program
@@ -20,50 +20,39 @@ from .config.flags import FlagParser
 _TARGET = {"motion": " on motion", "appearance": " on appearance"}
 
 
-def interval(differences: Sequence[float]) -> tuple[float, float] | None:
-    """Ends of the 95 % interval of the mean by Student's t; None for a single difference."""
-    if len(differences) < 2:
-        return None
-    half = student.ppf(.975, len(differences) - 1) * stdev(differences) / len(differences) ** .5
-    return mean(differences) - half, mean(differences) + half
-
-
-def shown(differences: Sequence[float]) -> str:
-    """`+2.4 [-0.5, +5.3], 5 of 6`: mean, interval, how many are above 0; a dash for none."""
-    if not differences:
+def shown(differences: pd.Series) -> str:
+    """`+2.4 [-0.5, +5.3], 5 of 6`: mean, its 95 % interval by Student's t, how many are above 0; a dash for none."""
+    known = differences.dropna()
+    if known.empty:
         return "–"
-    ends = interval(differences)
-    between = f" [{ends[0]:+.1f}, {ends[1]:+.1f}]" if ends else ""
-    return f"{mean(differences):+.1f}{between}, {sum(value > 0 for value in differences)} of {len(differences)}"
+    mean, half = known.mean(), student.ppf(.975, len(known) - 1) * known.sem()
+    between = f" [{mean - half:+.1f}, {mean + half:+.1f}]" if len(known) > 1 else ""
+    return f"{mean:+.1f}{between}, {(known > 0).sum()} of {len(known)}"
 
 
-def report(tables: Sequence[Sequence[dict]], methods: Sequence[str], baseline: str) -> Iterator[str]:
+def report(tables: Sequence[pd.DataFrame], methods: Sequence[str], baseline: str) -> Iterator[str]:
     """The Markdown, see the module's docstring.
 
     Raises:
         ValueError: there is no pair.
     """
-    found = {name: [pair for pair in pairs(tables, name, baseline) if not methods or pair.method in methods]
-             for name in FEATURES}
-    measured = {name: some for name, some in found.items() if some}
+    found = pairs(tables, list(FEATURES), baseline)
+    if methods:
+        found = found[found["method"].isin(methods)]
+    measured = [name for name in FEATURES if found[name].notna().any()]
     if not measured:
         raise ValueError(f"nothing to pair: no method{' that was asked for' * bool(methods)} has features and the mask "
                          f"ratio and seed of a cell of {baseline}")
     yield (f"Points of top-1 above {baseline} of the same seed: mean [95 % interval], pairs above 0 of all. Pairs of "
            "one seed share their warm-up and count as independent all the same.")
-    for name, found in measured.items():
-        title = FEATURES[name][0]
-        ratios = sorted({pair.mask_ratio for pair in found})
-        yield f"\n**{title}{_TARGET.get(name.split('_')[-1], '')}**\n"
-        columns = [f"ρ = {ratio:g}" for ratio in ratios] + ["all"] * (len(ratios) > 1)
-        yield f"| method | {' | '.join(columns)} |"
-        yield "|---|" + "---|" * len(columns)
-        for method in dict.fromkeys(pair.method for pair in found):
-            here = [pair for pair in found if pair.method == method]
-            groups = [[pair.difference for pair in here if pair.mask_ratio == ratio] for ratio in ratios]
-            if len(ratios) > 1:
-                groups.append([pair.difference for pair in here])
-            yield f"| {method} | " + " | ".join(map(shown, groups)) + " |"
+    for name in measured:
+        yield f"\n**{FEATURES[name][0]}{_TARGET.get(name.split('_')[-1], '')}**\n"
+        own = found.dropna(subset=name)
+        cells = own.pivot_table(name, "method", "mask_ratio", shown, sort=False).sort_index(axis=1)
+        cells = cells.rename(columns="ρ = {:g}".format).fillna("–")
+        if len(cells.columns) > 1:
+            cells["all"] = own.groupby("method", sort=False)[name].agg(shown)
+        yield cells.to_markdown(disable_numparse=True)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

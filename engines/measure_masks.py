@@ -7,10 +7,11 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -36,8 +37,11 @@ from .training.batches import ClipBatch, Normalizer
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("AUROC", "AP", "moving AUROC", "enrichment", "texture enrichment", "error, fixed mask",
-           "of moving tokens", "foreseen", "filled in")
+# Three lines each, so that the table fits into 120 characters.
+COLUMNS = pd.MultiIndex.from_tuples([
+    ("", "", "AUROC"), ("", "", "AP"), ("", "moving", "AUROC"), ("", "enrich-", "ment"), ("texture", "enrich-", "ment"),
+    ("error,", "fixed", "mask"), ("of", "moving", "tokens"), ("", "fore-", "seen"), ("", "filled", "in"),
+    ("fine-", "tuned", "top-1")])
 
 
 class Measured(NamedTuple):
@@ -130,16 +134,12 @@ def untrained(checkpoint: dict) -> tuple[nn.Module, nn.Module | None]:
     return mae, sampler
 
 
-def table(rows: list[tuple[str, Measured]]) -> Iterator[str]:
-    """The lines of the table, aligned."""
-    width = max(len(name) for name, _ in rows)
-    fine_tuned = any(measured.top1 is not None for _, measured in rows)
-    columns = COLUMNS + (("fine-tuned top-1",) if fine_tuned else ())
-    yield " " * width + "".join(f"{column:>20}" for column in columns)
-    for name, measured in rows:
-        values = (*measured.motion, *measured[1:-1])
-        line = f"{name:<{width}}" + "".join(f"{'' if value is None else f'{value:.3f}':>20}" for value in values)
-        yield line + (f"{measured.top1:>20.1f}" if measured.top1 is not None else "")
+def table(rows: list[tuple[str, Measured]]) -> str:
+    """The table, aligned; the last column only where something was fine-tuned."""
+    frame = pd.DataFrame([(*measured.motion, *measured[1:]) for _, measured in rows], [name for name, _ in rows],
+                         COLUMNS, dtype=float).dropna(axis="columns", how="all")
+    return frame.to_string(na_rep="", sparsify=False, col_space=6, float_format="{:.3f}".format,
+                           formatters={COLUMNS[-1]: "{:.1f}".format})
 
 
 def run_names(paths: Sequence[str]) -> list[str]:
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.error_map:
             rows.append((f"{name}, its error map", Measured(measure_error_map(
                 mae, clips, reconstruction, fixed_masking, args.error_map))))
-    sys.stdout.write("\n".join(table(rows)) + "\n")
+    sys.stdout.write(table(rows) + "\n")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         record = [{"name": name, **measured.motion._asdict(),

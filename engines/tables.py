@@ -7,15 +7,15 @@ numbers, and the run that each belongs to, stand in paper_tables.csv beside this
 """
 
 import argparse
-import csv
 import json
-import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.resources import files
-from io import StringIO
 from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
 
 from ..datasets.program import run_program
 
@@ -69,11 +69,12 @@ def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "9")
     Raises:
         ValueError: a result.json or log.txt that is not what the programs write.
     """
-    text = files(__package__).joinpath("paper_tables.csv").read_text(encoding="utf-8")
-    rows = [row for row in csv.DictReader(StringIO(text)) if row["table"].startswith(tuple(tables))]
+    with files(__package__).joinpath("paper_tables.csv").open(encoding="utf-8") as file:
+        rows = pd.read_csv(file, dtype=str)
+    rows = rows[rows["table"].str.startswith(tuple(tables))]
     if recipe != "paper":
-        rows = [{**row, "run": re.sub("^tats/", f"tats_{recipe}/", row["run"])} for row in rows]
-    return [_fill(output_root, row) for row in rows]
+        rows = rows.assign(run=rows["run"].str.replace("^tats/", f"tats_{recipe}/", regex=True))
+    return [_fill(output_root, row) for row in rows.to_dict("records")]
 
 
 def _fill(output_root: Path, row: dict[str, str]) -> Entry:
@@ -88,7 +89,7 @@ def _fill(output_root: Path, row: dict[str, str]) -> Entry:
         result = json.loads(path.read_text(encoding="utf-8"))
         return Entry(**row, ours=float(result[row["metric"]]),
                      complete=result["num_evaluated"] == result["num_expected"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is not a result of run_class_finetuning ({type(error).__name__}: {error})") from None
 
 
@@ -98,60 +99,51 @@ def _peak_memory(path: Path) -> float | None:
         return None
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
+        return max((float(line["peak_memory_gb"]) for line in lines if line.get("peak_memory_gb")), default=None)
+    except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
-    return max((line["peak_memory_gb"] for line in lines if line.get("peak_memory_gb")), default=None)
 
 
-def _cell(entry: Entry | None) -> str:
-    if entry is None:
-        return ""
+def _cell(entry: Entry) -> str:
     if entry.ours is None:
         return f"{entry.paper:.2f} | {NOT_RUN}"
     return f"{entry.paper:.2f} | {entry.ours:.2f}{'' if entry.complete else '*'} | {entry.difference:+.2f}"
 
 
-def _grids(entries: Sequence[Entry]) -> list[tuple[str, list[list[str]]]]:
-    """(title, rows of cells with a head) for each table, rows and columns in the paper's order."""
-    grids = []
-    for table in dict.fromkeys(entry.table for entry in entries):
-        cells = {(entry.row, entry.column): entry for entry in entries if entry.table == table}
-        columns = list(dict.fromkeys(column for _, column in cells))
-        rows = dict.fromkeys(row for row, _ in cells)
-        grids.append((TITLES[table], [["", *columns]] + [[row, *(_cell(cells.get((row, column))) for column in columns)]
-                                                         for row in rows]))
-    return grids
+def _grids(entries: Sequence[Entry]) -> list[tuple[str, pd.DataFrame]]:
+    """(title, cells) for each table, rows and columns in the paper's order."""
+    frame = pd.DataFrame({**asdict(entry), "cell": _cell(entry)} for entry in entries)
+    return [(TITLES[table], own.pivot(index="row", columns="column", values="cell")
+             .reindex(index=own["row"].unique(), columns=own["column"].unique()).fillna("").rename_axis(None))
+            for table, own in frame.groupby("table", sort=False)]
 
 
 def to_text(entries: Sequence[Entry]) -> str:
     """Aligned columns."""
     parts = []
     for title, grid in _grids(entries):
-        widths = [max(len(row[column]) for row in grid) for column in range(len(grid[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in grid]
-        parts.append("\n".join([f"{title} ({CELL})", *lines]))
+        lines = tabulate(grid, headers="keys", tablefmt="plain", disable_numparse=True).splitlines()
+        parts.append("\n".join([f"{title} ({CELL})", *map(str.rstrip, lines)]))
     return "\n\n".join(parts + _note(entries)) + "\n"
 
 
 def to_markdown(entries: Sequence[Entry]) -> str:
     """Tables as GitHub draws them."""
-    parts = []
-    for title, grid in _grids(entries):
-        rows = [[cell.replace(" | ", " \\| ") for cell in row] for row in grid]
-        rows.insert(1, ["---"] * len(grid[0]))
-        parts.append("\n".join([f"**{title}** ({CELL})", "", *("| " + " | ".join(row) + " |" for row in rows)]))
+    parts = [f"**{title}** ({CELL})\n\n" +
+             grid.map(lambda cell: cell.replace("|", r"\|")).to_markdown(disable_numparse=True)
+             for title, grid in _grids(entries)]
     return "\n\n".join(parts + _note(entries)) + "\n"
 
 
 def to_csv(entries: Sequence[Entry]) -> str:
     """A line for each number: table, row, column, run, metric, paper, ours, difference, complete."""
-    out = StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", "row", "column", "run", "metric", "paper", "ours", "difference", "complete"])
-    for entry in entries:
-        ours = ["", "", ""] if entry.ours is None else [f"{entry.ours:.2f}", f"{entry.difference:+.2f}", entry.complete]
-        writer.writerow([entry.table, entry.row, entry.column, entry.run, entry.metric, f"{entry.paper:.2f}", *ours])
-    return out.getvalue()
+    frame = pd.DataFrame({**asdict(entry), "difference": entry.difference} for entry in entries)
+    done = frame["ours"].notna()
+    for name, shown in (("paper", "{:.2f}"), ("ours", "{:.2f}"), ("difference", "{:+.2f}")):
+        frame[name] = frame[name].map(shown.format, na_action="ignore")
+    frame["complete"] = frame["complete"].where(done, None)
+    order = ["table", "row", "column", "run", "metric", "paper", "ours", "difference", "complete"]
+    return frame[order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:

@@ -17,6 +17,13 @@ where = runtime.start("cpu")
 mae = learner(tiny_mae(seed=where.rank), runtime=where)  # DDP must bring the ranks' different starts together
 tats = learner(tiny_sampler(seed=10 + where.rank), runtime=where)
 training = ppo_training(mae.module, mae_only_epochs=1, reuse_forward=len(sys.argv) < 3)
+
+
+def flat(net):
+    return torch.cat([value.flatten() for value in net.state_dict().values()])
+
+
+start = {"weights": flat(mae.module).tolist(), "theta": flat(tats.module).tolist()}
 records = []
 for epoch in (0, 1):
     for batch in loader(5, 8, seed=epoch):
@@ -24,9 +31,9 @@ for epoch in (0, 1):
         log = Meters()
         train_one_epoch(epoch, [mine], mae, tats, EpisodeBuffer(), training, log)
         records.append(log.means(where))
-weights = torch.cat([value.flatten() for value in mae.module.state_dict().values()])
-theta = torch.cat([value.flatten() for value in tats.module.state_dict().values()])
+weights, theta = flat(mae.module), flat(tats.module)
 digests = where.gather_objects([weights.double().sum().item(), theta.double().sum().item()])
 if where.is_main:
-    Path(sys.argv[1]).write_text(json.dumps({"records": records, "digests": digests, "weights": weights.tolist()}))
+    Path(sys.argv[1]).write_text(json.dumps({"records": records, "digests": digests, "weights": weights.tolist(),
+                                             "theta": theta.tolist(), "start": start}))
 runtime.stop(where, (mae, tats))

@@ -24,6 +24,7 @@ from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.runs import resumable
+from tiny_runs import differing, final_state
 from torch.distributed.elastic.multiprocessing.errors import record
 
 FORK = multiprocessing.get_context("fork")
@@ -110,24 +111,6 @@ def ranks(specs):
                 child.kill()
         results[spec["name"]] = {"codes": codes}
     return results
-
-
-def differing(first, second, path=""):
-    """Where two states differ, bit by bit; None for nowhere."""
-    if isinstance(first, torch.Tensor):
-        return None if first.dtype == second.dtype and torch.equal(first, second) else path
-    if isinstance(first, dict | list | tuple):
-        pairs = first if isinstance(first, dict) else range(len(first))
-        if len(first) != len(second):
-            return path
-        return next((found for key in pairs if (found := differing(first[key], second[key], f"{path}.{key}"))), None)
-    return None if first == second else path
-
-
-def final_state(folder):
-    state = torch.load(checkpointing.numbered_checkpoints(folder)[0][1], weights_only=True)
-    state.pop("settings")
-    return state
 
 
 def stopped_while_saving(pid, out):

@@ -15,7 +15,7 @@ FAULTS = [
     ({"train_effective_tokens": 40.0}, {}, "entropy collapse"),
     ({"train_policy_moved": 3e-4}, {}, "stands still"),
     ({"train_entropy_share": 0.9995}, {}, "as good as uniform"),
-    ({"train_value_explained": -0.4}, {"adv_norm": "none"}, "worse than the mean"),
+    ({"train_value_explained_variance": -0.4}, {"adv_norm": "none"}, "worse than the mean"),
     ({"train_clip_fraction": 0.0}, {"ppo_epochs": 3}, "clip is idle"),
     ({"train_clip_fraction": 0.4}, {}, "clip is saturated"),
     ({"train_coverage_frame_min": 0.01}, {}, "a frame is seen 0.01"),
@@ -50,5 +50,5 @@ def test_what_is_seen_too_often_depends_on_how_much_is_seen():
 
 
 def test_what_cannot_matter_is_not_judged():
-    assert alerts(DEMO[-1] | {"train_value_explained": -9.0, "train_clip_fraction": 0.0}, OURS) == []
+    assert alerts(DEMO[-1] | {"train_value_explained_variance": -9.0, "train_clip_fraction": 0.0}, OURS) == []
     assert alerts({"train_loss": 1.0, "epoch": 0}, OURS) == []

@@ -27,8 +27,8 @@ from tats.engines.training.health import CHECKED, Health
 from tats.engines.training.learner import Learner
 from tats.engines.training.optim import make_optimizer, parameter_groups
 from tats.masking import MASKINGS
-from test_finetune_program import flags as finetuning_flags
-from test_resume import flags
+from tiny_runs import finetuning_flags
+from tiny_runs import small_pretraining_flags as flags
 
 NAN = float("nan")
 pytestmark = pytest.mark.faults
@@ -180,7 +180,7 @@ def test_float16_overflows_are_no_news_and_endless_ones_end_the_run(tmp_path, ca
     assert int(one.health.total) == 3 and int(one.health.in_a_row) == 0
     assert not caplog.records and not (tmp_path / "bad_steps.jsonl").exists()
     poison(net, range(1, 99))
-    with pytest.raises(NonFiniteError, match="gradient of the net not finite, 8 steps in a row"):
+    with pytest.raises(NonFiniteError, match="gradient .*net .* 8 "):
         for _ in range(20):
             one.optimize(net(torch.ones(1, 1)).sum())
             watch.check(lambda _: {"epoch": 0, "last_step": one.steps})
@@ -208,7 +208,7 @@ def test_a_run_skips_records_and_ends(row, shapes, tmp_path, monkeypatch, caplog
         return real(self, prediction, target) * (NAN if broken else 1)
 
     monkeypatch.setattr(Reconstruction, "errors", errors)
-    with pytest.raises(NonFiniteError, match="epoch 1, step 10: loss and gradient of the MAE not finite, 3 steps in a"):
+    with pytest.raises(NonFiniteError, match="epoch 1, step 10: .*loss.*gradient.*MAE.* 3 "):
         pretrain(flags(shapes, tmp_path, "--mask_type", row, "--epochs", "9", "--max_bad_steps", "3",
                        "--mae_only_epochs", "0", "--save_every_steps", "1"))
     entries = [json.loads(line) for line in (tmp_path / "bad_steps.jsonl").read_text().splitlines()]

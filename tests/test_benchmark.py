@@ -52,11 +52,16 @@ def test_whole_steps_move_every_network():
     config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(["step", *TINY]))
     for name, build in benchmark.step_builders(config).items():
         step = build()
-        step.learners[0].steps = 999   # past the warm-up, whose first rate is 0
-        step.learners[0].start(999)
-        before = [one.detach().clone() for one in step.model.parameters()]
+        step.learners[0].start(999)   # past the warm-up, whose first rate is 0
+        networks = [learner.module for learner in step.learners if learner is not None]
+        assert networks[0] is step.model and len(networks) == (1 if name in ("random", "tube") else 2), name
+        for learner in step.learners[1:]:
+            if learner is not None:
+                learner.start(999)
+        before = [[one.detach().clone() for one in net.parameters()] for net in networks]
         step()
-        assert any(not torch.equal(old, new) for old, new in zip(before, step.model.parameters(), strict=True)), name
+        for net, weights in zip(networks, before, strict=True):
+            assert any(not torch.equal(old, new) for old, new in zip(weights, net.parameters(), strict=True)), name
 
 
 def test_fine_tuning_steps_are_timed(monkeypatch):

@@ -7,26 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from processes import is_alive, wait_for
 from tats.datasets.check_list import main
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.parallel import WorkerDied, for_each
+from videos import write_video
 
 
-def write_video(path, seed, frames=6, size=32):
-    pictures = np.random.default_rng(seed).integers(0, 256, (frames, size, size, 3), dtype=np.uint8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for picture in pictures:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
+def write_noise(path, seed, frames=6, size=32):
+    return write_video(path, np.random.default_rng(seed).integers(0, 256, (frames, size, size, 3), dtype=np.uint8))
 
 
 def check(*arguments):
@@ -43,7 +34,7 @@ def problems(path):
 
 @pytest.fixture
 def videos(tmp_path):
-    return [write_video(tmp_path / "some videos" / f"{seed}.mp4", seed) for seed in range(4)]
+    return [write_noise(tmp_path / "some videos" / f"{seed}.mp4", seed) for seed in range(4)]
 
 
 def test_a_good_list(videos, tmp_path):
@@ -60,7 +51,7 @@ def test_every_fault_has_its_name(videos, tmp_path):
     cut.write_bytes(videos[3].read_bytes()[:1500])
     empty = tmp_path / "empty.mp4"
     empty.touch()
-    short = write_video(tmp_path / "short.mp4", 9, frames=2)
+    short = write_noise(tmp_path / "short.mp4", 9, frames=2)
     copy = tmp_path / "copy.mp4"
     shutil.copy(videos[0], copy)
     linked = tmp_path / "linked.mp4"
@@ -103,7 +94,7 @@ def test_leakage_by_path_and_by_content(videos, tmp_path):
 
 
 def test_every_frame_finds_damage_between_the_three_probes(tmp_path):
-    video = write_video(tmp_path / "v.mp4", 0, frames=60)
+    video = write_noise(tmp_path / "v.mp4", 0, frames=60)
     content = bytearray(video.read_bytes())
     middle = len(content) // 4
     content[middle:middle + 600] = b"\x55" * 600

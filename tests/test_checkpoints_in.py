@@ -157,7 +157,7 @@ def test_safetensors(tmp_path):
     save_file(state, tmp_path / "w.safetensors")
     assert load_encoder(classifier(), tmp_path / "w.safetensors").share(("fc_norm.", "head.")) == 1
     (tmp_path / "broken.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:1000])
-    with pytest.raises(ValueError, match=r"broken.safetensors cannot be read"):
+    with pytest.raises(ValueError, match="broken.safetensors"):
         read_checkpoint(tmp_path / "broken.safetensors")
 
 
@@ -183,7 +183,7 @@ def test_another_patch_embedding_is_refused_though_it_is_one_tensor(changes):
     _, state, _ = golden("videomae_pretrain")
     model = classifier(**changes)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(WeightsMismatch, match=r"patch_embed.proj.weight \(file \(48, 3, 2, 8, 8\), model") as refused:
+    with pytest.raises(WeightsMismatch, match=r"patch_embed.proj.weight .*\(48, 3, 2, 8, 8\)") as refused:
         load_encoder(model, {"model": state})
     assert "\n" not in str(refused.value)
     assert list(refused.value.report.misshaped) == ["patch_embed.proj.weight"]
@@ -200,18 +200,18 @@ def test_another_patch_embedding_is_refused_though_it_is_one_tensor(changes):
 ])
 def test_another_architecture_is_refused(changes):
     _, state, _ = golden("videomae_pretrain")
-    with pytest.raises(WeightsMismatch, match="another network"):
+    with pytest.raises(WeightsMismatch):
         load_encoder(classifier(**changes), {"model": state})
 
 
 def test_no_tensor_at_all_is_refused_even_in_part():
-    with pytest.raises(WeightsMismatch, match="0% of the tensors"):
+    with pytest.raises(WeightsMismatch, match="0%"):
         load_encoder(classifier(), {"weight": torch.zeros(2)}, allow_partial=True)
 
 
 def test_a_classifier_is_no_pretraining_checkpoint():
     config, state, _ = golden("videomae_finetune")
-    with pytest.raises(WeightsMismatch, match=r"missing: mask_token, .* and \d+ more; unexpected: patch_embed.proj"):
+    with pytest.raises(WeightsMismatch, match="mask_token.*patch_embed.proj"):
         load_pretraining(mae_of(golden("videomae_pretrain")[0]), {"model": state})
 
 
@@ -220,7 +220,9 @@ def test_another_decoder_only_in_part():
     with pytest.raises(WeightsMismatch, match="decoder.blocks.2"):
         load_pretraining(mae_of(config, decoder_depth=4), {"model": state})
     report, _ = load_pretraining(mae_of(config, decoder_depth=4), {"model": state}, allow_partial=True)
-    assert all(name.startswith(("decoder.blocks.2", "decoder.blocks.3")) for name in report.missing)
+    assert set(report.missing) == {f"decoder.blocks.{new}.{name.removeprefix('decoder.blocks.0.')}" for new in (2, 3)
+                                   for name in state if name.startswith("decoder.blocks.0.")}
+    assert not report.unexpected and not report.misshaped and len(report.matched) == len(state)
 
 
 def test_learned_positions_are_named_and_ignored():
@@ -241,14 +243,14 @@ def test_hugging_face_names_get_the_way_to_the_converter():
 def test_model_key():
     weights = {"a": torch.zeros(1)}
     ema = {"a": torch.ones(1)}
-    assert find_weights({"model": weights, "model_ema": ema}, "model_ema") is not None
+    assert find_weights({"model": weights, "model_ema": ema}, "model_ema")["a"] == 1
     assert find_weights({"model": weights, "model_ema": ema}, "model_ema|model")["a"] == 1
     assert find_weights({"model": weights, "module": ema})["a"] == 0
     assert find_weights({"model": None, "module": ema})["a"] == 1
     assert find_weights(weights) == weights
-    with pytest.raises(ValueError, match="epoch, args; name the right one"):
+    with pytest.raises(ValueError, match="epoch, args.*--model_key"):
         find_weights({"epoch": 1, "args": None})
-    with pytest.raises(ValueError, match="two sets"):
+    with pytest.raises(ValueError, match="module"):
         find_weights({"module.a": torch.zeros(1), "a": torch.zeros(1)})
 
 
@@ -285,24 +287,24 @@ def test_a_plain_pickle_is_refused_and_runs_nothing(tmp_path):
 def test_files_with_objects_only_when_trusted(tmp_path, thing):
     _, state, _ = golden("videomae_pretrain")
     torch.save({"model": state, "args": thing}, tmp_path / "old.pth")
-    with pytest.raises(ValueError, match=r"old.pth holds pickled objects \((argparse|numpy).*--trust_checkpoint"):
+    with pytest.raises(ValueError, match="old.pth .*(argparse|numpy).*--trust_checkpoint"):
         read_checkpoint(tmp_path / "old.pth")
     assert load_encoder(classifier(), tmp_path / "old.pth", trust=True).share(("fc_norm.", "head.")) == 1
     assert read_checkpoint(tmp_path / "old.pth", trust=True)["args"] == thing
 
 
 def test_missing_damaged_and_other_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no.pth does not exist"):
+    with pytest.raises(FileNotFoundError, match="no.pth"):
         read_checkpoint(tmp_path / "no.pth")
-    with pytest.raises(ValueError, match="is a folder"):
+    with pytest.raises(ValueError, match=tmp_path.name):
         read_checkpoint(tmp_path)
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="holds a list"):
+    with pytest.raises(ValueError, match="list.pth"):
         read_checkpoint(tmp_path / "list.pth")
     (tmp_path / "text.pth").write_text("epoch 3, loss .5\n")
     (tmp_path / "empty.pth").touch()
     for name in ("text", "empty"):
-        with pytest.raises(ValueError, match="cannot be read: damaged") as refused:
+        with pytest.raises(ValueError, match=f"{name}.pth") as refused:
             read_checkpoint(tmp_path / f"{name}.pth")
         assert "\n" not in str(refused.value)
 

@@ -135,7 +135,7 @@ def test_too_many_bad_videos_end_the_run(shapes, tmp_path):
 def test_a_list_of_bad_videos_only_ends_as_well(tmp_path):
     (tmp_path / "train.csv").write_text("/nowhere/a.mp4 0\n" * 5)   # one path five times: never more than one bad one
     clips = clips_of(tmp_path / "train.csv", bad_videos=BadVideos(tmp_path / "bad.txt", 5, 1.))
-    with pytest.raises(TooManyBadVideos, match=f"{MAX_REPLACEMENTS} videos in a row"):
+    with pytest.raises(TooManyBadVideos, match=f"{MAX_REPLACEMENTS} "):
         clips[0, 0]
 
 
@@ -166,6 +166,6 @@ def test_an_epoch_over_the_given_clips(given, tmp_path, backend):
     (tmp_path / "one.csv").write_text(f"{given / 'clips' / 'corrupted.mp4'}\n")
     bad = PretrainClips(read_list(tmp_path / "one.csv", need_label=False), ClipShape(16, 2),
                         pretrain_transform("multiscale", 64), HalfMask(), Decoding(backend))
-    with pytest.raises(VideoError, match="corrupted.mp4: "):
+    with pytest.raises(VideoError, match="corrupted.mp4"):
         for key in range(20):
             bad[0, key]

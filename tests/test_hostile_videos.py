@@ -4,12 +4,11 @@ import os
 import struct
 import time
 
-import av
 import numpy as np
 import pytest
 from tats.datasets.video.backends import loads
 from tats.datasets.video.decode import VideoError, open_video
-from test_decode import picture
+from videos import Encoding, mutated, picture, write_video
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 SECONDS = 5
@@ -21,33 +20,9 @@ def sources(tmp_path_factory):
     """name -> content of small videos of 24 pictures."""
     folder, contents = tmp_path_factory.mktemp("sources"), {}
     for name, codec in SOURCES.items():
-        with av.open(str(folder / name), "w") as container:
-            stream = container.add_stream(codec, rate=25, options={"g": "8"})
-            stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
-            for number in range(24):
-                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture(number), format="rgb24")))
-            container.mux(stream.encode())
+        write_video(folder / name, map(picture, range(24)), Encoding(codec, options={"g": "8"}))
         contents[name] = (folder / name).read_bytes()
     return contents
-
-
-def mutated(content, rng):
-    """One of: bytes changed anywhere or among the first, a part cut out, doubled, zeroed, or the end cut off."""
-    data = np.frombuffer(content, np.uint8).copy()
-    kind, start = rng.integers(6), int(rng.integers(len(data)))
-    stop = min(len(data), start + int(rng.integers(1, 400)))
-    if kind < 2:
-        places = rng.integers(0, 1500 if kind else len(data), rng.integers(1, 8))
-        data[places % len(data)] = rng.integers(0, 256, len(places))
-    elif kind == 2:
-        data = np.delete(data, slice(start, stop))
-    elif kind == 3:
-        data = np.insert(data, start, data[start:stop])
-    elif kind == 4:
-        data[start:stop] = 0
-    else:
-        data = data[:start]
-    return data.tobytes()
 
 
 def what_happens(path, backend):

@@ -255,13 +255,13 @@ def test_what_theirs_cannot_be_is_refused(options, match):
 
 def test_other_folders_are_refused_in_one_line(pretraining, tmp_path, capsys):
     config, weights = hf_model(pretraining[1])
-    with pytest.raises(ValueError, match="unknown tensor decoder.extra.bias in a VideoMAEForPreTraining"):
+    with pytest.raises(ValueError, match="decoder.extra.bias"):
         from_hf(config, weights | {"decoder.extra.bias": torch.zeros(1)})
-    with pytest.raises(ValueError, match="model_type videomae in the configuration, got 'vit'"):
+    with pytest.raises(ValueError, match="model_type .*'vit'"):
         from_hf({"model_type": "vit"}, {})
     lost = dict(weights)
     del lost["videomae.encoder.layer.1.attention.attention.key.weight"]
-    with pytest.raises(ValueError, match="key missing beside query, value of encoder.blocks.1.attn.qkv.weight"):
+    with pytest.raises(ValueError, match="key .*encoder.blocks.1.attn.qkv.weight"):
         from_hf(config, lost)
     for files, match in (((), "no config.json"), (("config.json",), "holds no weights")):
         folder = tmp_path / f"folder{len(files)}"
@@ -273,16 +273,16 @@ def test_other_folders_are_refused_in_one_line(pretraining, tmp_path, capsys):
         error = capsys.readouterr().err
         assert ended.value.code == 2 and match in error and error.count("\n") == 1
     (tmp_path / "folder0" / "config.json").write_text("{")
-    with pytest.raises(ValueError, match="is not JSON"):
+    with pytest.raises(ValueError, match="config.json"):
         import_folder(tmp_path / "folder0")
 
 
 def test_a_checkpoint_of_another_network_is_not_exported(tmp_path):
     state, _ = golden("videomae_pretrain")
     lost = {name: value for name, value in state.items() if name != "decoder.head.bias"}
-    with pytest.raises(ValueError, match="missing: decoder.head.bias"):
+    with pytest.raises(ValueError, match="decoder.head.bias"):
         build({"model": lost, "config": MAE})
-    with pytest.raises(ValueError, match="not one of vit_base"):
+    with pytest.raises(ValueError, match="vit_base"):
         build({"model": state, "config": CLASSIFIER})
 
 

@@ -17,7 +17,7 @@ FLOORS = [
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
     ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
     ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/programs"],
-    ["engines/benchmark", "engines/compare_masks"],
+    ["engines/benchmark", "engines/compare_masks", "engines/report"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FOLDERS = ("models", "masking", "datasets", "engines")
@@ -102,7 +102,7 @@ def test_the_reader_of_imports_sees_them_all(tmp_path, monkeypatch):
 
 
 OPTIONAL = ("decord", "av", "torchcodec", "deepspeed", "tensorboardX", "transformers", "safetensors", "matplotlib",
-            "sklearn", "tqdm")
+            "sklearn", "tqdm", "pandas", "tabulate", "jinja2")
 
 
 @pytest.mark.parametrize(("module", "forbidden"), [

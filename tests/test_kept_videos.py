@@ -50,7 +50,7 @@ def test_kept_until_the_file_changes(videos, monkeypatch, asked_again):
 def test_bad_files_are_named_as_before(videos):
     keep_videos(1)
     videos[0].write_bytes(b"")
-    with pytest.raises(VideoError, match="the file is empty"):
+    with pytest.raises(VideoError, match="empty"):
         read(videos[0], [0])
-    with pytest.raises(VideoError, match="No such file"):
+    with pytest.raises(VideoError, match="none.mp4"):
         read(videos[0].with_name("none.mp4"), [0])

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from forked_runs import differing, final_state
 from tats.engines.config.common import RunConfig
 from tats.engines.core.event_files import EventFiles
 from tats.engines.core.logs import RunLog
-from test_resume import flags, log_lines
+from tiny_runs import differing, final_state, log_lines
+from tiny_runs import small_pretraining_flags as flags
 
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -72,7 +72,7 @@ def faulty(shapes, tmp_path_factory):
         spec("raise", "raise", rank=1, kind="raise", step=1),
         spec("hang", "hang", "--dist_timeout", "0.05", rank=1, kind="hang", step=1),
         spec("three", "three", world=3),
-        spec("two, then", "moved", epochs=1), spec("one", "moved", world=1),
+        spec("two, then", "moved", rank=1, kind="SIGTERM", step=2), spec("one", "moved", world=1),
         spec("small", "small", "--save_every_steps", "1", "--keep_last", "0", "--batch_size", "4", world=1, rank=0,
              kind="small disk", step=3),
         spec("full", "full", world=1, epochs=1, rank=0, kind="small disk", step=1),
@@ -118,9 +118,12 @@ def test_a_failure_and_a_hang_of_one_process(faulty, fault):
 def test_going_on_with_another_number_of_processes(faulty, fault):
     folder, found, said = faulty
     assert found["one"]["codes"] == [0] and "written by 2 process(es), this run has 1" in said["one-0"]
-    one, two = (final_state(folder / name)["model"] for name in ("moved", "whole"))
-    for name, value in two.items():
-        torch.testing.assert_close(one[name], value, atol=5e-3, rtol=1e-2, msg=lambda m, n=name: f"{n}: {m}")
+    whole = torch.load(folder / "whole" / "checkpoint-0.pth", weights_only=True)
+    one, two = (final_state(folder / name) for name in ("moved", "whole"))
+    for part in ("model", "sampler"):
+        before, first, second = (torch.cat([value.flatten() for value in state[part].values()])
+                                 for state in (whole, one, two))
+        assert (first - second).norm() < 1e-3 * (second - before).norm(), part
     fault("two processes, then one with twice the batch", "went on, the same up to rounding", "nothing")
 
 

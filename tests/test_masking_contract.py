@@ -32,7 +32,7 @@ def test_device_half_draws_as_many_as_it_promises(name):
 @pytest.mark.parametrize("name", LEARNED)
 def test_device_half_refuses_another_grid(name):
     sampler = MASKINGS[name].sampler(TokenGrid(4, 3, 3), 16)
-    with pytest.raises(ValueError, match="36 tokens"):
+    with pytest.raises(ValueError, match="36 .*35"):
         sampler(torch.randn(1, 35, 16))
 
 
@@ -59,7 +59,7 @@ def test_tube_is_the_same_in_every_frame_and_frame_is_whole():
 
 @pytest.mark.parametrize(("name", "wanted", "nearest"), [("tube", 78, 80), ("frame", 78, 196), ("tube", 3, 8)])
 def test_a_budget_that_cannot_be_met_names_the_nearest(name, wanted, nearest):
-    with pytest.raises(ValueError, match=f"nearest is {nearest}"):
+    with pytest.raises(ValueError, match=rf"{wanted}.*\b{nearest}\b"):
         MASKINGS[name].per_clip(GRIDS[0], 0.95, wanted)
 
 
@@ -81,10 +81,10 @@ def test_registering(monkeypatch):
     row = register_masking("mine", Masking(RandomMasking))
     assert find_masking("mine") is row
     for taken in ("tats", "learnable", "mine"):
-        with pytest.raises(ValueError, match="taken"):
+        with pytest.raises(ValueError, match=taken):
             register_masking(taken, row)
-    with pytest.raises(ValueError, match="choose one of .*tube"):
+    with pytest.raises(ValueError, match="cube.*tube"):
         find_masking("cube")
     assert find_masking("learnable") is MASKINGS["adamae"]
-    with pytest.raises(ValueError, match="learner"):
+    with pytest.raises(ValueError, match="dqn"):
         Masking(RandomMasking, learner="dqn")

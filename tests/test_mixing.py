@@ -114,5 +114,5 @@ def test_an_odd_batch_cannot_be_paired(flags):
 
 
 def test_minmax_takes_two():
-    with pytest.raises(ValueError, match="two numbers"):
+    with pytest.raises(ValueError, match="cutmix_minmax"):
         augment(4, cutmix_minmax=[.2])

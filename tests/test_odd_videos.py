@@ -3,12 +3,11 @@
 import shutil
 import struct
 
-import av
 import numpy as np
 import pytest
 from tats.datasets.video.backends import loads
 from tats.datasets.video.decode import VideoError, open_video
-from test_decode import numbers, picture, place_of_packet, write, write_sound
+from videos import numbers, picture, place_of_packet, write_numbered, write_sound, write_video
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 SIZE = (128, 192)   # wide enough for decord
@@ -39,31 +38,24 @@ def zeroed(path, packet):
     return path
 
 
-def without_packets(path):
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.height, stream.width, stream.pix_fmt = *SIZE, "yuv420p"
-    return path
-
-
 def renamed(path, name):
     return shutil.move(path, path.with_name(name))
 
 
 MAKERS = {
-    "variable_rate": lambda f: write(f / "a.mp4", 20, size=SIZE, times=np.cumsum([1, 3, 1, 7, 2] * 4).tolist()),
-    "4:4:4": lambda f: write(f / "a.mp4", 20, size=SIZE, pix_fmt="yuv444p"),
-    "grey": lambda f: write(f / "a.mp4", 20, size=SIZE, pix_fmt="gray"),
-    "10_bit": lambda f: write(f / "a.mp4", 20, size=SIZE, pix_fmt="yuv420p10le"),
-    "odd_size": lambda f: write(f / "a.mp4", 20, size=(127, 193), pix_fmt="yuv444p"),
-    "one_frame": lambda f: write(f / "a.mp4", 1, size=SIZE),
-    "mp4_called_avi": lambda f: renamed(write(f / "a.mp4", 20, size=SIZE), "b.avi"),
-    "mkv_called_mp4": lambda f: renamed(write(f / "a.mkv", 20, size=SIZE), "b.mp4"),
+    "variable_rate": lambda f: write_numbered(f / "a.mp4", 20, SIZE, np.cumsum([1, 3, 1, 7, 2] * 4).tolist()),
+    "4:4:4": lambda f: write_numbered(f / "a.mp4", 20, size=SIZE, pix_fmt="yuv444p"),
+    "grey": lambda f: write_numbered(f / "a.mp4", 20, size=SIZE, pix_fmt="gray"),
+    "10_bit": lambda f: write_numbered(f / "a.mp4", 20, size=SIZE, pix_fmt="yuv420p10le"),
+    "odd_size": lambda f: write_numbered(f / "a.mp4", 20, size=(127, 193), pix_fmt="yuv444p"),
+    "one_frame": lambda f: write_numbered(f / "a.mp4", 1, size=SIZE),
+    "mp4_called_avi": lambda f: renamed(write_numbered(f / "a.mp4", 20, size=SIZE), "b.avi"),
+    "mkv_called_mp4": lambda f: renamed(write_numbered(f / "a.mkv", 20, size=SIZE), "b.mp4"),
     "sound_only": lambda f: write_sound(f / "a.mp4"),
-    "zero_length": lambda f: without_packets(f / "a.mp4"),
-    "cut_off": lambda f: cut(write(f / "a.mp4", 20, size=SIZE), 9),
-    "over_reported": lambda f: zeroed(write(f / "a.mp4", 20, size=SIZE, options={"g": "5"}), 11),
-    **{name: lambda f, matrix=matrix: turned(write(f / "a.mp4", 20, size=SIZE), matrix)
+    "zero_length": lambda f: write_video(f / "a.mp4", [], size=SIZE),
+    "cut_off": lambda f: cut(write_numbered(f / "a.mp4", 20, size=SIZE), 9),
+    "over_reported": lambda f: zeroed(write_numbered(f / "a.mp4", 20, size=SIZE, options={"g": "5"}), 11),
+    **{name: lambda f, matrix=matrix: turned(write_numbered(f / "a.mp4", 20, size=SIZE), matrix)
        for name, matrix in TURNS.items()},
 }
 NAMED = {"sound_only", "zero_length", "cut_off", "over_reported"}

@@ -7,29 +7,18 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import videos
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.prepare_videos import Encoding, Job, encode, main, plan, scaled_size
 from tats.datasets.video.decode import open_video
 
 
-def write_video(path, frames=20, height=48, width=64, gop=250):
+def write_ramps(path, frames=20, height=48, width=64, gop=250):
     """A video whose frame i is a left-to-right ramp of brightness i * 8 .. i * 8 + 40."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ramp = np.linspace(0, 40, width).astype(np.uint8)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=12)
-        stream.height, stream.width, stream.pix_fmt = height, width, "yuv420p"
-        stream.options = {"g": str(gop), "sc_threshold": "0"}
-        for number in range(frames):
-            picture = np.broadcast_to((number * 8 % 200 + ramp)[None, :, None], (height, width, 3)).astype(np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
-def write_list(path, *rows):
-    path.write_text("".join(f"{video} {label}\n" for video, label in rows))
-    return path
+    ramp = np.linspace(0, 40, width).astype(np.uint8)[None, :, None]
+    pictures = [np.broadcast_to(number * 8 % 200 + ramp, (height, width, 3)).astype(np.uint8)
+                for number in range(frames)]
+    return videos.write_video(path, pictures, videos.Encoding(rate=12, options={"g": str(gop), "sc_threshold": "0"}))
 
 
 def prepare(listed, *arguments):
@@ -43,8 +32,8 @@ def frames_of(path):
 
 
 def test_frames_keep_their_numbers_and_pictures_get_small(tmp_path):
-    source = write_video(tmp_path / "in" / "a.mkv")
-    listed = write_list(tmp_path / "train.csv", (source, 3))
+    source = write_ramps(tmp_path / "in" / "a.mkv")
+    listed = videos.write_list(tmp_path / "train.csv", [(source, 3)])
     assert prepare(listed, "--out", tmp_path / "out", "--short_side", 24) == 0
     rows = read_list(tmp_path / "out/train.csv")
     assert rows.labels.tolist() == [3] and rows.paths[0] == str(tmp_path / "out/videos/a.mp4")
@@ -58,8 +47,8 @@ def test_frames_keep_their_numbers_and_pictures_get_small(tmp_path):
 
 
 def test_runs_again_only_where_something_is_missing_or_new(tmp_path):
-    first, second = (write_video(tmp_path / "in" / name) for name in ("a.mp4", "b.mp4"))
-    listed = write_list(tmp_path / "l.csv", (first, 0), (second, 1))
+    first, second = (write_ramps(tmp_path / "in" / name) for name in ("a.mp4", "b.mp4"))
+    listed = videos.write_list(tmp_path / "l.csv", [(first, 0), (second, 1)])
     prepare(listed, "--out", tmp_path / "out")
     targets = [tmp_path / "out/videos" / name for name in ("a.mp4", "b.mp4")]
     made = [target.stat().st_ino for target in targets]
@@ -72,10 +61,10 @@ def test_runs_again_only_where_something_is_missing_or_new(tmp_path):
 
 
 def test_failures_are_left_out_and_named(tmp_path):
-    good = write_video(tmp_path / "in/good.mp4")
+    good = write_ramps(tmp_path / "in/good.mp4")
     bad = tmp_path / "in/bad.mp4"
     bad.write_bytes(good.read_bytes()[:900])
-    listed = write_list(tmp_path / "l.csv", (good, 0), (bad, 1), (tmp_path / "in/none.mp4", 1))
+    listed = videos.write_list(tmp_path / "l.csv", [(good, 0), (bad, 1), (tmp_path / "in/none.mp4", 1)])
     assert prepare(listed, "--out", tmp_path / "out") == 1
     report = json.loads((tmp_path / "out/l.report.json").read_text())
     assert report["videos"] == 1 and set(report["failed"]) == {str(bad), str(tmp_path / "in/none.mp4")}
@@ -84,7 +73,7 @@ def test_failures_are_left_out_and_named(tmp_path):
 
 
 def test_other_encodings_need_another_folder(tmp_path):
-    listed = write_list(tmp_path / "l.csv", (write_video(tmp_path / "in/a.mp4"), 0))
+    listed = videos.write_list(tmp_path / "l.csv", [(write_ramps(tmp_path / "in/a.mp4"), 0)])
     prepare(listed, "--out", tmp_path / "out")
     with pytest.raises(ValueError, match="choose another --out"):
         prepare(listed, "--out", tmp_path / "out", "--gop", 4)
@@ -95,7 +84,7 @@ def test_targets_do_not_collide(tmp_path):
     assert [str(Path(job.target).relative_to(tmp_path)) for job in jobs] == [
         "x/a.mp4", "x/a.mp4.mp4", "y/a.mp4", "x/a.mp4"]
     assert plan(["/d/x/a.avi"], tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
-    with pytest.raises(ValueError, match="/e/a.avi does not lie below --root /d"):
+    with pytest.raises(ValueError, match="/e/a.avi .*--root /d"):
         plan(["/e/a.avi"], tmp_path, "/d")
 
 
@@ -106,14 +95,14 @@ def test_sizes(height, width, size):
 
 
 def test_unwritable_target_is_a_failure_not_a_crash(tmp_path):
-    source = write_video(tmp_path / "a.mp4")
+    source = write_ramps(tmp_path / "a.mp4")
     (tmp_path / "file").touch()
     assert "cannot be written" in encode(Job(str(source), str(tmp_path / "file/a.mp4")), Encoding())
 
 
 
 def test_the_time_of_a_clip_is_told_before_and_after(tmp_path, caplog):
-    listed = write_list(tmp_path / "l.csv", (write_video(tmp_path / "in/a.mp4"), 0))
+    listed = videos.write_list(tmp_path / "l.csv", [(write_ramps(tmp_path / "in/a.mp4"), 0)])
     with caplog.at_level("INFO"):
         prepare(listed, "--out", tmp_path / "out", "--measure", 1)
     assert "reading a clip takes" in caplog.text

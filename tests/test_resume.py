@@ -1,6 +1,5 @@
 """Ending a run at any step and going on: nothing may differ, bit by bit, from the run that was left alone."""
 
-import json
 import logging
 import os
 import signal
@@ -12,28 +11,10 @@ from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.runs import resumable
 from tats.engines.runs.pretraining_run import Pretraining
-from test_finetune_program import flags as finetuning_flags
-from test_run_mae_pretraining import assert_equal_states
-from test_run_mae_pretraining import flags as pretraining_flags
+from tiny_runs import assert_equal_states, final_state, finetuning_flags, log_lines
+from tiny_runs import small_pretraining_flags as flags
 
-SMALL = ("--num_frames", "4", "--input_size", "16")
 EVERY_STEP = ("--save_every_steps", "1", "--keep_last", "0")
-
-
-def flags(shapes, out, *more):
-    return pretraining_flags(shapes, out, *SMALL, *more)
-
-
-def last_state(folder):
-    state = torch.load(checkpointing.numbered_checkpoints(folder)[0][1], weights_only=True)
-    state.pop("settings")
-    return state
-
-
-def log_lines(folder):
-    lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "train_data_share")}
-            for line in lines]
 
 
 ROWS = [("tats", "--update_every", "4"), ("tats", "--update_freq", "2", "--batch_size", "2", "--target_entropy", "0.9"),
@@ -56,7 +37,7 @@ def test_every_step_is_a_place_to_go_on_from(row, shapes, tmp_path):
         lines = (whole / "log.txt").read_text().splitlines(keepends=True)
         (out / "log.txt").write_text("".join(lines[:epoch + 1]) + '{"torn')
         pretrain(flags(shapes, out, *arguments))
-        assert_equal_states(last_state(out), last_state(whole))
+        assert_equal_states(final_state(out), final_state(whole))
         assert log_lines(out) == log_lines(whole)
 
 
@@ -69,7 +50,7 @@ def test_fine_tuning_goes_on_within_an_epoch(shapes, tmp_path):
     (out / name).write_bytes((tmp_path / "whole" / name).read_bytes())
     again = finetune(finetuning_flags(shapes, out, *more))
     assert {**again, "checkpoint_sha256": 0} == {**result, "checkpoint_sha256": 0}
-    assert_equal_states(last_state(out), last_state(tmp_path / "whole"))
+    assert_equal_states(final_state(out), final_state(tmp_path / "whole"))
     assert log_lines(out) == log_lines(tmp_path / "whole")
 
 
@@ -103,7 +84,7 @@ def test_a_signal_saves_ends_and_the_same_command_goes_on(program, number, shape
     assert (tmp_path / "out" / "stopped").read_text() == f"{number.name} in epoch 0, after step 2\n"
     main(arguments(tmp_path / "out"))
     assert "within epoch 0" in caplog.text and not (tmp_path / "out" / "stopped").exists()
-    assert_equal_states(last_state(tmp_path / "out"), last_state(tmp_path / "whole"))
+    assert_equal_states(final_state(tmp_path / "out"), final_state(tmp_path / "whole"))
     fault(f"{number.name} within an epoch of {program}", "saved at the next step, exit code 0; went on bit-exactly",
           "nothing")
 
@@ -112,14 +93,14 @@ def test_a_signal_saves_ends_and_the_same_command_goes_on(program, number, shape
 def test_damaged_checkpoints_fall_back_to_the_step_before(shapes, tmp_path, caplog, fault):
     arguments = ("--mask_type", "tats", "--epochs", "2")
     pretrain(flags(shapes, tmp_path, *arguments, *EVERY_STEP))
-    whole = last_state(tmp_path)
+    whole = final_state(tmp_path)
     checkpoints = checkpointing.numbered_checkpoints(tmp_path)
     for cut, (_, path) in enumerate(checkpoints[:3]):
         path.write_bytes(path.read_bytes()[:[0, 1000, -100][cut]])
     caplog.set_level(logging.INFO)
     pretrain(flags(shapes, tmp_path, *arguments))
     assert caplog.text.count("falling back") == 3 and f"resumed from {checkpoints[3][1]}" in caplog.text
-    assert_equal_states(last_state(tmp_path), whole)
+    assert_equal_states(final_state(tmp_path), whole)
     fault("the three newest checkpoints cut short", "a warning each; went on from the fourth", "3 steps, made again")
 
 
@@ -130,13 +111,13 @@ def test_another_batch_goes_on_at_the_same_share_of_the_run(shapes, tmp_path, ca
     (tmp_path / "epoch-0-step-6.pth").unlink()
     pretrain(flags(shapes, tmp_path, "--epochs", "1", "--batch_size", "2"))
     assert "6 steps an epoch, this run 12" in caplog.text
-    assert last_state(tmp_path)["step"] == 12
+    assert final_state(tmp_path)["step"] == 12
 
 
 def test_the_policy_waits_until_the_model_explains_enough_over_a_resume_too(shapes, tmp_path, monkeypatch):
-    check = Pretraining.check
-    monkeypatch.setattr(Pretraining, "check",
-                        lambda run, means: check(run, means | {"explained": .1 * run.epoch}))
+    judge = Pretraining.judge_error_map
+    monkeypatch.setattr(Pretraining, "judge_error_map",
+                        lambda run, means: judge(run, means | {"explained_variance": .1 * run.epoch}))
     arguments = ("--mask_type", "tats", "--mae_only_epochs", "1", "--mae_only_explained", ".15", "--save_ckpt_freq",
                  "1")
     for epochs in ("2", "4"):

@@ -7,22 +7,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from tats.datasets.program import run_program
-from tats.engines.core import checkpointing
+from tats.engines.config.pretraining import Settings
+from tats.engines.core import checkpointing, runtime
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_run import Pretraining
 from tats.masking import MASKINGS
-
-TINY = ["--model", "pretrain_tats_tiny", "--batch_size", "4", "--num_workers", "0", "--mask_ratio", "0.75", "--device",
-        "cpu", "--sampling_rate", "1", "--warmup_epochs", "0", "--lr", "0.05", "--mae_only_epochs", "1"]
-
-
-def flags(shapes, out, *more):
-    return [*TINY, "--data_path", str(shapes / "train.csv"), "--output_dir", str(out), *more]
+from tiny_runs import PRETRAINING as TINY
+from tiny_runs import assert_equal_states, error_line
+from tiny_runs import pretraining_flags as flags
 
 
 @pytest.mark.parametrize("name", MASKINGS)
@@ -38,20 +34,6 @@ def test_every_row_runs_from_list_to_checkpoint(name, shapes, tmp_path):
     assert state["epoch"] == 1 and state["step"] == 12
     assert (state["sampler"] is None) == (MASKINGS[name].sampler is None)
     assert list(tmp_path.glob("events.out.tfevents.*"))
-
-
-def assert_equal_states(first, second, path="state"):
-    if isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), path
-    elif isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for key in first:
-            assert_equal_states(first[key], second[key], f"{path}.{key}")
-    elif isinstance(first, list | tuple):
-        for index, pair in enumerate(zip(first, second, strict=True)):
-            assert_equal_states(*pair, f"{path}[{index}]")
-    else:
-        assert first == second, path
 
 
 @pytest.mark.slow
@@ -82,16 +64,6 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(name, shapes, tmp_p
     assert_equal_states(*states)
 
 
-def failing(capsys, *arguments):
-    """The one line on stderr of a run that must end with exit code 2."""
-    with pytest.raises(SystemExit) as stopped:
-        run_program(lambda: main([str(word) for word in arguments]))
-    assert stopped.value.code == 2
-    lines = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert len(lines) == 1, lines
-    return lines[0]
-
-
 def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     out = ["--output_dir", str(tmp_path / "out")]
     empty = tmp_path / "empty.csv"
@@ -99,26 +71,26 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     broken = tmp_path / "broken.csv"
     broken.write_text("a.mp4 0\n\x00 1\n")
     good = ["--data_path", shapes / "train.csv"]
-    assert "--data_path" in failing(capsys, *TINY, *out)
-    assert "nowhere.csv" in failing(capsys, *TINY, *out, "--data_path", tmp_path / "nowhere.csv")
-    assert "empty.csv" in failing(capsys, *TINY, *out, "--data_path", empty)
-    assert "broken.csv" in failing(capsys, *TINY, *out, "--data_path", broken)
-    assert "mask_ratio" in failing(capsys, *TINY, *out, *good, "--mask_ratio", "1.0")
-    assert "mask_ratio" in failing(capsys, *TINY, *out, *good, "--mask_ratio", "0")
-    assert "tubelet" in failing(capsys, *TINY, *out, *good, "--num_frames", "15")
-    assert "patch" in failing(capsys, *TINY, *out, *good, "--input_size", "25")
-    line = failing(capsys, *TINY, *out, *good, "--mask_type", "cube")
+    assert "--data_path" in error_line(capsys, main, *TINY, *out)
+    assert "nowhere.csv" in error_line(capsys, main, *TINY, *out, "--data_path", tmp_path / "nowhere.csv")
+    assert "empty.csv" in error_line(capsys, main, *TINY, *out, "--data_path", empty)
+    assert "broken.csv" in error_line(capsys, main, *TINY, *out, "--data_path", broken)
+    assert "mask_ratio" in error_line(capsys, main, *TINY, *out, *good, "--mask_ratio", "1.0")
+    assert "mask_ratio" in error_line(capsys, main, *TINY, *out, *good, "--mask_ratio", "0")
+    assert "tubelet" in error_line(capsys, main, *TINY, *out, *good, "--num_frames", "15")
+    assert "patch" in error_line(capsys, main, *TINY, *out, *good, "--input_size", "25")
+    line = error_line(capsys, main, *TINY, *out, *good, "--mask_type", "cube")
     assert "cube" in line and "tats" in line
-    assert "pretrain_tats_tiny" in failing(capsys, *out, *good, "--model", "resnet50")
-    assert "nearest is 72" in failing(capsys, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
-    assert "batch_size" in failing(capsys, *TINY, *out, *good, "--batch_size", "64")
-    assert "epochs" in failing(capsys, *TINY, *out, *good, "--epochs", "0")
-    assert "--reward clip" in failing(capsys, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
-    assert "true or false" in failing(capsys, *TINY, *out, *good, "--normlize_target", "maybe")
-    assert "unrecognized" in failing(capsys, *TINY, *out, *good, "--no_such_flag")
-    assert "keep_last" in failing(capsys, *TINY, *out, *good, "--keep_last", "-1")
-    assert "max_bad_steps" in failing(capsys, *TINY, *out, *good, "--max_bad_steps", "0")
-    assert "missing.pth" in failing(capsys, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")
+    assert "pretrain_tats_tiny" in error_line(capsys, main, *out, *good, "--model", "resnet50")
+    assert "nearest is 72" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    assert "batch_size" in error_line(capsys, main, *TINY, *out, *good, "--batch_size", "64")
+    assert "epochs" in error_line(capsys, main, *TINY, *out, *good, "--epochs", "0")
+    assert "--reward clip" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
+    assert "true or false" in error_line(capsys, main, *TINY, *out, *good, "--normlize_target", "maybe")
+    assert "unrecognized" in error_line(capsys, main, *TINY, *out, *good, "--no_such_flag")
+    assert "keep_last" in error_line(capsys, main, *TINY, *out, *good, "--keep_last", "-1")
+    assert "max_bad_steps" in error_line(capsys, main, *TINY, *out, *good, "--max_bad_steps", "0")
+    assert "missing.pth" in error_line(capsys, main, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")
 
 
 def test_checkpoint_of_another_grid_is_refused(shapes, tmp_path, capsys):
@@ -144,12 +116,15 @@ def test_damaged_newest_checkpoint_falls_back(shapes, tmp_path, caplog):
 @pytest.mark.parametrize("wanted, explained, epoch, m_o, message", [
     (0., -.1, 1, 2, "still flat"),      # m_o as given, though the model is worse than the mean
     (.3, .2, 1, 3, "one more epoch"), (.3, .2, 0, 2, ""), (.3, .4, 1, 2, "")])
-def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, message, caplog):
+def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, message, shapes, caplog):
     caplog.set_level("INFO")
-    run = SimpleNamespace(learner_kind="ppo", epoch=epoch, mae_only_epochs=2,
-                          settings=SimpleNamespace(sampler=SimpleNamespace(mae_only_explained=wanted)))
-    Pretraining.check(run, {"explained": explained})
-    assert run.mae_only_epochs == m_o
+    arguments = flags(shapes, "", "--mask_type", "tats", "--mae_only_epochs", "2", "--epochs", "9",
+                      "--mae_only_explained", str(wanted), "--vis_clips", "0")
+    run = Pretraining(Settings.from_args(get_parser().parse_args(arguments)), runtime.start("cpu"))
+    run.epoch = epoch
+    caplog.clear()
+    run.judge_error_map({"explained_variance": explained})
+    assert run.training.mae_only_epochs == m_o
     assert message in caplog.text and bool(message) == bool(caplog.text)
 
 
@@ -187,8 +162,6 @@ def test_real_clips(backend, given, tmp_path, capsys):
 
 
 def test_paper_recipe_is_the_printed_form():
-    from tats.engines.config.pretraining import Settings
-
     def sampler(*more):
         return Settings.from_args(get_parser().parse_args(["--data_path", "x", *more])).sampler
 

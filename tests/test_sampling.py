@@ -79,9 +79,9 @@ def test_indices_ascend_inside_the_video(style, available):
 
 
 def test_bad_numbers_are_refused():
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError):
         pretrain_indices(0, 16, 4)
-    with pytest.raises(ValueError, match="unknown sampling style"):
+    with pytest.raises(ValueError, match="'sparse'"):
         center_indices("sparse", 10, 4)
     with pytest.raises(ValueError, match="segments"):
         view_indices("dense", 10, 4, 1, 0)

@@ -74,8 +74,8 @@ def test_markdown_and_memory(tmp_path, capsys):
     put_log(tmp_path, "videomae/pretrain_ucf101_r095", 20.5, 21.04, 20.0)
     put_result(tmp_path, "videomae/finetune_ucf101_r095", 65.86, 89.0)
     out = table(capsys, tmp_path, "--tables", "3c", "--format", "markdown")[1].splitlines()
-    assert out[2:5] == ["|  | memory GB | top-1 |", "| --- | --- | --- |",
-                        r"| VideoMAE | 20.94 \| 21.04 \| +0.10 | 65.86 \| 65.86 \| +0.00 |"]
+    assert out[2].split() == ["|", "|", "memory", "GB", "|", "top-1", "|"] and set(out[3]) == set("|:-")
+    assert out[4] == r"| VideoMAE | 20.94 \| 21.04 \| +0.10 | 65.86 \| 65.86 \| +0.00 |"
 
 
 def test_csv(tmp_path, capsys):
@@ -85,6 +85,7 @@ def test_csv(tmp_path, capsys):
     (row,) = [row for row in rows if row["ours"] and row["metric"] == "top1"]
     assert (row["row"], row["paper"], row["ours"], row["difference"]) == ("Kinetics-400 -> SSv2 0.90", "36.62", "40.00",
                                                                           "+3.38")
+    assert row["complete"] == "True" and {row["complete"] for row in rows if not row["ours"]} == {""}
 
 
 def test_our_recipe_fills_the_column_of_tats_alone(tmp_path):
@@ -109,10 +110,18 @@ def test_require_fails_until_every_row_is_there(tmp_path, capsys):
 def test_damaged_results_are_named(tmp_path, text):
     put_result(tmp_path, "tats/finetune_ssv2full_r095", 1.0, 2.0)
     (tmp_path / "tats/finetune_ssv2full_r095/result.json").write_text(text)
-    with pytest.raises(ValueError, match=r"tats/finetune_ssv2full_r095/result.json is not a result of"):
+    with pytest.raises(ValueError, match="tats/finetune_ssv2full_r095/result.json"):
         read_entries(tmp_path, ["9"])
 
 
+@pytest.mark.parametrize("text", ["{", "[]", '{"peak_memory_gb": "much"}'])
+def test_damaged_logs_are_named(tmp_path, text):
+    put_log(tmp_path, "videomae/pretrain_ucf101_r095", 1.0)
+    (tmp_path / "videomae/pretrain_ucf101_r095/log.txt").write_text('{"peak_memory_gb": 1.0}\n' + text)
+    with pytest.raises(ValueError, match=r"pretrain_ucf101_r095/log.txt is not a log of run_mae_pretraining"):
+        read_entries(tmp_path, ["3c"])
+
+
 def test_no_folder(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no folder of runs"):
+    with pytest.raises(FileNotFoundError, match="none"):
         main([str(tmp_path / "none")])

@@ -241,9 +241,9 @@ def test_one_frame_is_self_attention():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="4 attention heads do not divide the width 6"):
+    with pytest.raises(ValueError, match="4 .*6"):
         TrajectoryAttention(6, 4)
-    with pytest.raises(ValueError, match="approx must be 'none' or 'orthoformer', got 'nystrom'"):
+    with pytest.raises(ValueError, match="approx .*'nystrom'"):
         TrajectoryAttention(6, 2, approx="nystrom")
-    with pytest.raises(ValueError, match="13 tokens cannot be 3 frames"):
+    with pytest.raises(ValueError, match="13 .*3"):
         TrajectoryAttention(6, 2)(torch.zeros(1, 13, 6), 3)

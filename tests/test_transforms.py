@@ -129,9 +129,9 @@ def test_resize_takes_the_whole_frame():
 def test_numpy_goes_in_as_well_and_the_rest_is_refused():
     clip = coordinates(2, 20, 40)
     assert (pretrain_transform("center", 10)(clip.numpy()) == pretrain_transform("center", 10)(clip)).all()
-    with pytest.raises(ValueError, match="expected uint8"):
+    with pytest.raises(ValueError, match="uint8"):
         pretrain_transform("center", 10)(clip.float())
-    with pytest.raises(ValueError, match="expected uint8"):
+    with pytest.raises(ValueError, match="uint8"):
         pretrain_transform("center", 10)(clip[0])
-    with pytest.raises(ValueError, match="unknown augmentation"):
+    with pytest.raises(ValueError, match="'colour'"):
         pretrain_transform("colour", 10)

@@ -39,7 +39,7 @@ def test_other_pictures_are_named_and_end_the_program(shapes, two_decoders, capl
     rows = read_list(shapes / "train.csv")
     wrong = rows.paths[3]
     two_decoders(lambda path, frames: np.roll(frames, 1, axis=0) if path == wrong else frames)
-    with pytest.raises(ValueError, match="different pictures in 1 of 24 videos") as error:
+    with pytest.raises(ValueError, match="1 of 24") as error:
         verify.verify_decode(rows, Decoding("pyav"), 1000)
     assert wrong in str(error.value) and "\n" not in str(error.value)
     assert f"  {wrong}  pictures differ by" in caplog.text

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 
 from ..figures.style import COLOURS
+from .table import as_frame
 
 PANELS = {
     "moving_auroc": "moving AUROC (.5: knows no motion)", "enrichment": "enrichment of moving tokens (1: random)",
@@ -17,23 +17,21 @@ def draw_comparison(cells: Sequence[dict], out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    panels = {name: title for name, title in PANELS.items() if any(cell.get(name) is not None for cell in cells)}
-    methods = list(dict.fromkeys(cell["method"] for cell in cells))
-    ratios = sorted({cell["mask_ratio"] for cell in cells})
+    cells = as_frame(cells)
+    panels = {name: title for name, title in PANELS.items() if name in cells and cells[name].notna().any()}
+    methods, ratios = cells["method"].unique(), sorted(cells["mask_ratio"].unique())
     figure = Figure(figsize=(11, 3.4 * -(-len(panels) // 3)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (name, title) in enumerate(panels.items(), 1):
         axes = figure.add_subplot(-(-len(panels) // 3), 3, place, title=title)
         axes.title.set_fontsize(10)
         for number, method in enumerate(methods):
-            here = [cell for cell in cells if cell["method"] == method and cell.get(name) is not None]
-            colour, shift = COLOURS[number % len(COLOURS)], .14 * (number - (len(methods) - 1) / 2) / len(methods) * 4
-            places = [ratios.index(cell["mask_ratio"]) + shift for cell in here]
-            axes.plot(places, [cell[name] for cell in here], "o", color=colour, markersize=4, alpha=.7)
-            seen = [ratio for ratio in ratios if any(cell["mask_ratio"] == ratio for cell in here)]
-            axes.plot([ratios.index(ratio) + shift for ratio in seen],
-                      [mean(cell[name] for cell in here if cell["mask_ratio"] == ratio) for ratio in seen],
-                      "-" if len(seen) > 1 else "_", color=colour, label=method if place == 1 else None)
+            own = cells[cells["method"] == method].dropna(subset=name).set_index("mask_ratio")[name]
+            means = own.groupby(level=0).mean()
+            colour, shift = COLOURS[number % len(COLOURS)], .56 * (number - (len(methods) - 1) / 2) / len(methods)
+            axes.plot(own.index.map(ratios.index) + shift, own, "o", color=colour, markersize=4, alpha=.7)
+            axes.plot(means.index.map(ratios.index) + shift, means, "-" if len(means) > 1 else "_", color=colour,
+                      label=method if place == 1 else None)
         axes.set_xticks(range(len(ratios)), [f"ρ = {ratio:g}" for ratio in ratios])
         axes.grid(axis="y", alpha=.3)
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)

@@ -1,11 +1,11 @@
 """Tables of a comparison of masking strategies: means and deviations over seeds, paired differences to random masks."""
 
-import csv
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import NamedTuple
+
+import pandas as pd
+
+from ..core.metrics import current_names
 
 BASELINE = "random"
 MASKS = {"auroc": ("AUROC", 3), "average_precision": ("AP", 3), "moving_auroc": ("moving AUROC", 3),
@@ -18,93 +18,84 @@ FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune
             "finetune_few": ("fine-tuned on motion, few labels", 1),
             "finetune_motion_mean": ("fine-tuned on motion, mean of several", 1)}
 LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
-            "value_explained": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
+            "value_explained_variance": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
             "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}
 
+CELL = ["method", "mask_ratio", "seed"]   # what names a cell
 
-_CELL = ("method", "mask_ratio", "seed")
 
-
-def read_csv(path: Path) -> list[dict]:
-    """The cells that `write_csv` wrote; what was not measured is left out.
+def read_csv(path: Path) -> pd.DataFrame:
+    """The cells that `write_csv` wrote, as `as_frame`.
 
     Raises:
         ValueError: the file is none of its tables.
     """
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     try:
-        return [{"method": row["method"], "mask_ratio": float(row["mask_ratio"]), "seed": int(row["seed"])}
-                | {name: float(value) for name, value in row.items() if value and name not in _CELL} for row in rows]
+        frame = pd.read_csv(path, dtype={"method": str, "mask_ratio": float, "seed": int}, na_values=[""],
+                            keep_default_na=False)
+        if not isinstance(frame.index, pd.RangeIndex):   # rows of more fields than the head has
+            raise ValueError
+        return as_frame(frame.astype({name: float for name in frame.columns.drop(CELL)}).to_dict("records"))
     except (KeyError, TypeError, ValueError):
         raise ValueError(f"{path} is no moving_shapes.csv of compare_masks: it has no method, mask_ratio and seed, or "
                          "a value that is no number") from None
 
 
+def as_frame(cells: Iterable[dict]) -> pd.DataFrame:
+    """A row a cell, under today's names; NaN for what was not measured."""
+    known = [current_names({name: value for name, value in cell.items() if not pd.isna(value)}) for cell in cells]
+    return pd.DataFrame(known, columns=None if known else CELL)
+
+
 def summary(cells: Sequence[dict]) -> Iterator[str]:
     """Markdown: for each mask ratio what the masks look at, what the features are worth, how the policy learned."""
-    for ratio in sorted({cell["mask_ratio"] for cell in cells}):
-        here = [cell for cell in cells if cell["mask_ratio"] == ratio]
-        seeds = sorted({cell["seed"] for cell in here})
-        yield f"## Mask ratio {ratio:g} ({len(seeds)} seeds)\n"
-        yield from table("What the masks look at", _measured(MASKS, here), here)
+    for ratio, here in as_frame(cells).groupby("mask_ratio"):
+        yield f"## Mask ratio {ratio:g} ({here['seed'].nunique()} seeds)\n"
+        yield from table("What the masks look at", _measured(MASKS, here), here, spread)
         if features := _measured(FEATURES, here):
             yield from table("Features, top-1 in %: three columns on motion classes, then three on appearance classes",
-                             features, here)
+                             features, here, spread)
             yield from differences(features, here)
-        yield from table("How the policy learned, and its cost", LEARNING, here)
+        yield from table("How the policy learned, and its cost", LEARNING, here, spread)
 
 
-def _measured(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> dict[str, tuple[str, int]]:
-    return {name: column for name, column in columns.items() if any(name in cell for cell in cells)}
+def _measured(columns: dict[str, tuple[str, int]], cells: pd.DataFrame) -> dict[str, tuple[str, int]]:
+    return {name: column for name, column in columns.items() if name in cells and cells[name].notna().any()}
 
 
-def table(title: str, columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:
-    """One table, a line a method: mean ± standard deviation over the seeds."""
+def table(title: str, columns: dict[str, tuple[str, int]], cells: pd.DataFrame,
+          shown: Callable[[pd.Series, int], str]) -> Iterator[str]:
+    """One table, a line a method: `shown` makes a text of the column's values over the seeds and its digits. Nothing
+    without columns."""
+    if not columns:
+        return
+    methods = cells.reindex(columns=["method", *columns]).groupby("method", sort=False)
+    texts = pd.concat([methods[key].agg(shown, digits) for key, (_, digits) in columns.items()], axis=1)
     yield f"**{title}**\n"
-    yield "| method | " + " | ".join(name for name, _ in columns.values()) + " |"
-    yield "|---|" + "---|" * len(columns)
-    for method in dict.fromkeys(cell["method"] for cell in cells):
-        rows = [cell for cell in cells if cell["method"] == method]
-        yield f"| {method} | " + " | ".join(
-            spread([row.get(key) for row in rows], digits) for key, (_, digits) in columns.items()) + " |"
+    yield texts.to_markdown(headers=["method", *(name for name, _ in columns.values())], disable_numparse=True)
     yield ""
 
 
-class Pair(NamedTuple):
-    """A method's number less the baseline's, of the same file, mask ratio and seed."""
-
-    method: str
-    mask_ratio: float
-    difference: float
-
-
-def pairs(tables: Sequence[Sequence[dict]], name: str, baseline: str = BASELINE) -> list[Pair]:
-    """All pairs that have the number `name`. Cells of different tables are never paired: they may be of different data,
-    schedules or machines."""
+def pairs(tables: Sequence[pd.DataFrame], names: Sequence[str], baseline: str = BASELINE) -> pd.DataFrame:
+    """Methods' numbers less those of the baseline's cell of the same table, mask ratio and seed: a row a cell that has
+    such a partner, with its method, mask_ratio and the differences, NaN where either lacks the number. Cells of
+    different tables are never paired: they may be of different data, schedules or machines."""
     found = []
     for cells in tables:
-        base = {(cell["mask_ratio"], cell["seed"]): cell for cell in cells if cell["method"] == baseline}
-        for cell in cells:
-            other = base.get((cell["mask_ratio"], cell["seed"]), {})
-            if cell["method"] != baseline and None not in (cell.get(name), other.get(name)):
-                found.append(Pair(cell["method"], cell["mask_ratio"], cell[name] - other[name]))
-    return found
+        cells = cells.drop_duplicates(CELL, keep="last").reindex(columns=[*CELL, *names])
+        base = cells[cells["method"] == baseline].set_index(["mask_ratio", "seed"])
+        others = cells[cells["method"] != baseline].set_index(["mask_ratio", "seed"])
+        others = others[others.index.isin(base.index)]
+        found.append(others.assign(**{name: others[name] - base[name].reindex(others.index) for name in names}))
+    return pd.concat(found).reset_index()[["method", "mask_ratio", *names]]
 
 
-def differences(columns: dict[str, tuple[str, int]], cells: Sequence[dict]) -> Iterator[str]:
+def differences(columns: dict[str, tuple[str, int]], cells: pd.DataFrame) -> Iterator[str]:
     """The features' table again as differences to random masks of the same seed: mean and its standard error."""
-    found = {key: pairs([cells], key) for key in columns}
-    methods = dict.fromkeys(pair.method for key in columns for pair in found[key])
-    if not methods:
-        return
-    yield "**Paired differences to random masks, in points: mean ± standard error over seeds**\n"
-    yield "| method | " + " | ".join(name for name, _ in columns.values()) + " |"
-    yield "|---|" + "---|" * len(columns)
-    for method in methods:
-        here = ([pair.difference for pair in found[key] if pair.method == method] for key in columns)
-        yield f"| {method} | " + " | ".join(map(_difference, here)) + " |"
-    yield ""
+    found = pairs([cells], list(columns)).dropna(how="all", subset=list(columns))
+    if len(found):
+        yield from table("Paired differences to random masks, in points: mean ± standard error over seeds", columns,
+                         found, _difference)
 
 
 def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
@@ -117,40 +108,36 @@ def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
     Raises:
         ValueError: the file has no number of these cells with two seeds or more.
     """
-    before = read_csv(earlier)
+    names = [name for name in [*MASKS, *FEATURES] if name != "visible_tokens"]
+    there, here = (dict(list(frame.reindex(columns=[*CELL, *names]).groupby(["method", "mask_ratio"], sort=False)))
+                   for frame in (read_csv(earlier), as_frame(cells)))
     outside, count, same = [], 0, 0
-    for method, ratio in dict.fromkeys((cell["method"], cell["mask_ratio"]) for cell in cells):
-        theirs = [row for row in before if (row["method"], row["mask_ratio"]) == (method, ratio)]
-        ours = [cell for cell in cells if (cell["method"], cell["mask_ratio"]) == (method, ratio)]
-        for name in [*MASKS, *FEATURES]:
-            old = [row[name] for row in theirs if name in row]
-            new = [cell[name] for cell in ours if name in cell]
-            if len(old) < 2 or not new or len({*old, *new}) == 1 or name == "visible_tokens":
-                continue
-            same += old == new
-            count += 1
-            if abs(mean(new) - mean(old)) > stdev(old) + 1e-9:
-                outside.append(f"| {method} | {ratio:g} | {name} | {spread(old, 3)} | {mean(new):.3f} |")
+    for (method, ratio), name in ((key, name) for key in here if key in there for name in names):
+        old, new = there[method, ratio][name].dropna(), here[method, ratio][name].dropna()
+        if len(old) < 2 or not len(new) or pd.concat([old, new]).nunique() == 1:
+            continue
+        same += old.tolist() == new.tolist()
+        count += 1
+        if abs(new.mean() - old.mean()) > old.std() + 1e-9:
+            outside.append([method, f"{ratio:g}", name, spread(old, 3), f"{new.mean():.3f}"])
     if not count:
         raise ValueError(f"{earlier} has no numbers of these cells with two seeds or more: nothing to compare")
     yield (f"{count - len(outside)} of {count} means within one standard deviation of {earlier}, {same} of them of the "
            "very same numbers; outside:\n")
-    yield "| method | mask ratio | | there | here |"
-    yield "|---|---|---|---|---|"
-    yield from outside
+    yield pd.DataFrame(outside, columns=["method", "mask ratio", "", "there", "here"]).to_markdown(
+        index=False, disable_numparse=True)
 
 
-def spread(values: Sequence[float | None], digits: int) -> str:
+def spread(values: pd.Series, digits: int) -> str:
     """mean ± standard deviation, a dash where nothing was measured."""
-    known = [value for value in values if value is not None and not math.isnan(value)]
-    if not known:
-        return "–"
-    deviation = f" ± {stdev(known):.{digits}f}" if len(known) > 1 else ""
-    return f"{mean(known):.{digits}f}{deviation}"
+    return _mean_and(values, f".{digits}f", values.std(), digits)
 
 
-def _difference(values: Sequence[float]) -> str:
-    if not values:
+def _difference(values: pd.Series, digits: int) -> str:
+    return _mean_and(values, f"+.{digits}f", values.sem(), digits)
+
+
+def _mean_and(values: pd.Series, form: str, error: float, digits: int) -> str:
+    if not values.count():
         return "–"
-    error = f" ± {stdev(values) / math.sqrt(len(values)):.1f}" if len(values) > 1 else ""
-    return f"{mean(values):+.1f}{error}"
+    return f"{values.mean():{form}}" + (f" ± {error:.{digits}f}" if values.count() > 1 else "")

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ..config.pretraining import SamplerConfig
+from ..core.metrics import current_names
 
 DATA_SHARE = 0.5        # of the time spent waiting for the loader
 STILL = 1e-3            # policy_moved under which the policy stands still; runs that learn have 0.05 and more
@@ -18,7 +19,7 @@ def alerts(record: dict, config: SamplerConfig) -> list[str]:
     Args:
         record: a line of log.txt; what it lacks is not judged. config: the flags of the run, resolved.
     """
-    values = {name.removeprefix("train_"): value for name, value in record.items()}
+    values = {name.removeprefix("train_"): value for name, value in current_names(record).items()}
     found = [*_policy(values, config), *_ppo(values, config), *_masks(values)]
     if values.get("data_share", 0.0) > DATA_SHARE:
         found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers, "

@@ -1,0 +1,1 @@
+"""One page about runs: what their numbers say, question by question."""

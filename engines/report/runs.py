@@ -1,0 +1,115 @@
+"""What the report reads of a run: log.txt, settings.json, the newest pictures."""
+
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import pandas as pd
+
+from ..config.pretraining import SamplerConfig
+from ..core.metrics import current_names
+from ..pretrain.alerts import alerts
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run.
+
+    Attributes:
+        name, folder: the folder's name, and where it is.
+        records: the lines of log.txt under today's names, each with its epoch.
+        settings: its flags by name; empty where settings.json is missing.
+        pictures: those of the newest epoch that has any.
+    """
+
+    name: str
+    folder: Path
+    records: list[dict]
+    settings: dict
+    pictures: list[Path]
+
+    @property
+    def fine_tuning(self) -> bool:
+        """Whether a classifier was trained."""
+        return any(name in record for record in self.records for name in ("train_class_acc", "val_acc1"))
+
+    @property
+    def numbers(self) -> pd.DataFrame:
+        """A row an epoch, a column a number; NaN where a line lacks it."""
+        numbers = [{name: float(value) for name, value in record.items()
+                    if isinstance(value, int | float) and not isinstance(value, bool)} for record in self.records]
+        return pd.DataFrame(numbers).set_index("epoch")
+
+    @property
+    def alerts(self) -> list[str]:
+        """What the last epoch's numbers say is going wrong; nothing where the flags are not known."""
+        known = {field.name: self.settings[field.name] for field in fields(SamplerConfig)
+                 if field.name in self.settings}
+        return alerts(self.records[-1], SamplerConfig(**known)) if known else []
+
+
+def read_run(folder: Path) -> Run:
+    """A run from its output folder.
+
+    Raises:
+        FileNotFoundError: no log.txt. ValueError: it is none of a run, or settings.json is not.
+    """
+    pictures: dict[int, list[Path]] = {}
+    for path in sorted((folder / "pictures").glob("epoch-*.png")):
+        if match := re.match(r"epoch-(\d+)-", path.name):
+            pictures.setdefault(int(match[1]), []).append(path)
+    return Run(folder.resolve().name, folder.resolve(), _records(folder), _settings(folder / "settings.json"),
+               pictures[max(pictures)] if pictures else [])
+
+
+def _records(folder: Path) -> list[dict]:
+    log = folder / "log.txt"
+    if not log.is_file():
+        raise FileNotFoundError(f"{folder} holds no log.txt: give the --output_dir of a run")
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+             if line.strip()]
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record["epoch"], int | float):
+                raise TypeError("the epoch is no number")
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):   # a kill while it was written
+                logger.warning("%s: the last line is torn and left out", log)
+                continue
+            raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
+        records.append(current_names(record))
+    if not records:
+        raise ValueError(f"{log} is empty: the run has not finished an epoch yet")
+    return records
+
+
+def _settings(path: Path) -> dict:
+    if not path.is_file():
+        return {}
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return {name: value for group in groups.values() for name, value in group.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not the settings.json of a run ({type(error).__name__}: {error})") from None
+
+
+def read_runs(folders: Sequence[Path]) -> list[Run]:
+    """Runs with names that differ: that of the folder, with the one above where two are the same, else the whole path.
+
+    Raises:
+        ValueError: a folder is given twice; and as `read_run`.
+    """
+    runs = [read_run(folder) for folder in folders]
+    for name in (lambda run: f"{run.folder.parent.name}/{run.name}", lambda run: str(run.folder)):
+        names = [run.name for run in runs]
+        runs = [replace(run, name=name(run)) if names.count(run.name) > 1 else run for run in runs]
+    if len({run.name for run in runs}) < len(runs):
+        raise ValueError("a run is given twice")
+    return runs
