@@ -12,7 +12,6 @@ import tarfile
 
 import numpy as np
 import pytest
-from labelled_videos import write_folder, write_list, write_mp4
 from object_store import ObjectStore
 from tats.datasets import pack
 from tats.datasets.lists.list_file import read_list
@@ -24,6 +23,7 @@ from tats.datasets.sources.opening import SourceError, open_source
 from tats.datasets.video.decode import VideoError, open_video
 from tats.datasets.windows import WindowClips, Windows
 from tats.engines import run_mae_pretraining
+from videos import write_drifting, write_folder, write_list
 
 
 @pytest.fixture(autouse=True)
@@ -44,9 +44,9 @@ def store(tmp_path):
 def packed(folder, *more, videos=None):
     """Three videos and their list, packed into shards; (the list, the list over the shards)."""
     size = {"height": 48, "width": 64}
-    videos = videos or [(write_mp4(folder / "a b" / "x.y.mp4", 1, **size), 3),
-                        (write_mp4(folder / "2" / "x.y.mp4", 2, **size), 1),
-                        (write_mp4(folder / "c.mp4", 3, count=20, **size), 3)]
+    videos = videos or [(write_drifting(folder / "a b" / "x.y.mp4", 1, **size), 3),
+                        (write_drifting(folder / "2" / "x.y.mp4", 2, **size), 1),
+                        (write_drifting(folder / "c.mp4", 3, count=20, **size), 3)]
     write_list(folder / "train.csv", videos)
     pack.main([str(folder / "train.csv"), "--out", str(folder / "shards"), *more])
     return read_list(folder / "train.csv"), read_list(folder / "shards" / "train.csv")
@@ -113,7 +113,7 @@ def test_a_member_is_read_in_place(tmp_path, monkeypatch):
 
 def test_webdatasets_own_shards_are_read(tmp_path):
     """Written by somebody else: folders in keys, labels in .cls or .json, files that are no videos, no index."""
-    video = write_mp4(tmp_path / "v.mp4", 1).read_bytes()
+    video = write_drifting(tmp_path / "v.mp4", 1).read_bytes()
     with tarfile.open(tmp_path / "their.tar", "w") as archive:
         for name, content in [("./run/a.mp4", video), ("./run/a.cls", b"7\n"), ("./run/a.txt", b"words"),
                               ("b.json", b'{"label": 2}'), ("b.x.mp4", video), ("c.MP4", video), ("c.json", b"no")]:
@@ -165,7 +165,8 @@ def one_line(capsys, call):
 
 @pytest.mark.faults
 def test_what_cannot_be_packed_is_named(tmp_path, capsys):
-    rows = [(write_mp4(tmp_path / "a.mp4", 1), 0), (tmp_path / "gone.mp4", 1), (write_folder(tmp_path / "f", 1), 2)]
+    rows = [(write_drifting(tmp_path / "a.mp4", 1), 0), (tmp_path / "gone.mp4", 1),
+            (write_folder(tmp_path / "f", 1), 2)]
     line = one_line(capsys, lambda: packed(tmp_path, videos=rows))
     assert "line 2" in line and "gone.mp4" in line and "--allow_missing" in line
     assert os.listdir(tmp_path / "shards") == []
@@ -229,7 +230,7 @@ def test_check_list_looks_at_members(tmp_path):
 @pytest.mark.faults
 @pytest.mark.parametrize("fault", ["503", "cut", "short", "long", "slow"])
 def test_a_fault_that_passes_costs_an_attempt(fault, store):
-    write_mp4(store.folder / "a.mp4", 1)
+    write_drifting(store.folder / "a.mp4", 1)
     expected = frames_of(store.folder / "a.mp4")
     store.faults["a.mp4"] = [fault, fault]
     state = random.getstate()
@@ -243,7 +244,7 @@ def test_a_fault_that_passes_costs_an_attempt(fault, store):
 @pytest.mark.parametrize(("fault", "attempts", "cause"), [
     ("503", 5, "503"), ("cut", 5, "attempts"), ("short", 5, "bytes came instead of"), ("403", 1, "403")])
 def test_a_fault_that_stays_is_a_bad_video(fault, attempts, cause, store):
-    write_mp4(store.folder / "a.mp4", 1)
+    write_drifting(store.folder / "a.mp4", 1)
     store.faults["a.mp4"] = [fault] * 20
     with pytest.raises(VideoError) as error:
         frames_of(f"{store.address}/a.mp4")
@@ -261,7 +262,7 @@ def test_a_missing_object_and_a_store_that_is_gone(store):
 
 @pytest.mark.faults
 def test_silence_ends_with_the_clips_time(store):
-    write_mp4(store.folder / "a.mp4", 1)
+    write_drifting(store.folder / "a.mp4", 1)
     store.faults["a.mp4"] = ["silent"] * 9
     with pytest.raises(VideoError, match="within 4 s"):
         frames_of(f"{store.address}/a.mp4", seconds=4)

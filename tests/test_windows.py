@@ -6,13 +6,13 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from labelled_videos import write_folder, write_list, write_mp4
 from tats.datasets.video.decode import open_video
 from tats.datasets.video.frame_times import frame_times
 from tats.datasets.windows import WindowClips, Windows, sampled
 from tats.engines import extract_features
 from tats.engines.runs import window_features
 from tats.models import create_model
+from videos import write_drifting, write_folder, write_list
 
 MODEL = {"num_classes": 6, "img_size": 16, "all_frames": 4}
 
@@ -50,7 +50,7 @@ def test_windows_that_cannot_be_are_refused(given):
 
 
 def test_times_of_a_file(tmp_path):
-    path = write_mp4(tmp_path / "a.mp4", 1, count=10)   # 25 frames a second
+    path = write_drifting(tmp_path / "a.mp4", 1, count=10)   # 25 frames a second
     np.testing.assert_allclose(frame_times(str(path), 10), np.arange(11) / 25, atol=1e-9)
     np.testing.assert_allclose(frame_times(str(path), 10, fps=5), np.arange(11) / 5)
     with pytest.raises(ValueError, match="--fps"):
@@ -60,8 +60,8 @@ def test_times_of_a_file(tmp_path):
 @pytest.fixture(scope="module")
 def long_videos(tmp_path_factory):
     folder = tmp_path_factory.mktemp("long")
-    rows = [(write_mp4(folder / "a.mp4", 1, count=40), 0), (folder / "gone.mp4", 1),
-            (write_mp4(folder / "b.mp4", 2, count=3), 5), (write_mp4(folder / "c.mp4", 3, count=90), 2)]
+    rows = [(write_drifting(folder / "a.mp4", 1, count=40), 0), (folder / "gone.mp4", 1),
+            (write_drifting(folder / "b.mp4", 2, count=3), 5), (write_drifting(folder / "c.mp4", 3, count=90), 2)]
     write_list(folder / "list.csv", rows)
     torch.manual_seed(0)
     torch.save({"model": create_model("vit_tats_tiny", **MODEL).state_dict(),
