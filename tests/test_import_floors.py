@@ -34,7 +34,7 @@ def room_of(path):
         return "engines/compare_masks"
     if folder == "engines":
         return "engines/loops" if path.name.startswith("engine_for_") else "engines/programs"
-    return "models/programs" if folder == "models" and path.stem.endswith("_hf") else folder
+    return "models/programs" if folder == "models" and path.stem.startswith(("export_", "import_")) else folder
 
 
 def file_of(parts):
