@@ -4,18 +4,22 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from PIL import Image
 from tats.datasets.inputs import videos_named
+from tats.datasets.labelled import Sampling
 from tats.datasets.lists.class_names import agreed_names, read_class_names
 from tats.datasets.program import run_program
 from tats.engines import predict
+from tats.engines.config.finetuning import LabelledDataConfig
 from tats.engines.figures.answers import draw_answers, draw_confusion
 from tats.engines.finetune.answers import answers, confusion, most_confused, write_confusion, write_predictions
 from tats.engines.finetune.evaluation import RowTable
-from tats.engines.run_class_finetuning import main
+from tats.engines.run_class_finetuning import get_parser, main
+from tats.engines.runs.finetuning_build import resolve_task
 from tats.models import create_model, export_hf, import_hf
 from videos import write_drifting, write_folder, write_list
 
@@ -262,3 +266,15 @@ def test_class_names_travel_through_training_and_exports(shapes, tmp_path):
     assert import_hf.import_folder(tmp_path / "hf")["class_names"] == names
     export_hf.write_folder(tmp_path / "plain", net)
     assert "class_names" not in import_hf.import_folder(tmp_path / "plain")
+
+
+def test_lists_of_ones_own_choose_sampling_and_flips():
+    own = LabelledDataConfig(data_path=".", nb_classes=5)
+    assert resolve_task(own, 16)[1:3] == (Sampling("dense", 16, 4), True)
+    chosen = replace(own, sampling="segments", flip=False)
+    assert resolve_task(chosen, 16)[1:3] == (Sampling("segments", 16, 4), False)
+    ssv2 = LabelledDataConfig(data_path=".", data_set="SSV2")
+    assert resolve_task(ssv2, 16)[1:3] == (Sampling("segments", 16, 2), False)   # a data set's own word stands
+    assert resolve_task(replace(ssv2, sampling="dense"), 16).sampling.style == "dense"
+    args = get_parser().parse_args(["--no_flip", "--sampling", "segments"])
+    assert (args.flip, args.sampling) == (False, "segments")
