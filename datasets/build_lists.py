@@ -1,9 +1,10 @@
-"""Make train.csv, val.csv and test.csv of a dataset from its official split files.
+"""Make train.csv, val.csv and test.csv of a dataset from its official split files, or of videos in class folders.
 
     python -m tats.datasets.build_lists ucf101 --root UCF101 --out lists/ucf101 --split 1
     python -m tats.datasets.build_lists ssv2 --root SSv2 --out lists/ssv2 --fraction 0.15 --seed 0
+    python -m tats.datasets.build_lists folders --root DIR --out lists/own --val 0.2     # DIR/CLASS/VIDEO.mp4
 
-The test list equals the validation list, on which results are reported for all four datasets.
+Of the official data sets the test list equals the validation list, on which results are reported for all four datasets.
 """
 
 import argparse
@@ -15,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from .files import write_whole
+from .lists.class_folders import VIDEO_ENDINGS, read_class_folders
 from .lists.split_files import SPLIT_FORMATS, Entry, SplitFormat
 from .program import run_program
 
 logger = logging.getLogger(__name__)
 
-VIDEO_ENDINGS = frozenset(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp".split())
 Row = tuple[str, int]  # path, label
 
 
@@ -122,7 +123,7 @@ def _check_split(dataset: str, form: SplitFormat, split: int) -> None:
 def get_parser() -> argparse.ArgumentParser:
     """The program's command line."""
     parser = argparse.ArgumentParser("build_lists", description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", choices=sorted(SPLIT_FORMATS))
+    parser.add_argument("dataset", choices=[*sorted(SPLIT_FORMATS), "folders"])
     parser.add_argument("--root", required=True, help="the dataset's folder")
     parser.add_argument("--out", required=True, help="where the lists go")
     parser.add_argument("--annotations", help="folder of the split files, if not in the root's usual places")
@@ -130,7 +131,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", type=int, default=1, help="official split of UCF101 and HMDB51, 1 to 3")
     parser.add_argument("--fraction", help="keep this share of the training set, evenly over classes; 'val': as many "
                                            "videos as the validation set has (the paper says both: 15 %% and equal)")
-    parser.add_argument("--seed", type=int, default=0, help="of the subset")
+    parser.add_argument("--seed", type=int, default=0, help="of the subset, and of what folders are divided by")
+    parser.add_argument("--val", type=float, help="folders: the share of each class for val.csv, where there are no "
+                                                  "folders train and val (.2 if not given)")
+    parser.add_argument("--test", type=float, help="folders: likewise for test.csv; 0: the same as val.csv")
     parser.add_argument("--allow_missing", action="store_true",
                         help="leave out videos that are not there (always done for k400)")
     return parser
@@ -144,6 +148,38 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     args = get_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    classes, lists = (_from_folders if args.dataset == "folders" else _from_split_files)(args)
+    if args.fraction is not None:
+        train, val = lists["train"], lists["val"]
+        size = _subset_size(args.fraction, len(train), len(val))
+        chosen = stratified_subset([label for _, label in train], size, args.seed)
+        lists["train"] = [train[row] for row in chosen]
+        logger.info("subset: %d of %d training videos (%.1f %%); the validation set has %d", size, len(train),
+                    100 * size / len(train), len(val))
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, rows in lists.items():
+        write_list(out / f"{name}.csv", rows)
+        logger.info("%s: %d videos of %d classes", out / f"{name}.csv", len(rows), len({label for _, label in rows}))
+    write_whole(out / "classes.txt", "".join(f"{name}\n" for name in classes))
+
+
+def _from_folders(args: argparse.Namespace) -> tuple[list[str], dict[str, list[Row]]]:
+    """(classes, rows of each list) of class folders."""
+    others = [name for name in ("annotations", "videos") if getattr(args, name)]
+    if others or args.split != 1 or args.allow_missing:
+        raise ValueError("folders have no split files: leave out --annotations, --videos, --split, --allow_missing")
+    root = _existing(Path(args.root), args.root, ())
+    classes, parts = read_class_folders(root, .2 if args.val is None else args.val, args.test or 0, args.seed)
+    if parts["test"] == parts["val"]:
+        logger.info("test.csv is val.csv: --test divides off a part of its own")
+    return classes, parts
+
+
+def _from_split_files(args: argparse.Namespace) -> tuple[list[str], dict[str, list[Row]]]:
+    """(classes, rows of each list) of an official data set."""
+    if args.val is not None or args.test is not None:
+        raise ValueError(f"--val and --test divide class folders; {args.dataset} has official splits")
     form = SPLIT_FORMATS[args.dataset]
     _check_split(args.dataset, form, args.split)
     root = _existing(Path(args.root), args.root, ())
@@ -157,18 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lists = {"train": train, "val": val, "test": val}
     if splits.official_test:
         lists["official_test"] = _present("official_test", splits.official_test, index, may_miss)
-    if args.fraction is not None:
-        size = _subset_size(args.fraction, len(train), len(val))
-        chosen = stratified_subset([label for _, label in train], size, args.seed)
-        lists["train"] = [train[row] for row in chosen]
-        logger.info("subset: %d of %d training videos (%.1f %%); the validation set has %d", size, len(train),
-                    100 * size / len(train), len(val))
-    out = Path(args.out)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, rows in lists.items():
-        write_list(out / f"{name}.csv", rows)
-        logger.info("%s: %d videos of %d classes", out / f"{name}.csv", len(rows), len({label for _, label in rows}))
-    write_whole(out / "classes.txt", "".join(f"{name}\n" for name in splits.classes))
+    return splits.classes, lists
 
 
 if __name__ == "__main__":

@@ -21,11 +21,12 @@ from typing import NamedTuple
 import numpy as np
 
 from .files import usable_cores, write_whole
+from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
 from .sources.opening import is_elsewhere, open_source
-from .video.decode import BACKENDS, VideoError, open_video, resolve_backend
+from .video.decode import BACKENDS, FRAME_PATTERN, VideoError, open_video, resolve_backend
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,17 @@ class Probe(NamedTuple):
     identity: str
 
 
-def probe(path: str, backend: str, every_frame: bool, seconds: float = 0) -> Probe:
-    """Open a video and decode its first, middle and last frame, or all."""
+def probe(job: tuple[str, tuple[int, int]], backend: str, every_frame: bool, seconds: float = 0,
+          frame_pattern: str = "") -> Probe:
+    """Open a video and decode its first, middle and last frame, or all. job: its path, and the row's span."""
+    path, span = job
     if not is_elsewhere(path) and not os.path.exists(path):
         return Probe("missing", "no such file", 0, "")
     try:
         identity = _identity(path)
-        with open_video(path, backend, seconds) as video:
+        with open_video(path, backend, seconds, frame_pattern) as video:
+            if span != WHOLE:
+                video.restrict(*span)
             frames = video.num_frames
             if every_frame:
                 for start in range(0, frames, 64):
@@ -105,12 +110,16 @@ def find_leaks(rows: ClipList, identities: Sequence[str], others: dict[str, str]
 
 
 def _keys(rows: ClipList, identities: Sequence[str]) -> list[str]:
-    return [identity or os.path.realpath(path) for path, identity in zip(rows.paths, identities, strict=True)]
+    keys = [identity or os.path.realpath(path) for path, identity in zip(rows.paths, identities, strict=True)]
+    if rows.spans is None:
+        return keys
+    return [f"{key} {rows.span(row)}" if rows.span(row) != WHOLE else key for row, key in enumerate(keys)]
 
 
 def _probe_all(rows: ClipList, look, workers: int) -> list[Probe]:
     found = [Probe("unreadable", "", 0, "")] * len(rows)
-    for position, result in for_each(look, list(rows.paths), workers, f"checking {rows.source}"):
+    jobs = [(path, rows.span(row)) for row, path in enumerate(rows.paths)]
+    for position, result in for_each(look, jobs, workers, f"checking {rows.source}"):
         found[position] = Probe("unreadable", str(result), 0, "") if isinstance(result, WorkerDied) else result
     return found
 
@@ -147,6 +156,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--every_frame", action="store_true", help="decode all frames, not three of each video")
     parser.add_argument("--video_backend", default="auto", choices=("auto", *BACKENDS))
     parser.add_argument("--decode_timeout", type=float, default=120, help="seconds for a decoder and a video")
+    parser.add_argument("--frame_pattern", default="", help=FRAME_PATTERN)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes; 0: none beside this one")
     return parser
 
@@ -162,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     path, out = Path(args.list), Path(args.out or Path(args.list).parent)
     rows, bad = scan_list(path, not args.no_label, args.num_classes)
     look = partial(probe, backend=resolve_backend(args.video_backend), every_frame=args.every_frame,
-                   seconds=args.decode_timeout)
+                   seconds=args.decode_timeout, frame_pattern=args.frame_pattern)
     others = {}
     for other in args.against:
         strangers = scan_list(other, need_label=False)[0]
@@ -179,9 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
               "problems": {problem: counts[problem] for problem in PROBLEMS}, "bad_rows": bad, "findings": findings,
               **_histogram(rows.labels[kept], args.num_classes)}
     out.mkdir(parents=True, exist_ok=True)
-    lines = [f"{rows.paths[row]} {rows.labels[row]}\n" if rows.labels[row] >= 0 else f"{rows.paths[row]}\n"
-             for row in kept]
-    write_whole(out / f"{path.stem}.clean.csv", "".join(lines))
+    write_whole(out / f"{path.stem}.clean.csv", "".join(f"{rows.line(row)}\n" for row in kept))
     write_whole(out / f"{path.stem}.report.json", json.dumps(report, indent=1) + "\n")
     _tell(report, out / f"{path.stem}.report.json")
     return 1 if found or bad else 0

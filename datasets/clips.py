@@ -73,6 +73,6 @@ class PretrainClips(Dataset):
         return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _read(self, row: int) -> Tensor:
-        with self.decoding.open(self.clip_list.paths[row]) as video:
+        with self.clip_list.opened(row, self.decoding.open) as video:
             frames = video.read(pretrain_indices(video.num_frames, *self.shape))
         return self.transform(torch.from_numpy(frames))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .build_lists import VIDEO_ENDINGS
+from .lists.columns import WHOLE
 from .lists.list_file import ClipList, Paths, read_list
 from .video.read_folder import ENDINGS as PICTURE_ENDINGS
 
@@ -25,19 +26,22 @@ def videos_named(inputs: Sequence[str], need_label: bool = False) -> ClipList:
         FileNotFoundError: no such list.
         ValueError: a folder without videos, or a list with bad rows.
     """
-    paths, labels, lines = [], [], []
+    paths, labels, lines, spans = [], [], [], []
     for name in inputs:
         if _is_list(name):
             rows = read_list(name, need_label)
             paths += rows.paths
             labels += rows.labels.tolist()
             lines += rows.lines.tolist()
+            spans += [rows.span(row) for row in range(len(rows))]
         else:
             found = videos_below(name) if os.path.isdir(name) else [name]
             paths += found
             labels += [-1] * len(found)
             lines += range(1, len(found) + 1)
-    return ClipList(Paths(paths), np.array(labels, np.int64), np.array(lines, np.int64), ", ".join(inputs))
+            spans += [WHOLE] * len(found)
+    parts = np.array(spans, np.int64) if any(span != WHOLE for span in spans) else None
+    return ClipList(Paths(paths), np.array(labels, np.int64), np.array(lines, np.int64), ", ".join(inputs), parts)
 
 
 def videos_below(folder: str) -> list[str]:

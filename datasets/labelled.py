@@ -114,7 +114,7 @@ class LabelledClips(Dataset):
         return first_readable(read, row, key, len(self), self.bad_videos)
 
     def _clips(self, row: int, key: int) -> Tensor:
-        with self.decoding.open(self.clip_list.paths[row]) as video:
+        with self.clip_list.opened(row, self.decoding.open) as video:
             frames = video.read(train_indices(self.sampling.style, video.num_frames, *self.sampling[1:]))
         clips = []
         for repeat in range(self.repeats):
@@ -166,7 +166,7 @@ class TestViews(Dataset):
             return EvaluationSample(row, label, empty, str(error))
 
     def _read(self, row: int) -> Tensor:
-        with self.decoding.open(self.clip_list.paths[row]) as video:
+        with self.clip_list.opened(row, self.decoding.open) as video:
             indices = np.atleast_2d(self._indices(video.num_frames))   # (segments, T)
             frames = video.read(indices.reshape(-1))
         clips = frames.reshape(*indices.shape, *frames.shape[1:])

@@ -11,7 +11,6 @@ import argparse
 import contextlib
 import math
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .files import usable_cores
+from .parallel import process_pool
 from .program import run_program
 from .synthetic.shapes_world import (
     DEFAULT_WORLD,
@@ -75,7 +75,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
     out = Path(config.out).resolve()
     workers = workers or usable_cores()
     with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
-            ProcessPoolExecutor(workers) if workers > 1 else contextlib.nullcontext() as pool:
+            process_pool(workers, None) if workers > 1 else contextlib.nullcontext() as pool:
         each = partial(pool.map, chunksize=16) if pool else map   # one worker is this process
         for number, (split, count) in enumerate(zip(SPLITS, config.counts, strict=True)):
             (out / split).mkdir(parents=True, exist_ok=True)

@@ -119,8 +119,10 @@ def pack(clips: ClipList, out: Path, limit: int, allow_missing: bool = False) ->
     """Write the shards; (`SHARD.tar::MEMBER`, label) of each row that was packed, in the order of the list.
 
     Raises:
-        ValueError: videos that cannot be packed, unless `allow_missing` leaves them out.
+        ValueError: rows that are parts of videos; videos that cannot be packed, unless `allow_missing` leaves them out.
     """
+    if clips.spans is not None:
+        raise ValueError(f"{clips.source} names parts of videos, shards hold whole ones: cut the parts out first")
     writer, rows, missing = ShardWriter(out, Path(clips.source).stem, limit), [], []
     try:
         for row, path in enumerate(clips.paths):

@@ -1,14 +1,18 @@
 """Work on many videos in processes, with a bar; a decoder that takes its process down costs one video."""
 
+import contextlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import active_children, get_context, parent_process
 from typing import TypeVar
 
 from tqdm import tqdm
+
+from .video.children import end_children, end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,7 +39,7 @@ def _results(function, items, workers):
         yield from ((position, function(item)) for position, item in enumerate(items))
         return
     suspects = []
-    with _pool(workers) as pool:
+    with process_pool(workers) as pool:
         tasks = {pool.submit(function, item): position for position, item in enumerate(items)}
         for task in as_completed(tasks):
             try:
@@ -44,25 +48,39 @@ def _results(function, items, workers):
                 suspects.append(tasks[task])
             else:
                 yield tasks[task], result
-    pool = None
-    for position in suspects:
-        pool = pool or _pool(1)
-        try:
-            result = pool.submit(function, items[position]).result()
-        except BrokenProcessPool:
-            pool, result = None, WorkerDied("its process died (a crash, or no memory left)")
-        yield position, result
-    if pool:
-        pool.shutdown()
+    while suspects:   # each pool lives until a process dies
+        with process_pool(1) as pool:
+            while suspects:
+                position = suspects.pop(0)
+                try:
+                    yield position, pool.submit(function, items[position]).result()
+                except BrokenProcessPool:
+                    yield position, WorkerDied("its process died (a crash, or no memory left)")
+                    break
 
 
-def _pool(workers: int) -> ProcessPoolExecutor:
-    context = get_context("spawn")   # forked decoders hang now and then
-    return ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent)
+@contextlib.contextmanager
+def process_pool(workers: int, start: str | None = "spawn") -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes end with the block: after an exception or Ctrl-C at once, and not after all that waits.
+
+    start: how processes are made, None: the platform's way. Decoders that were forked hang now and then.
+    """
+    others = active_children()
+    pool = ProcessPoolExecutor(workers, mp_context=get_context(start), initializer=_end_with_parent)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        end_children(spared=others)
+        raise
+    pool.shutdown()
 
 
 def _end_with_parent() -> None:
     """A worker that outlives a killed program would write into what the next one makes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C is the program's, which ends its workers
+    end_with_parent()
+
     def watch() -> None:
         parent_process().join()
         os._exit(1)

@@ -13,7 +13,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -21,12 +21,13 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from .build_lists import write_list
 from .files import usable_cores, write_whole
-from .lists.list_file import read_list
+from .lists.columns import WHOLE
+from .lists.list_file import ClipList, read_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
-from .video.decode import VideoError, open_video
+from .video.container_file import choose_stream, open_container
+from .video.decode import FRAME_PATTERN, VideoError, open_video
 
 logger = logging.getLogger(__name__)
 
@@ -50,18 +51,19 @@ class Encoding(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One video: where it is and where it goes."""
+    """One video: where it is, where it goes, and which part of it, as lists of pictures say it."""
 
     source: str
     target: str
+    span: tuple[int, int] = WHOLE
 
 
-def encode(job: Job, encoding: Encoding) -> str:
+def encode(job: Job, encoding: Encoding, frame_pattern: str = "") -> str:
     """Write `job.target`, whole or not at all; returns why it failed, "" when it did not."""
     part = f"{job.target}.part"
     try:
         os.makedirs(os.path.dirname(job.target), exist_ok=True)
-        _encode(job.source, part, encoding)
+        _encode(job, part, encoding, frame_pattern)
         os.replace(part, job.target)
     except VideoError as error:
         return error.cause
@@ -73,9 +75,11 @@ def encode(job: Job, encoding: Encoding) -> str:
     return ""
 
 
-def _encode(source: str, target: str, encoding: Encoding) -> None:
-    with open_video(source) as video, av.open(target, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=_frame_rate(source))
+def _encode(job: Job, target: str, encoding: Encoding, frame_pattern: str) -> None:
+    with open_video(job.source, frame_pattern=frame_pattern) as video, av.open(target, "w", format="mp4") as container:
+        if job.span != WHOLE:
+            video.restrict(*job.span)
+        stream = container.add_stream("libx264", rate=_frame_rate(job.source))
         first = video.read([0])
         height, width = first.shape[1:3]
         stream.height, stream.width = scaled_size(height, width, encoding.short_side)
@@ -94,8 +98,8 @@ def _encode(source: str, target: str, encoding: Encoding) -> None:
 def _frame_rate(source: str):
     if os.path.isdir(source):
         return _DEFAULT_RATE
-    with av.open(source, metadata_errors="ignore") as container:
-        return container.streams.video[0].average_rate or _DEFAULT_RATE
+    with open_container(source) as container:
+        return choose_stream(source, container).average_rate or _DEFAULT_RATE
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -104,30 +108,32 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     return tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
 
 
-def plan(paths: Sequence[str], folder: Path, root: str) -> list[Job]:
+def plan(rows: ClipList, folder: Path, root: str) -> list[Job]:
     """A target below `folder` for every video: its path below `root`, so that lists can share a folder.
 
     Raises:
         ValueError: a video outside the root.
     """
     jobs, owners = {}, {}
-    for source in dict.fromkeys(os.path.abspath(path) for path in paths):
+    wanted = [(os.path.abspath(path), rows.span(row)) for row, path in enumerate(rows.paths)]
+    for source, span in dict.fromkeys(wanted):
         relative = os.path.relpath(source, root)
         if relative.startswith(".."):
             raise ValueError(f"{source} does not lie below --root {root}")
-        target = os.path.splitext(relative)[0] + ".mp4"
+        part = "" if span == WHOLE else f".{span[0]}-{span[1]}"
+        target = f"{os.path.splitext(relative)[0]}{part}.mp4"
         if owners.setdefault(target, source) != source:   # a.avi and a.mp4 side by side
-            target = relative + ".mp4"
-        jobs[source] = Job(source, str(folder / target))
-    return [jobs[os.path.abspath(path)] for path in paths]
+            target = f"{relative}{part}.mp4"
+        jobs[source, span] = Job(source, str(folder / target), span)
+    return [jobs[key] for key in wanted]
 
 
-def read_time(paths: Sequence[str]) -> float:
+def read_time(paths: Sequence[str], frame_pattern: str = "") -> float:
     """Seconds to read a training clip (16 frames, stride 4, random start), the mean over `paths`."""
     starts = random.Random(0)
     begin = time.perf_counter()
     for path in paths:
-        with open_video(path) as video:
+        with open_video(path, frame_pattern=frame_pattern) as video:
             last = max(0, video.num_frames - _CLIP_FRAMES * _CLIP_STRIDE)
             frames = starts.randint(0, last) + np.arange(_CLIP_FRAMES) * _CLIP_STRIDE
             video.read(np.minimum(frames, video.num_frames - 1))
@@ -147,15 +153,15 @@ def _claim(out: Path, settings: dict) -> None:
     write_whole(record, json.dumps(settings) + "\n")
 
 
-def _encode_all(jobs: Sequence[Job], encoding: Encoding, workers: int) -> dict[str, str]:
-    """source -> why it failed; videos that are already there are passed over."""
+def _encode_all(jobs: Sequence[Job], work: Callable[[Job], str], workers: int) -> dict[Job, str]:
+    """job -> why it failed; videos that are already there are passed over."""
     waiting = [job for job in dict.fromkeys(jobs) if not _is_done(job)]
     logger.info("%d videos, %d already done", len(set(jobs)), len(set(jobs)) - len(waiting))
     failures = {}
-    for position, result in for_each(partial(encode, encoding=encoding), waiting, workers, "encoding"):
+    for position, result in for_each(work, waiting, workers, "encoding"):
         cause = str(result) if isinstance(result, WorkerDied) else result
         if cause:
-            failures[waiting[position].source] = cause
+            failures[waiting[position]] = cause
     return failures
 
 
@@ -177,6 +183,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gop", type=int, default=default.gop, help="frames from one key frame to the next")
     parser.add_argument("--crf", type=int, default=default.crf, help="quality of H.264, lower is better")
     parser.add_argument("--preset", default=default.preset, help="speed of x264 against size")
+    parser.add_argument("--frame_pattern", default="", help=FRAME_PATTERN)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes; 0: none beside this one")
     parser.add_argument("--measure", type=int, default=16, help="clips read to compare the speeds; 0: none")
     return parser
@@ -195,31 +202,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--short_side must be at least 16, --gop at least 1, --crf from 0 to 51, got {encoding}")
     rows, out = read_list(args.list, need_label=False), Path(args.out).resolve()
     root = os.path.abspath(args.root)
-    jobs = plan(list(rows.paths), out / "videos", root)
-    _claim(out, {**encoding._asdict(), "root": root})
-    failures = _encode_all(jobs, encoding, args.num_workers)
+    jobs = plan(rows, out / "videos", root)
+    pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
+    _claim(out, {**encoding._asdict(), "root": root, **pictures})
+    failures = _encode_all(jobs, partial(encode, encoding=encoding, **pictures), args.num_workers)
 
-    done = [row for row, job in enumerate(jobs) if job.source not in failures]
+    done = [row for row, job in enumerate(jobs) if job not in failures]
     name = Path(args.list).stem
-    lines = [(jobs[row].target, int(rows.labels[row])) for row in done]
-    if done and rows.labels[done[0]] >= 0:
-        write_list(out / f"{name}.csv", lines)
-    else:
-        write_whole(out / f"{name}.csv", "".join(f"{target}\n" for target, _ in lines))
-    report = {"list": args.list, "encoding": encoding._asdict(), "videos": len(done), "failed": failures,
-              **_compare([jobs[row] for row in done], args.measure)}
+    write_whole(out / f"{name}.csv", "".join(f"{rows.line(row, jobs[row].target)}\n" for row in done))
+    report = {"list": args.list, "encoding": encoding._asdict(), "videos": len(done),
+              "failed": {job.source: cause for job, cause in failures.items()},
+              **_compare([jobs[row] for row in done], args.measure, args.frame_pattern)}
     write_whole(out / f"{name}.report.json", json.dumps(report, indent=1) + "\n")
     logger.info("%d videos in %s, %d could not be encoded; see %s", len(done), out / f"{name}.csv", len(failures),
                 out / f"{name}.report.json")
     return 1 if failures else 0
 
 
-def _compare(jobs: Sequence[Job], clips: int) -> dict:
+def _compare(jobs: Sequence[Job], clips: int, frame_pattern: str) -> dict:
     """What it was good for: bytes and the time of reading a clip, before and after."""
     if not jobs or not clips:
         return {}
     some = random.Random(0).sample(list(jobs), min(clips, len(jobs)))
-    before, after = (read_time([job[side] for job in some]) for side in (0, 1))
+    before = read_time([job.source for job in some], frame_pattern)
+    after = read_time([job.target for job in some])
     logger.info("reading a clip takes %.1f ms instead of %.1f ms: %.1f times faster", 1e3 * after, 1e3 * before,
                 before / after)
     return {"clip_ms_before": 1e3 * before, "clip_ms_after": 1e3 * after, "times_faster": before / after}

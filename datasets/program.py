@@ -1,32 +1,65 @@
-"""How every program here ends: bad input is one line and exit code 2, never a traceback."""
+"""How every program here ends: bad input is one line and exit code 2, never a traceback; and it does end."""
 
+import contextlib
 import errno
+import os
 import sys
+import threading
+import time
 from collections.abc import Callable
+
+from .video.children import end_children
+
+_LAST_SECONDS = 10   # for what the interpreter does at its end
+_KEPT: list[BaseException] = []
 
 
 def run_program(main: Callable[[], object]) -> None:
     """Call `main`; end the process with 2 and one line on stderr for bad input, with 130 after Ctrl-C.
 
     Bad input is what the programs raise as ValueError, and what the operating system says about a path or a full disk.
-    Everything else is a defect and keeps its traceback.
+    Everything else is a defect and keeps its traceback, with exit code 1. However `main` ends, the processes that it
+    started are killed, and what hangs at the interpreter's end is cut off.
     """
     try:
         main()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except OSError as error:
+    except BaseException as error:
+        # A loader that is freed before the interpreter ends would wait for its killed workers.
+        _KEPT.append(error)
+        code = _exit_code(error)
+        with contextlib.suppress(RuntimeError):   # no memory left for a thread
+            threading.Thread(target=_end_surely, args=(code or 1,), daemon=True).start()
+        if code is None:
+            raise
+        sys.exit(code)
+    finally:
+        end_children()
+
+
+def _exit_code(error: BaseException) -> int | None:
+    """The code of an end that needs no traceback, after the line for bad input; None for a defect or `sys.exit`."""
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    if (line := _bad_input(error)) is None:
+        return None
+    sys.stderr.write("error: " + " ".join(line.split()) + "\n")
+    return 2
+
+
+def _bad_input(error: BaseException) -> str | None:
+    """What to say about bad input; None for a defect."""
+    if "Traceback (most recent call last)" in str(error):   # how a loader hands on what went wrong in its worker
+        return None
+    if isinstance(error, OSError):
         if error.filename is not None:
-            _end(f"{error.strerror}: {error.filename}")
-        if not isinstance(error, FileNotFoundError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _end(error.strerror or str(error))
-    except ValueError as error:
-        if "Traceback (most recent call last)" in str(error):   # how a loader hands on what went wrong in its worker
-            raise
-        _end(str(error))
+            return f"{error.strerror}: {error.filename}"
+        if isinstance(error, FileNotFoundError) or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return error.strerror or str(error)
+    return str(error) if isinstance(error, ValueError) else None
 
 
-def _end(message: str) -> None:
-    sys.stderr.write("error: " + " ".join(message.split()) + "\n")
-    sys.exit(2)
+def _end_surely(code: int) -> None:
+    """Threads that do not end, and what runs at exit, have their time; then the process ends with `code`."""
+    threading.main_thread().join()
+    time.sleep(_LAST_SECONDS)
+    os._exit(code)

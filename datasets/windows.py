@@ -1,5 +1,6 @@
 """Windows that slide over long videos: which frames each one takes, and when it starts and ends."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -10,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .lists.list_file import ClipList
+from .sources.opening import SourceError, is_elsewhere, open_source
 from .transforms.pretraining import crop_views
 from .video.decode import AS_INSTALLED, Decoding, VideoError
-from .video.frame_times import frame_times
 
 _FRAMES_AT_ONCE = 64   # decoded frames that a worker holds, of whatever size
 
@@ -117,9 +118,9 @@ class WindowClips(IterableDataset):
                 yield Chunk(row, empty, np.zeros(0), np.zeros(0), True, str(error))
 
     def _chunks(self, row: int) -> Iterator[Chunk]:
-        path = self.clip_list.paths[row]
-        with self.decoding.open(path) as video:
-            times = frame_times(path, video.num_frames, self.fps)
+        with self.clip_list.opened(row, self.decoding.open) as video:
+            times = frame_times(self.clip_list.paths[row], video.start, video.num_frames, self.fps)
+            first, times = times[0], times - times[0]
             spans = self.windows.spans(times)
             starts, ends = self.windows.seconds(spans, times)
             at_once = max(1, _FRAMES_AT_ONCE // self.num_frames)
@@ -129,4 +130,53 @@ class WindowClips(IterableDataset):
                 frames = video.read(indices.reshape(-1))
                 frames = frames.reshape(*indices.shape, *frames.shape[1:])
                 clips = torch.stack([crop_views(clip, self.size, 1, None)[0] for clip in frames])
-                yield Chunk(row, clips, starts[part], ends[part], part.stop >= len(spans))
+                yield Chunk(row, clips, first + starts[part], first + ends[part], part.stop >= len(spans))
+
+
+def frame_times(path: str, start: int, count: int, fps: float | None = None) -> np.ndarray:
+    """float64 (count + 1,): the start of each frame in seconds from the video's first one, and the end of the last.
+
+    Args:
+        path: of a video that could be opened, or of a folder of pictures.
+        start, count: which of the frames that `open_video` counts.
+        fps: frames a second, for folders of pictures; of files it overrides what they say.
+
+    Raises:
+        VideoError: there are no times in it, and `fps` is None.
+    """
+    numbers = np.arange(start, start + count + 1)
+    if fps:
+        return numbers / fps
+    if os.path.isdir(path):
+        raise VideoError(path, "a folder of pictures has no times: --fps says how many are shown a second")
+    times, rate = _stored(path)
+    if times is not None and len(times) >= start + count:
+        step = 1 / rate if rate else float(np.diff(times).mean()) if len(times) > 1 else 0.0
+        return np.append(times, times[-1] + step)[numbers] - times[0]
+    if not rate:
+        raise VideoError(path, "neither its frames nor its header say when they are shown: --fps says it")
+    return numbers / rate
+
+
+def _stored(path: str) -> tuple[np.ndarray | None, float | None]:
+    """(when its frames are shown, frames a second), None for what a file does not say."""
+    import av
+
+    from .video.container_file import choose_stream, open_container
+    from .video.packet_index import index_of
+
+    file = None
+    try:
+        file = open_source(path) if is_elsewhere(path) else None
+        with open_container(path, file) as container:
+            stream = choose_stream(path, container)
+            rate = stream.average_rate or stream.guessed_rate
+            times = index_of(path, container, stream, file).times
+            return None if times is None else times * float(stream.time_base), float(rate) if rate else None
+    except SourceError as error:
+        raise VideoError(path, error) from None
+    except av.FFmpegError as error:
+        raise VideoError(path, error.strerror or type(error).__name__) from None
+    finally:
+        if file is not None:
+            file.close()

@@ -116,7 +116,7 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
               random_share: float = 0.0) -> Episode:
     """L9-12: draw masks from pi_old with theta frozen, train the MAE on them, record the episode."""
     choice = choose_masks(mae, tats, batch, training, random_share)                   # L9-10
-    errors = train_mae(mae, batch, choice.mask, more, training.setup, log)            # L11
+    errors = train_mae(mae, batch, choice.mask, more, training.setup, log, choice.log_pi.detach())   # L11
     return recorded(choice, errors, batch, training)                                  # L12
 
 
@@ -164,8 +164,8 @@ def recorded(choice: Choice, errors: Tensor, batch: ClipBatch, training: PPOTrai
     """L12: the episode of a choice and of the token errors (B, M) that it led to."""
     num_tokens, num_masked = choice.mask.shape[1], errors.shape[1]
     masked = masked_indices(choice.mask, num_masked)                                  # I_m
-    reward = training.setup.reward.of(Outcome(errors, masked, batch))
     log_pi, value = choice.log_pi.detach(), None if choice.value is None else choice.value.detach()
+    reward = training.setup.reward.of(Outcome(errors, masked, batch, log_pi))
     if training.setup.diagnostics is not None and value is not None:
         training.setup.diagnostics.value(value, reward.mean(dim=-1))
     probability = masked_probability(choice.drawn_from.gather(1, masked), choice.threshold)

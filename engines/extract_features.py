@@ -40,6 +40,7 @@ from .engine_for_finetuning import EvaluationSetup, PerClip, evaluate_rows
 from .finetune.evaluation import evaluation_rows, file_hash
 from .finetune.frozen import features_of, tokens_of
 from .runs.finetuning_build import square_size
+from .runs.loading import worker_options
 from .runs.window_features import Parts, extract, require_hdf5
 from .training.batches import Normalizer
 
@@ -124,14 +125,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     # With windows a process may be done hours before another one.
     where = runtime.start(config.device, config.dist_url, **({"timeout": 7 * 24 * 60} if windows else {}))
     set_up_logging(where.is_main)
-    try:
-        clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
-        per_clip = (tokens_of if config.per_token else features_of)(
-            net, runtime.choose_precision(config.amp, where.device))
-        setup = EvaluationSetup(Normalizer(where.device), where, config.batch_size)
-        (write_windows if windows else write_videos)(config, clips, net, per_clip, setup)
-    finally:
-        runtime.stop(where)
+    clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
+    per_clip = (tokens_of if config.per_token else features_of)(net, runtime.choose_precision(config.amp, where.device))
+    setup = EvaluationSetup(Normalizer(where.device), where, config.batch_size)
+    (write_windows if windows else write_videos)(config, clips, net, per_clip, setup)
+    runtime.stop(where)
 
 
 def write_windows(config: ExtractConfig, clips: ClipList, net: nn.Module, per_clip: PerClip,
@@ -140,13 +138,15 @@ def write_windows(config: ExtractConfig, clips: ClipList, net: nn.Module, per_cl
     where, windows = setup.runtime, Windows.parse(*config.windows)
     described = {"checkpoint": file_hash(config.checkpoint), "list": file_hash(config.list), "windows": windows,
                  "model": config.model, "model_key": config.model_key, "per_token": config.per_token,
-                 "fps": config.fps, "frames": net.patch_embed.num_frames, "size": square_size(net)}
+                 "fps": config.fps, "frame_pattern": config.frame_pattern, "frames": net.patch_embed.num_frames,
+                 "size": square_size(net)}
     parts = Parts(Path(config.out), described)
     where.barrier()
     mine = [row for row in range(where.rank, len(clips), where.world_size) if not parts.is_done(row)]
     dataset = WindowClips(clips, mine, windows, (net.patch_embed.num_frames, square_size(net)), fps=config.fps,
                           decoding=config.decoding)
-    extract(DataLoader(dataset, None, num_workers=min(config.num_workers, len(mine))), per_clip, setup, parts)
+    options = worker_options(config, where) | {"num_workers": min(config.num_workers, len(mine))}
+    extract(DataLoader(dataset, None, **options), per_clip, setup, parts)
     where.barrier()
     if where.is_main:
         faults = parts.merge(clips)
@@ -166,8 +166,9 @@ def write_videos(config: ExtractConfig, clips: ClipList, net: nn.Module, per_cli
         raise ValueError(f"{len(clips)} videos x {tokens} tokens x {net.embed_dim} do not fit into memory: give "
                          "--windows, which keeps one video at a time, and an .h5 file")
     loader = DataLoader(TestViews(clips, sampling, views, config.decoding),
-                        max(1, config.batch_size // views.count), num_workers=config.num_workers,
-                        sampler=evaluation_rows(len(clips), where.rank, where.world_size))
+                        max(1, config.batch_size // views.count),
+                        sampler=evaluation_rows(len(clips), where.rank, where.world_size),
+                        **worker_options(config, where))
     table = evaluate_rows(loader, lambda clips: per_clip(clips).flatten(1), setup, len(clips))
     if where.is_main:
         for fault in table.faults.values():

@@ -103,8 +103,8 @@ class TokenSampling:
         self.precision = Precision(self.device.type, torch.float16 if cuda else torch.float32)
         self.sampler = self._learner(args, model) if self.row.sampler else None
         self.entropy = EntropyCoefficient(self.config.entropy_coef, self.config.target_entropy,
-                                          floor=0.1 * self.config.policy_coef)
-        self.buffer, self.meters = EpisodeBuffer(), Meters()
+                                          floor=0.1 * self.config.policy_coef, device=self.device)
+        self.buffer, self.meters = EpisodeBuffer(), Meters(self.device)
         self.bad_steps = BadSteps({"sampler": self.sampler}, None, RunConfig().max_bad_steps, {})
         self.diagnostics = Diagnostics(TokenGrid(*args.window_size), self.device)
 

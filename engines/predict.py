@@ -11,6 +11,7 @@ accuracy is printed.
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -57,22 +58,20 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     keep_remote_files(config.cache_dir, config.cache_gb)
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
-    try:
-        clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
-        if config.ignore_labels:
-            clips = ClipList(clips.paths, np.full(len(clips), -1), clips.lines, clips.source)
-        names = class_names(predictor, clips, args.videos)
-        evaluator = Evaluator(predictor.settings, predictor.task, {"test": clips}, predictor.size, where)
-        learner = Learner(predictor.net.to(where.device), precision=runtime.choose_precision(config.amp, where.device))
-        table = evaluator.scores(learner)
-        found = list(answers(table, clips.paths, names, config.top_k))
-        if where.is_main:
-            write_answers(Path(config.out), found, config)
-            if config.sheet:
-                draw_sheet(Path(config.out) / "predictions.png", found[:config.sheet], clips, predictor)
-            report(table, found)
-    finally:
-        runtime.stop(where)
+    clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
+    if config.ignore_labels:
+        clips = replace(clips, labels=np.full(len(clips), -1))
+    names = class_names(predictor, clips, args.videos)
+    evaluator = Evaluator(predictor.settings, predictor.task, {"test": clips}, predictor.size, where)
+    learner = Learner(predictor.net.to(where.device), precision=runtime.choose_precision(config.amp, where.device))
+    table = evaluator.scores(learner)
+    found = list(answers(table, clips.paths, names, config.top_k))
+    if where.is_main:
+        write_answers(Path(config.out), found, config)
+        if config.sheet:
+            draw_sheet(Path(config.out) / "predictions.png", found[:config.sheet], clips, predictor)
+        report(table, found)
+    runtime.stop(where)
     if len(table.faults) == len(clips):
         raise ValueError(f"none of the {len(clips)} videos can be read; the first: {next(iter(table.faults.values()))}")
     return found

@@ -33,7 +33,8 @@ def uniform_noise(shape: tuple[int, int], keys: Tensor | None, device: torch.dev
     else:
         token = torch.arange(1, shape[1] + 1, device=device) * -7046029254386353131  # 0x9E3779B97F4A7C15
         bits = _mix(_mix(keys.to(device)[:, None] + stream) + token) >> 40 & 0xFFFFFF
-    return (bits.float() + 0.5) / (1 << 24)
+    # The largest of the 2^24 values would be rounded to 1, whose Gumbel value is infinite.
+    return ((bits.float() + 0.5) / (1 << 24)).clamp_(max=1 - 2**-24)
 
 
 def _mix(x: Tensor) -> Tensor:

@@ -27,22 +27,35 @@ class TokenOrder(NamedTuple):
     masked: Tensor
 
 
-def token_order(bool_masked_pos: Tensor) -> TokenOrder:
+def token_order(bool_masked_pos: Tensor, num_masked: int | None = None) -> TokenOrder:
     """Split the tokens by a mask (B, N), True = masked, with equally many masked in every clip.
 
     Sorting by the mask instead of indexing with it: the result's shape is then known after one small count, and the
     gathers that follow need no wait for the device.
 
+    Args:
+        num_masked: that number, where the caller knows it: a GPU then checks it by itself, and nobody waits for it.
+
     Raises:
         ValueError: the counts differ.
+        RuntimeError: on a GPU, later than here: they are not `num_masked`.
     """
-    counts = set(bool_masked_pos.sum(dim=1).tolist())
-    if len(counts) > 1:
-        raise ValueError(f"every clip of a batch needs the same number of masked tokens, got {sorted(counts)}")
-    num_masked = counts.pop()
+    counted = bool_masked_pos.sum(dim=1)
+    if num_masked is not None and (bool_masked_pos.device.type != "cpu" or torch.compiler.is_compiling()):
+        torch._assert_async((counted == num_masked).all(), f"a mask does not hide {num_masked} tokens of every clip")
+    else:
+        num_masked = _same(counted.tolist(), num_masked)
     order = bool_masked_pos.to(torch.uint8).sort(dim=1, stable=True).indices
     num_visible = bool_masked_pos.shape[1] - num_masked
     return TokenOrder(order[:, :num_visible], order[:, num_visible:])
+
+
+def _same(counts: list[int], wanted: int | None) -> int:
+    if len(set(counts)) > 1:
+        raise ValueError(f"every clip of a batch needs the same number of masked tokens, got {sorted(set(counts))}")
+    if wanted not in (None, counts[0]):
+        raise ValueError(f"expected {wanted} masked tokens in every clip, got {counts[0]}")
+    return counts[0]
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
@@ -90,6 +103,9 @@ class PretrainVisionTransformer(nn.Module):
         pos_embed, pos_base: see `position_table`. tied_qk_init: see `tie_queries_and_keys`.
         zero_head: start by predicting 0, the mean of normalised targets.
 
+    Attributes:
+        num_masked: how many tokens every mask will hide, None where that is not known, see `token_order`.
+
     Raises:
         ValueError: sizes that do not divide each other.
     """
@@ -108,6 +124,7 @@ class PretrainVisionTransformer(nn.Module):
         if decoder_num_classes not in (None, pixels):
             raise ValueError(f"decoder_num_classes must be the {pixels} pixels of a token, got {decoder_num_classes}")
         self.patch_size, self.tubelet_size = patch_size, tubelet_size
+        self.num_masked: int | None = None
         common = {"mlp_ratio": mlp_ratio, "qkv_bias": qkv_bias, "drop": drop_rate, "attn_drop": attn_drop_rate,
                   "drop_path": drop_path_rate, "norm_layer": norm_layer, "init_values": init_values}
         embed = PatchEmbed(img_size, patch_size, encoder_in_chans, encoder_embed_dim, num_frames, tubelet_size)
@@ -157,7 +174,7 @@ class PretrainVisionTransformer(nn.Module):
         if bool_masked_pos.shape != (len(videos), num_tokens):
             raise ValueError(f"expected a mask of shape ({len(videos)}, {num_tokens}), "
                              f"got {tuple(bool_masked_pos.shape)}")
-        order = token_order(bool_masked_pos)
+        order = token_order(bool_masked_pos, self.num_masked)
         encoded = self.encoder_to_decoder(self.encoder(videos, order.visible))
         positions = self.pos_embed.to(encoded.dtype)
         tokens = torch.cat([encoded + take(positions, order.visible),

@@ -59,7 +59,10 @@ class TrajectoryAttention(nn.Module):
         else:
             # Frames where the kernels have clips: given more than four dimensions they all fall back to plain
             # softmax(q k), which keeps the N x N weights. Their output is then y~ in the order that Eq. 2 reads.
-            over_frames = queries[:, None].expand(-1, num_frames, -1, -1, -1).flatten(0, 1)
+            # Repeated with the heads behind the tokens: the kernels write their output in the order of the queries,
+            # so that merging the heads copies nothing.
+            over_frames = queries.transpose(1, 2)[:, None].expand(-1, num_frames, -1, -1, -1).flatten(0, 1)
+            over_frames = over_frames.transpose(1, 2)
             keys, values = (rearrange(one, "b h f p d -> (b f) h p d") for one in (keys, values))
             trajectories = F.scaled_dot_product_attention(over_frames, keys, values)
             trajectories = rearrange(trajectories, "(b f) h n d -> b f n (h d)", f=num_frames)      # y~_stt'

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -23,6 +24,19 @@ MAX_TOKENS = 1 << 18   # 512 frames of 512 x 512; more is a slip, or a file that
 def to_pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """(height, width) from one number or two."""
     return (size, size) if isinstance(size, int) else (int(size[0]), int(size[1]))
+
+
+class TubeletProjection(nn.Conv3d):
+    """The convolution of a patch embedding, whose kernel is its stride, as the one matrix product that it is.
+
+    Its parameters, their names and their shapes are the convolution's, so that checkpoints fit. On GPUs a bf16
+    convolution in three dimensions may have no fast kernel; sums run in another order, so values differ from the
+    convolution's in their last bits.
+    """
+
+    def forward(self, tubelets: Tensor) -> Tensor:
+        """Pixels (..., C * tubelet * patch * patch) -> (..., D)."""
+        return F.linear(tubelets, self.weight.flatten(1), self.bias)
 
 
 class PatchEmbed(nn.Module):
@@ -47,7 +61,7 @@ class PatchEmbed(nn.Module):
         if self.num_patches > MAX_TOKENS:
             raise ValueError(f"{num_frames} frames of {self.img_size}: {self.num_patches} tokens, at most {MAX_TOKENS}")
         kernel = (tubelet_size, *self.patch_size)
-        self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=kernel, stride=kernel)
+        self.proj = TubeletProjection(in_chans, embed_dim, kernel_size=kernel, stride=kernel)
 
     def forward(self, videos: Tensor, chosen: Tensor | None = None) -> Tensor:
         """(B, C, T, H, W) -> (B, N, D), tokens in the order (t h w).
@@ -62,17 +76,16 @@ class PatchEmbed(nn.Module):
         wanted = (self.proj.in_channels, self.num_frames, *self.img_size)
         if videos.ndim != 5 or tuple(videos.shape[1:]) != wanted:
             raise ValueError(f"expected clips of shape (B, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
-        if chosen is None:
-            return self.proj(videos).flatten(2).transpose(1, 2)
-        tubelets = self.proj(self._tubelets(videos, chosen).flatten(0, 1))
-        return tubelets.view(*chosen.shape, -1)
+        return self.proj(self._tubelets(videos, chosen).flatten(2))
 
-    def _tubelets(self, videos: Tensor, chosen: Tensor) -> Tensor:
-        """Pixels of the tokens `chosen` (B, K) -> (B, K, C, tubelet, patch, patch)."""
-        _, height, width = self.grid
-        frames, rows, columns = chosen // (height * width), chosen // width % height, chosen % width
+    def _tubelets(self, videos: Tensor, chosen: Tensor | None) -> Tensor:
+        """Pixels of all tokens, or of those `chosen` (B, K) -> (B, N or K, C, tubelet, patch, patch)."""
         (tall, wide), tubelet = self.patch_size, self.tubelet_size
         blocks = videos.unflatten(4, (-1, wide)).unflatten(3, (-1, tall)).unflatten(2, (-1, tubelet))
+        if chosen is None:
+            return blocks.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(1, 3)
+        _, height, width = self.grid
+        frames, rows, columns = chosen // (height * width), chosen // width % height, chosen % width
         clips = torch.arange(len(videos), device=videos.device)[:, None]
         return blocks[clips, :, frames, :, rows, :, columns]
 

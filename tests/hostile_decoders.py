@@ -23,6 +23,8 @@ FAULTS = {
     "crashes": lambda: ctypes.string_at(0),
     "aborts": os.abort,
     "eats": lambda: np.ones(1 << 34, np.uint8),
+    "fails": lambda: {}["a defect"],
+    "leaves": lambda: os._exit(7),
 }
 
 
@@ -39,9 +41,9 @@ def serve(pipe, backend, seconds):
 
     honest = decoder_process.open_reader
 
-    def open_reader(path, backend):
+    def open_reader(path, *more):
         FAULTS.get(Path(path).stem, lambda: None)()
-        return honest(path, backend)
+        return honest(path, *more)
 
     decoder_process.open_reader = open_reader
     decoder_process.serve(pipe, backend, float(seconds))

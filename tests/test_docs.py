@@ -24,6 +24,7 @@ from doc_pages import (
 )
 from tats.engines import flag_table
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.core.metrics import metrics_markdown
 from tats.engines.pretrain.alerts import alerts
 
 README = (ROOT / "README.md").read_text()
@@ -195,6 +196,12 @@ def test_the_evidence_is_what_the_table_of_the_comparison_says():
                                            for cell, digits in zip(cells[1:], (2, 1, 1), strict=True))])
         for name in ("README.md", "docs/evidence.md"):
             assert f"| {line} |" in TEXTS[name], line
+
+
+def test_the_table_of_numbers_is_current():
+    text = TEXTS["docs/monitoring.md"]
+    assert text.split("<!-- metrics -->\n")[1].split("\n<!-- /metrics -->")[0] == metrics_markdown(), \
+        "put the output of tats.engines.core.metrics.metrics_markdown() between the markers"
 
 
 def test_every_number_of_the_log_is_explained():

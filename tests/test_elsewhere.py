@@ -240,6 +240,20 @@ def test_a_fault_that_passes_costs_an_attempt(fault, store):
     assert np.array_equal(frames_of(f"{store.address}/a.mp4"), expected) and not store.faults["HEAD"]
 
 
+def test_drivers_that_draw_do_not_move_a_clips_randomness(monkeypatch):
+    class Drawing:
+        def info(self, path):
+            return {"size": 3}
+
+        def cat_file(self, path, start=None, end=None):
+            random.random()
+            return b"abc"
+
+    monkeypatch.setattr(remote, "_system", lambda pid, scheme: Drawing())
+    state = random.getstate()
+    assert remote.fetch("http://a/b") == b"abc" and random.getstate() == state
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize(("fault", "attempts", "cause"), [
     ("503", 5, "503"), ("cut", 5, "attempts"), ("short", 5, "bytes came instead of"), ("403", 1, "403")])

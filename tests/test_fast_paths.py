@@ -2,17 +2,37 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from tats.engines.training.optim import make_optimizer
 from tats.masking.tats import TATS
 from tats.models import TrajectoryAttention, create_model
 from tats.models.landmarks import landmark_attention, landmark_trajectories
 from tats.models.mae import take, token_order
+from tats.models.vit import PatchEmbed
 from torch import nn
 
 
 def gradients(output, inputs):
     torch.manual_seed(7)
     return torch.autograd.grad((output * torch.randn(output.shape)).sum(), inputs)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_patch_embedding_is_the_convolution_of_its_parameters(chosen, dtype):
+    embed = PatchEmbed((16, 32), 8, 3, 24, num_frames=6, tubelet_size=2).to(dtype)
+    assert {name: tuple(value.shape) for name, value in embed.state_dict().items()} == {
+        "proj.weight": (24, 3, 2, 8, 8), "proj.bias": (24,)}
+    videos = torch.randn(3, 3, 6, 16, 32, dtype=dtype, requires_grad=True)
+    places = torch.stack([torch.randperm(embed.num_patches)[:5] for _ in range(3)]) if chosen else None
+    plain = F.conv3d(videos, embed.proj.weight, embed.proj.bias, stride=(2, 8, 8)).flatten(2).transpose(1, 2)
+    plain = plain if places is None else take(plain, places)
+    fast = embed(videos, places)
+    close = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {}
+    torch.testing.assert_close(fast, plain, **close)
+    inputs = (videos, *embed.parameters())
+    for one, other in zip(gradients(fast, inputs), gradients(plain, inputs), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5 if dtype == torch.float32 else 1e-12)
 
 
 def test_only_the_chosen_tokens_are_embedded():

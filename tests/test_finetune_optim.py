@@ -46,6 +46,18 @@ def test_schedule_is_videomaes(golden):
     assert schedule(total + 5) == schedule(total - 1)   # a loader that is longer than the table keeps the last value
 
 
+def test_short_schedules_by_hand():
+    one = CosineSchedule(1.0, 0.0, total_steps=3, warmup_steps=1, start=0.25)
+    assert one(0) == 0.25                                              # the only step of warm-up
+    assert [one(step) for step in (1, 2, 3, 9)] == pytest.approx([1.0, 0.5, 0.5, 0.5])   # past the end: the last value
+    two = CosineSchedule(1.0, 0.2, total_steps=3, warmup_steps=2, start=0.5)
+    assert [two(step) for step in (0, 1, 2, 3)] == pytest.approx([0.5, 1.0, 1.0, 1.0])
+    plain = CosineSchedule(1.0, 0.2, total_steps=4)
+    assert [plain(step) for step in (0, 1, 2, 3)] == pytest.approx([1.0, 0.6 + 0.4 * 0.5 ** 0.5, 0.6,
+                                                                    0.6 - 0.4 * 0.5 ** 0.5])
+    assert CosineSchedule(1.0, 0.0, total_steps=2, warmup_steps=5, start=0.0)(4) == 1.0   # no step is left for it
+
+
 def test_every_step_sets_every_group():
     net = VisionTransformer(img_size=8, patch_size=4, embed_dim=12, depth=1, num_heads=2, num_classes=3, all_frames=4)
     optimizer = make_optimizer(parameter_groups(net, .05, (), layer_decay_scale(1, .5)), "adamw", betas=(.9, .999))

@@ -79,3 +79,11 @@ def test_splitmix_finaliser_against_python_integers():
 def test_masked_indices_are_ascending():
     mask = torch.tensor([[True, False, True, True], [False, True, True, True]])
     assert masked_indices(mask, 3).tolist() == [[0, 2, 3], [1, 2, 3]]
+
+
+def test_the_chance_of_being_masked_by_hand_and_its_floor():
+    """exp(-exp(log pi - kappa)): kappa = 0, pi = 1 gives 1 / e; the likeliest tokens are held at a tenth."""
+    found = masked_probability(torch.tensor([[0.0, -1.0, 5.0]]), torch.tensor([0.0]))
+    torch.testing.assert_close(found, torch.tensor([[0.36787944, 0.69220063, 0.1]]))
+    lower = masked_probability(torch.tensor([[1.0, 5.0]]), torch.tensor([0.0]), floor=0.01)
+    torch.testing.assert_close(lower, torch.tensor([[0.06598804, 0.01]]))

@@ -69,7 +69,10 @@ def test_first_five_bad_rows_are_named_with_their_lines(tmp_path):
 
 @pytest.mark.parametrize(("text", "reason"), [
     ("/data/a.mp4 300 2\n", "two columns"),          # path, frames, label: the frame count must not become a label
-    ("/data/a.mp4 0 -1\n", "two columns"),
+    ("/data/a.mp4 0 -1\n", "no label"),
+    ("/data/a.mp4 0 150 2\n", "cut the parts out"),  # frames or seconds?
+    ("/data/a.mp4 2\n/data/b.mp4 0 9 2\n", "line 2.*two columns"),
+    ("/data/a 1 150 2\n/data/b 3\n/data/c 1 150 2\n", "two columns|columns where"),
     ("/data/a.mp4,300,2\n", "two columns"),
     ("/data/a.mp4 -2\n", "negative"),
     ("/data/a.mp4 one\n/data/b.mp4 2\n", "line 1"),

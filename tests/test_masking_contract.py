@@ -45,6 +45,12 @@ def test_published_visible_counts(name, ratio, count):
     assert MASKINGS[name].per_clip(GRIDS[0], ratio).num_visible == count
 
 
+@pytest.mark.parametrize(("name", "count"), [("random", 1), ("tube", 2), ("frame", 4)])
+def test_something_is_always_seen(name, count):
+    """At .999 of 2 x 2 x 2 tokens: one token, one tube of two, one frame of four."""
+    assert MASKINGS[name].per_clip(TokenGrid(2, 2, 2), 0.999).num_visible == count
+
+
 def test_no_token_is_lost_to_floats():
     assert num_visible(TokenGrid(10, 4, 4), 0.9) == 16  # int(160 * (1 - .9)) is 15
 

@@ -1,5 +1,6 @@
 """The test: every video counts once, whatever the number of processes, the names, and what is broken."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -54,6 +55,12 @@ def test_broken_weights_are_no_unreadable_video():
     values = torch.tensor([[1.0, float("nan")]], dtype=torch.float64)
     with pytest.raises(FloatingPointError):
         merge(torch.tensor([0]), values, torch.tensor([0]), {}, ALONE, 1)
+
+
+def test_the_hash_of_a_file_is_that_of_all_its_bytes(tmp_path):
+    content = bytes(range(256)) * 5000   # more than is read at once
+    (tmp_path / "weights").write_bytes(content)
+    assert file_hash(tmp_path / "weights") == hashlib.sha256(content).hexdigest()
 
 
 def test_probabilities_are_averaged_over_views():

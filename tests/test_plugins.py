@@ -8,6 +8,7 @@ import torch
 from tats.datasets.catalog import DATA_SETS
 from tats.engines import measure_masks
 from tats.engines.config.flags import FlagParser
+from tats.engines.core.metrics import METRICS
 from tats.engines.pretrain.rewards import REWARDS
 from tats.engines.run_mae_pretraining import main
 from tats.masking import MASKINGS
@@ -55,6 +56,15 @@ from tats.datasets.catalog import DataSet, register_data_set
 register_data_set("mine", DataSet(8, "dense", 1, 1, 1, False))
 '''
 
+METRIC = '''
+from tats.engines.core.metrics import POLICY, Metric, register_metric
+
+register_metric(Metric("hardest", POLICY, "The largest error of a masked token.", "It falls.",
+                       measure=lambda outcome: outcome.errors.max()))
+register_metric(Metric("peak", POLICY, "The largest probability.", "It rises.",
+                       measure=lambda outcome: None if outcome.log_pi is None else outcome.log_pi.exp().max()))
+'''
+
 FLAGS = ["--model", "pretrain_tats_tiny", "--pretrain_aug", "resize", "--batch_size", "8", "--epochs", "2",
          "--mae_only_epochs", "1", "--warmup_epochs", "0", "--num_workers", "0", "--decode_timeout", "0",
          "--sampler_lr", "1e-2", "--mask_ratio", "0.9"]
@@ -64,11 +74,13 @@ FLAGS = ["--model", "pretrain_tats_tiny", "--pretrain_aug", "resize", "--batch_s
 def registries():
     """What a plugin registers is gone after the test, and its module with it."""
     tables = [(table, dict(table)) for table in (MASKINGS, REWARDS, DATA_SETS)]
+    metrics = list(METRICS)
     modules, path = set(sys.modules), list(sys.path)
     yield
     for table, before in tables:
         table.clear()
         table.update(before)
+    METRICS[:] = metrics
     for name in set(sys.modules) - modules:
         if not name.startswith("tats."):
             del sys.modules[name]
@@ -138,6 +150,20 @@ def test_a_reward_is_what_advantage_value_and_log_read(shapes, tmp_path):
     # psi is near 0 at the start: L_R - psi is about L_R, and (psi - L_R)^2 falls to a quarter.
     assert half["train_advantage"] < .7 * whole["train_advantage"]
     assert half["train_value_loss"] < .5 * whole["train_value_loss"]
+
+
+def test_a_metric_reaches_log_tensorboard_and_report(shapes, tmp_path):
+    from tats.engines.report.__main__ import main as report
+
+    plugin, out = written(tmp_path, "metric_hardest", METRIC), tmp_path / "out"
+    main(["--plugin", plugin, *FLAGS, "--data_path", str(shapes / "train.csv"), "--data_set", "moving-shapes",
+          "--mask_type", "tats", "--output_dir", str(out)])
+    lines = log_of(out)
+    assert all(line["train_hardest"] > line["train_loss"] for line in lines)
+    assert ["train_peak" in line for line in lines] == [False, True] and lines[1]["train_peak"] >= 1 / 288
+    assert any(b"train_hardest" in path.read_bytes() for path in out.glob("events*"))
+    report(["--plugin", plugin, str(out), "--out", str(tmp_path / "report.html")])
+    assert "The largest error of a masked token." in (tmp_path / "report.html").read_text()
 
 
 def test_a_data_set_is_one_row(shapes, tmp_path):

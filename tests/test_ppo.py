@@ -147,6 +147,14 @@ def test_entropy_target_moves_c3():
         coefficient.update(torch.tensor(0.8))
     assert fixed.value == torch.tensor(1e-4)
     torch.testing.assert_close(dual.value, torch.tensor(1e-4 * math.exp(0.1)))
+    slow = EntropyCoefficient(1e-4, target=0.9)
+    slow.update(torch.tensor(0.4))
+    torch.testing.assert_close(slow.value, torch.tensor(1e-4 * math.exp(0.2 * 0.5)))
+    slow.update(torch.tensor(0.4), skip=torch.tensor(True))   # theta's step was skipped
+    torch.testing.assert_close(slow.value, torch.tensor(1e-4 * math.exp(0.2 * 0.5)))
+    for _ in range(90):
+        slow.update(torch.tensor(1.0))
+    torch.testing.assert_close(slow.value, torch.tensor(1e-5))
     for _ in range(40):
         dual.update(torch.tensor(1.0))
     torch.testing.assert_close(dual.value, torch.tensor(5e-5))

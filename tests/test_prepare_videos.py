@@ -21,6 +21,10 @@ def write_ramps(path, frames=20, height=48, width=64, gop=250):
     return videos.write_video(path, pictures, videos.Encoding(rate=12, options={"g": str(gop), "sc_threshold": "0"}))
 
 
+def rows_of(folder, *paths):
+    return read_list(videos.write_list(folder / "rows.csv", [(path, 0) for path in paths]))
+
+
 def prepare(listed, *arguments):
     fixed = (listed, "--root", listed.parent / "in", "--num_workers", "0", "--measure", "0")
     return main([str(argument) for argument in (*fixed, *arguments)])
@@ -80,12 +84,12 @@ def test_other_encodings_need_another_folder(tmp_path):
 
 
 def test_targets_do_not_collide(tmp_path):
-    jobs = plan(["/d/x/a.avi", "/d/x/a.mp4", "/d/y/a.avi", "/d/x/a.avi"], tmp_path, "/d")
+    jobs = plan(rows_of(tmp_path, "/d/x/a.avi", "/d/x/a.mp4", "/d/y/a.avi", "/d/x/a.avi"), tmp_path, "/d")
     assert [str(Path(job.target).relative_to(tmp_path)) for job in jobs] == [
         "x/a.mp4", "x/a.mp4.mp4", "y/a.mp4", "x/a.mp4"]
-    assert plan(["/d/x/a.avi"], tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
-    with pytest.raises(ValueError, match="/e/a.avi .*--root /d"):
-        plan(["/e/a.avi"], tmp_path, "/d")
+    assert plan(rows_of(tmp_path, "/d/x/a.avi"), tmp_path, "/")[0].target == str(tmp_path / "d/x/a.mp4")
+    with pytest.raises(ValueError, match="/e/a.avi does not lie below --root /d"):
+        plan(rows_of(tmp_path, "/e/a.avi"), tmp_path, "/d")
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 from tats.datasets.video.decode import open_video
-from tats.datasets.video.frame_times import frame_times
-from tats.datasets.windows import WindowClips, Windows, sampled
+from tats.datasets.windows import WindowClips, Windows, frame_times, sampled
 from tats.engines import extract_features
 from tats.engines.runs import window_features
 from tats.models import create_model
@@ -51,10 +50,10 @@ def test_windows_that_cannot_be_are_refused(given):
 
 def test_times_of_a_file(tmp_path):
     path = write_drifting(tmp_path / "a.mp4", 1, count=10)   # 25 frames a second
-    np.testing.assert_allclose(frame_times(str(path), 10), np.arange(11) / 25, atol=1e-9)
-    np.testing.assert_allclose(frame_times(str(path), 10, fps=5), np.arange(11) / 5)
+    np.testing.assert_allclose(frame_times(str(path), 0, 10), np.arange(11) / 25, atol=1e-9)
+    np.testing.assert_allclose(frame_times(str(path), 0, 10, fps=5), np.arange(11) / 5)
     with pytest.raises(ValueError, match="--fps"):
-        frame_times(str(write_folder(tmp_path / "f", 1)), 12)
+        frame_times(str(write_folder(tmp_path / "f", 1)), 0, 12)
 
 
 @pytest.fixture(scope="module")

@@ -1,13 +1,16 @@
 """List files: one video a line, `path label`, as VideoMAE's, and the usual variants of it.
 
     /data/ucf101/v_Archery_g01_c01.avi 2          space, tab, comma or `;`; the path may hold spaces
-    "/data/a, b.mp4",2                            quotes as spreadsheets write them
+    "/data/a, b.mp4","2"                          quotes as spreadsheets write them
     /data/clips/one.mp4                           no label: enough for pre-training
+    /data/clips/one.mp4 0 -1                      VideoMAEv2's, the whole video
+    /data/frames/one 1 150 2                      VideoMAEv2's and mmaction2's for pictures: start, total, label
 """
 
+import contextlib
 import re
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -16,16 +19,15 @@ from typing import TextIO
 import numpy as np
 
 from ..sources.addresses import require_drivers
+from .columns import MAX_PATH, WHOLE, Layout, Row, find_layout
 
-SEPARATORS = ("\t", ";", ",", " ")   # from the one that is least likely inside a path
 SHOWN_BAD_ROWS = 5
-MAX_PATH = 4096      # characters; Linux opens none that is longer
 MAX_LINE = 1 << 16   # characters that are kept of a line
-_LABEL = re.compile(r"-?\d{1,18}")
-_HEADER_WORDS = frozenset("path paths video videos file files filename name video_path video_name video_id id "
+_HEADER_WORDS = frozenset("path paths video videos file files filename name video_path video_name video_id id folder "
+                          "frame_dir start start_index offset total total_frames num_frames frames "
                           "label labels class class_id classes target category".split())
-# A number after the file's ending: "a.mp4 300" in front of the label is a list of three columns.
-_EXTRA_COLUMN = re.compile(r"\.\w{2,5}[\s,;]+-?\d+$")
+# What a file begins with that is no UTF-8, in the order in which they are looked for.
+_MARKS = ((b"\xff\xfe\0\0", "utf-32"), (b"\0\0\xfe\xff", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
 
 
 class Paths:
@@ -62,22 +64,45 @@ class ClipList:
         labels: (rows,) int64, -1 where the list has none.
         lines: (rows,) int64, the line of each row in the file, from 1.
         source: the list file.
+        spans: (rows, 2) int64, the number of the first picture and how many (-1: all); None: all of every video.
     """
 
     paths: Paths
     labels: np.ndarray
     lines: np.ndarray
     source: str
+    spans: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def span(self, row: int) -> tuple[int, int]:
+        """(number of the first picture, how many) of a row; WHOLE: all."""
+        return WHOLE if self.spans is None else tuple(self.spans[row].tolist())
+
+    @contextlib.contextmanager
+    def opened(self, row: int, open_video: Callable) -> Iterator:
+        """The video of a row, or the part of it that the row names.
+
+        open_video: path -> context of an open video. Raises VideoError: it cannot be read, or has no such part.
+        """
+        with open_video(self.paths[row]) as video:
+            if self.spans is not None and self.span(row) != WHOLE:
+                video.restrict(*self.span(row))
+            yield video
+
+    def line(self, row: int, path: str | None = None) -> str:
+        """A row as a list file has it. path: another video in its place, of the same pictures."""
+        span = () if self.spans is None or path is not None else self.span(row)
+        label = (int(self.labels[row]),) if self.labels[row] >= 0 else ()
+        return " ".join(map(str, (path or self.paths[row], *span, *label)))
 
 
 def read_list(path: str | Path, need_label: bool = True, num_classes: int | None = None) -> ClipList:
     """Read a list of videos.
 
-    The separator is found once per file. A row is split from the right, so paths may hold the separator. A first line
-    of column names is passed over, and so are blank lines.
+    The layout is found once per file, see `columns`. A row is split from the right, so paths may hold the separator. A
+    first line of column names is passed over, and so are blank lines. UTF-8 with or without its mark; UTF-16 with it.
 
     Args:
         path: the list file.
@@ -106,28 +131,45 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"list of videos not found: {path}")
-    labels, lines, bad = array("q"), array("q"), []
+    labels, lines, spans, bad = array("q"), array("q"), array("q"), []
 
-    def good_paths(rows: Iterable[tuple[int, str]], separator: str) -> Iterator[str]:
+    def good_paths(rows: Iterable[tuple[int, str]], layout: Layout) -> Iterator[str]:
         for number, text in rows:
-            name, label = _split(text, separator)
-            if reason := _fault(name, label, need_label, num_classes):
+            row = layout.read(text)
+            if reason := row.fault or _fault(row, need_label, num_classes):
                 bad.append(f"line {number}: {text[:120]!a} ({reason})")
             else:
-                labels.append(-1 if label is None else label)
+                labels.append(-1 if row.label is None else row.label)
                 lines.append(number)
-                yield name
+                if layout.numbers > 1:
+                    spans.extend(row.span)
+                yield row.path
 
-    with open(path, encoding="utf-8-sig", errors="surrogateescape") as file:
-        rows = _rows(file)   # a row at a time: of a million only the arrays are ever in memory
-        head = list(islice(rows, 200))
-        separator = _find_separator([text for _, text in head])
-        if head and _is_header(head[0][1]):
-            del head[0]
-        paths = Paths(good_paths(chain(head, rows), separator))
+    try:
+        with _opened(path) as file:
+            rows = _rows(file)   # a row at a time: of a million only the arrays are ever in memory
+            head = list(islice(rows, 200))
+            if head and _is_header(head[0][1]):
+                del head[0]
+            paths = Paths(good_paths(chain(head, rows), find_layout([text for _, text in head])))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} begins as {error.encoding} and is none: save it as UTF-8") from None
     if not labels and not bad:
         raise ValueError(f"list of videos is empty: {path}")
-    return ClipList(paths, np.array(labels, np.int64), np.array(lines, np.int64), str(path)), bad
+    found = np.array(spans, np.int64).reshape(-1, 2)
+    has_spans = len(found) and (found != WHOLE).any()
+    return ClipList(paths, np.array(labels, np.int64), np.array(lines, np.int64), str(path),
+                    found if has_spans else None), bad
+
+
+def _opened(path: Path) -> TextIO:
+    """The list as text, whatever it was saved as."""
+    with open(path, "rb") as file:
+        start = file.read(4)
+    encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
+    if encoding:
+        return open(path, encoding=encoding)
+    return open(path, encoding="utf-8-sig", errors="surrogateescape")
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, str]]:
@@ -141,45 +183,23 @@ def _rows(file: TextIO) -> Iterator[tuple[int, str]]:
             line = file.readline(MAX_LINE)
 
 
-def _find_separator(texts: list[str]) -> str:
-    """The separator that most rows have in front of a whole number; a space when none has any."""
-    counts = [sum(_split(text, separator)[1] is not None for text in texts) for separator in SEPARATORS]
-    return SEPARATORS[counts.index(max(counts))] if any(counts) else " "
-
-
-def _split(text: str, separator: str) -> tuple[str, int | None]:
-    """`path label` -> (path, label); (text, None) where the last field is no whole number."""
-    name, found, last = text.rpartition(separator)
-    if found and _LABEL.fullmatch(last.strip()) and name.strip():
-        return _unquote(name.strip()), int(last)
-    return _unquote(text), None
-
-
-def _unquote(name: str) -> str:
-    if len(name) > 1 and name[0] == name[-1] == '"':
-        return name[1:-1].replace('""', '"')
-    return name
-
-
 def _is_header(text: str) -> bool:
     fields = re.split(r"[\s,;]+", text.lower())
     return all(field.strip('"#') in _HEADER_WORDS for field in fields)
 
 
-def _fault(name: str, label: int | None, need_label: bool, num_classes: int | None) -> str:
+def _fault(row: Row, need_label: bool, num_classes: int | None) -> str:
     """Why a row cannot be used; empty when it can."""
-    if not name:
+    if not row.path:
         return "no path"
-    if len(name) > MAX_PATH:
+    if len(row.path) > MAX_PATH:
         return f"longer than {MAX_PATH} characters"
-    if "\0" in name:
-        return "a zero byte in the path"
-    if label is None:
+    if "\0" in row.path:
+        return "a zero byte in the path; is the list saved as UTF-16? save it as UTF-8"
+    if row.label is None:
         return "no label: expected `path label` with a whole number" if need_label else ""
-    if _EXTRA_COLUMN.search(name):
-        return "more than two columns: expected `path label`"
-    if need_label and label < 0:
-        return f"label {label} is negative"
-    if num_classes is not None and label >= num_classes:
-        return f"label {label}, but there are {num_classes} classes (0 to {num_classes - 1})"
+    if need_label and row.label < 0:
+        return f"label {row.label} is negative"
+    if num_classes is not None and row.label >= num_classes:
+        return f"label {row.label}, but there are {num_classes} classes (0 to {num_classes - 1})"
     return ""

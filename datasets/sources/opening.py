@@ -11,16 +11,20 @@ from .kept_files import kept_files
 from .remote import MISSING, fetch
 from .tar_index import ENDING, find, members_of, write_index
 
-__all__ = ["SourceError", "is_elsewhere", "open_source"]
+__all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
 _MOST_INDEX_BYTES = 64 << 20   # of indexes that a process holds
 
 
 class PartOfFile(io.RawIOBase):
-    """Bytes [offset, offset + size) of a local file as a file of its own; nothing is copied."""
+    """Bytes [offset, offset + size) of a local file as a file of its own; nothing is copied.
 
-    def __init__(self, file: BinaryIO, offset: int, size: int):
+    version: of the whole file, tells it from a later one under the same name.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int, version: object = None):
         super().__init__()
+        self.version = version
         self._file, self._offset, self._size, self._place = file, offset, size, 0
 
     def readable(self) -> bool:
@@ -73,9 +77,8 @@ def open_source(path: str) -> BinaryIO:
     else:
         member = find(_index(container, None), name, None)
         file = _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
-    if file.seek(0, os.SEEK_END) == 0:
+    if size_of(file) == 0:
         raise SourceError("the file is empty")
-    file.seek(0)
     return file
 
 
@@ -92,7 +95,8 @@ def _local_member(container: str, name: str) -> BinaryIO:
         raise SourceError(error.strerror) from None
     try:
         status = os.fstat(file.fileno())
-        member = find(_index(container, (status.st_size, status.st_mtime_ns)), name, status.st_size)
+        version = status.st_size, status.st_mtime_ns
+        member = find(_index(container, version), name, status.st_size)
         if member.offset + member.size > status.st_size:
             raise SourceError("the tar file is cut off")
         if member.size == 0:
@@ -100,7 +104,20 @@ def _local_member(container: str, name: str) -> BinaryIO:
     except BaseException:
         file.close()
         raise
-    return PartOfFile(file, member.offset, member.size)
+    return PartOfFile(file, member.offset, member.size, version)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes of an open file, which stays where it is: others read on from there."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
+
+
+def version_of(file: BinaryIO) -> object:
+    """What tells an open source from a later one of the same name; None: nothing does, objects do not change."""
+    return getattr(file, "version", None)
 
 
 class _Indexes:

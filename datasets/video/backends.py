@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import logging
 import os
@@ -17,6 +18,7 @@ from .error import VideoError
 # - fast: a fifth to a third faster than decord, since frames that no other refers to are passed over undecoded;
 # - kept up, and it brings FFmpeg along, which torchcodec wants to find on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
+OLDEST_PYAV = 17   # the first that tells a file's own index of its packets
 logger = logging.getLogger(__name__)
 
 
@@ -37,14 +39,19 @@ def _resolve(name: str) -> str:
         if loads(backend):
             logger.info("reading videos with %s", backend)
             return backend
-    wanted = "no video backend" if name == "auto" else f"video backend {name}"
-    raise ValueError(f"{wanted} can be loaded: install {'av' if name in ('auto', 'pyav') else name}")
+    wanted = "no video backend can" if name == "auto" else f"video backend {name} cannot"
+    package = f"'av>={OLDEST_PYAV}'" if name in ("auto", "pyav") else name
+    raise ValueError(f"{wanted} be loaded: pip install -U {package}")
 
 
 def loads(backend: str) -> bool:
     """Whether a decoder is installed and can be loaded."""
     module = {"pyav": "av"}.get(backend, backend)
     if importlib.util.find_spec(module) is None:
+        return False
+    if backend == "pyav" and not _is_new_enough():
+        logger.warning("PyAV %s is too old, %d or later is needed: pip install -U 'av>=%d'",
+                       importlib.metadata.version("av"), OLDEST_PYAV, OLDEST_PYAV)
         return False
     if backend == "torchcodec":   # installed without FFmpeg's libraries it fails only when it is loaded
         try:
@@ -55,8 +62,16 @@ def loads(backend: str) -> bool:
     return True
 
 
-def open_reader(path: str, backend: str):
-    """The reader of a backend, in this process. Raises as `open_video`."""
+def _is_new_enough() -> bool:
+    """Of PyAV; a copy that says no version is taken."""
+    try:
+        return int(importlib.metadata.version("av").split(".")[0]) >= OLDEST_PYAV
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return True
+
+
+def open_reader(path: str, backend: str, frame_pattern: str = ""):
+    """The reader of a backend, in this process; `frame_pattern` as `FolderReader`. Raises as `open_video`."""
     if is_elsewhere(path):
         try:
             return reader_class(resolve_backend(backend))(path, open_source(path))
@@ -68,7 +83,7 @@ def open_reader(path: str, backend: str):
         raise VideoError(path, getattr(error, "strerror", None) or error) from None
     if stat.S_ISDIR(status.st_mode):
         from .read_folder import FolderReader
-        return FolderReader(path)
+        return FolderReader(path, frame_pattern)
     if not stat.S_ISREG(status.st_mode):
         raise VideoError(path, "neither a file nor a folder")   # a pipe would block for ever
     if status.st_size == 0:

@@ -11,15 +11,16 @@ class KeptVideos:
 
     def __init__(self, mebibytes: float):
         self.mebibytes, self._left = mebibytes, mebibytes * 2**20
-        self._frames: dict[tuple, np.ndarray] = {}
+        self._frames: dict[tuple, tuple[np.ndarray, int]] = {}
 
-    def reader(self, path: str, open_reader: Callable[[], object]):
-        """A reader of `path`: from memory if it is there, else from `open_reader()`, and kept if there is room.
+    def reader(self, path: str, open_reader: Callable[[], object], frame_pattern: str = ""):
+        """A reader of `path` (of a folder's pictures `frame_pattern`): from memory if it is there, else from
+        `open_reader()`, and kept if there is room.
 
         Raises:
             VideoError: what `open_reader` or its `decode` raises; nothing is kept then.
         """
-        key = _version(path)
+        key = (*_version(path), frame_pattern)
         if key not in self._frames:
             reader = open_reader()
             frames = reader.decode(list(range(reader.num_frames)))
@@ -27,8 +28,8 @@ class KeptVideos:
                 return reader
             reader.close()
             self._left -= frames.nbytes
-            self._frames[key] = frames
-        return _KeptReader(self._frames[key])
+            self._frames[key] = frames, reader.first_number
+        return _KeptReader(*self._frames[key])
 
 
 def _version(path: str) -> tuple:
@@ -43,8 +44,8 @@ def _version(path: str) -> tuple:
 class _KeptReader:
     """As the readers of files, over frames uint8 (T, H, W, 3)."""
 
-    def __init__(self, frames: np.ndarray):
-        self._frames, self.num_frames = frames, len(frames)
+    def __init__(self, frames: np.ndarray, first_number: int):
+        self._frames, self.num_frames, self.first_number = frames, len(frames), first_number
 
     def decode(self, wanted: list[int]) -> np.ndarray:
         """Frames `wanted`, a copy."""

@@ -13,9 +13,11 @@ from .cache import KeptVideos
 from .decoder_process import GuardedReader
 from .error import VideoError
 
-__all__ = ["AS_INSTALLED", "BACKENDS", "Decoding", "OpenVideo", "VideoError", "keep_videos", "open_video",
-           "resolve_backend"]
+__all__ = ["AS_INSTALLED", "BACKENDS", "FRAME_PATTERN", "Decoding", "OpenVideo", "VideoError", "keep_videos",
+           "open_video", "resolve_backend"]
 
+# What the programs say of their flag.
+FRAME_PATTERN = "of a folder of pictures only those with such names, for example 'img_*'; '*': all of them"
 _KEPT: list[KeptVideos] = []   # at most one
 
 
@@ -27,8 +29,31 @@ class OpenVideo:
     """
 
     def __init__(self, path: str, reader):
-        self._path, self._reader = path, reader
+        self._path, self._reader, self._start = path, reader, 0
         self.num_frames: int = reader.num_frames
+
+    @property
+    def start(self) -> int:
+        """Which frame of the whole video is the first one here; 0 unless `restrict` says otherwise."""
+        return self._start
+
+    def restrict(self, first: int, count: int) -> None:
+        """Be a part of the video from now on, as lists of folders of pictures say it.
+
+        Args:
+            first: the number of its first picture as in the names; of a file, and below a folder's first, from 0.
+            count: how many pictures; -1: all that follow.
+
+        Raises:
+            VideoError: there are fewer.
+        """
+        start = max(0, first - self._reader.first_number)
+        there = self._reader.num_frames - start
+        if there < max(1, count):
+            asked = "frames" if count < 0 else f"{count} frames"
+            raise VideoError(self._path, f"its list asks for {asked} from number {first}, {max(0, there)} of "
+                                         f"{self._reader.num_frames} are there")
+        self._start, self.num_frames = start, there if count < 0 else count
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Frames `indices` (T,), in any order, repeated or not -> uint8 (T, H, W, 3), RGB, upright.
@@ -43,7 +68,7 @@ class OpenVideo:
         wanted, places = np.unique(indices, return_inverse=True)
         if len(wanted) == 0 or wanted[0] < 0 or wanted[-1] >= self.num_frames:
             raise ValueError(f"{self._path}: frames {wanted[:1]} to {wanted[-1:]} asked of {self.num_frames}")
-        frames = self._reader.decode([int(index) for index in wanted])
+        frames = self._reader.decode([self._start + int(index) for index in wanted])
         return frames if len(wanted) == len(indices) and (np.diff(places) == 1).all() else frames[places]
 
     def close(self) -> None:
@@ -55,11 +80,12 @@ class Decoding(NamedTuple):
     """How videos are read.
 
     backend: "auto" or one of BACKENDS. timeout: seconds that a decoder may take over opening and over each `read`, in a
-        process of its own; 0: in this process, without a limit.
+        process of its own; 0: in this process, without a limit. frame_pattern: which pictures of a folder.
     """
 
     backend: str = "auto"
     timeout: float = 0.0
+    frame_pattern: str = ""
 
     def resolved(self) -> "Decoding":
         """The same with the decoder that "auto" stands for. Raises ValueError: it is unknown or not installed."""
@@ -67,14 +93,15 @@ class Decoding(NamedTuple):
 
     def open(self, path: str | os.PathLike) -> contextlib.AbstractContextManager[OpenVideo]:
         """`open_video` with these settings."""
-        return open_video(path, self.backend, self.timeout)
+        return open_video(path, self.backend, self.timeout, self.frame_pattern)
 
 
 AS_INSTALLED = Decoding()   # the first decoder that is installed, in this process, without a limit
 
 
 @contextlib.contextmanager
-def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 0) -> Iterator[OpenVideo]:
+def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 0,
+               frame_pattern: str = "") -> Iterator[OpenVideo]:
     """Open a video file, or a folder of pictures in the order of the numbers in their names, for a `with` block.
 
     Args:
@@ -82,6 +109,8 @@ def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 
         backend: "auto" or one of BACKENDS (folders need none).
         seconds: decode in a process of its own, which may take that long over opening and over each `read`; 0: decode
             in this process, without a limit.
+        frame_pattern: which pictures of a folder, as shells write it (img_*.jpg); "*": all of them. "": all, if they
+            are numbered alike.
 
     Raises:
         VideoError: it cannot be opened, takes too long, crashes the decoder or holds no frames: path and cause in one
@@ -89,18 +118,18 @@ def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 
         ValueError: the backend is unknown or not installed.
     """
     path = os.fspath(path)
-    make = functools.partial(_reader, path, backend, seconds)
-    video = OpenVideo(path, _KEPT[0].reader(path, make) if _KEPT else make())
+    make = functools.partial(_reader, path, backend, seconds, frame_pattern)
+    video = OpenVideo(path, _KEPT[0].reader(path, make, frame_pattern) if _KEPT else make())
     try:
         yield video
     finally:
         video.close()
 
 
-def _reader(path: str, backend: str, seconds: float):
+def _reader(path: str, backend: str, seconds: float, frame_pattern: str):
     if not seconds:
-        return open_reader(path, backend)
-    return GuardedReader(path, resolve_backend(backend), seconds)
+        return open_reader(path, backend, frame_pattern)
+    return GuardedReader(path, resolve_backend(backend), seconds, frame_pattern)
 
 
 def keep_videos(mebibytes: float) -> None:

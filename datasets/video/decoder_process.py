@@ -13,12 +13,14 @@ import resource
 import signal
 import subprocess
 import sys
+import traceback
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 
 import numpy as np
 
 from .backends import open_reader, reader_class
+from .children import end_with_parent
 from .error import VideoError
 
 MEMORY = 12 << 30   # bytes of a decoder process: room for the largest clip, twice, and the decoder's own pictures
@@ -38,14 +40,17 @@ class GuardedReader:
         path: of the file or folder.
         backend: one of `backends.BACKENDS`.
         seconds: limit of opening, and of each `decode`.
+        frame_pattern: as `open_video`.
 
     Raises:
         VideoError: the file cannot be opened, took too long, or took the decoder down, twice.
     """
 
-    def __init__(self, path: str, backend: str, seconds: float):
-        self.path, self.backend, self.seconds = path, backend, seconds
-        self.num_frames: int = self._ask(None)["num_frames"]
+    def __init__(self, path: str, backend: str, seconds: float, frame_pattern: str = ""):
+        self.path, self.backend, self.seconds, self.frame_pattern = path, backend, seconds, frame_pattern
+        found = self._ask(None)
+        self.num_frames: int = found["num_frames"]
+        self.first_number: int = found["first_number"]
 
     def decode(self, wanted: list[int]) -> np.ndarray:
         """Frames `wanted` (ascending, distinct) -> uint8 (len(wanted), H, W, 3).
@@ -65,10 +70,10 @@ class GuardedReader:
     def _ask(self, wanted: list[int] | None) -> dict:
         decoder = self._decoder()
         try:
-            answer = decoder.ask(self.path, wanted)
+            answer = decoder.ask(self.path, wanted, self.frame_pattern)
         except _Died:   # perhaps somebody else ended it, or the file before this one: only a second time is the file's
             try:
-                answer = decoder.ask(self.path, wanted)
+                answer = decoder.ask(self.path, wanted, self.frame_pattern)
             except _Died as error:
                 raise VideoError(self.path, error) from None
         if "cause" in answer:
@@ -94,12 +99,13 @@ class _Decoder:
         self._process: subprocess.Popen | None = None
         self._clips = 0   # that this process has been asked for
 
-    def ask(self, path: str, wanted: list[int] | None) -> dict:
+    def ask(self, path: str, wanted: list[int] | None, frame_pattern: str = "") -> dict:
         """Raises _Died: it is gone, and a new one will take the next request. VideoError: it took too long."""
         if self._process is None:
             self._start()
         try:
-            self._pipe.send_bytes(json.dumps({"path": path, "wanted": wanted}).encode())
+            request = {"path": path, "wanted": wanted, "frame_pattern": frame_pattern}
+            self._pipe.send_bytes(json.dumps(request).encode())
             if not self._pipe.poll(self.seconds):
                 raise VideoError(path, f"no answer from the decoder within {self.seconds:g} s")
             answer = json.loads(self._pipe.recv_bytes())
@@ -108,7 +114,7 @@ class _Decoder:
                 for frame in answer["frames"]:
                     self._pipe.recv_bytes_into(memoryview(frame).cast("B"))
         except BaseException as error:   # an interrupt, too: what is left of this answer is not the next one's
-            died = self._end()
+            died = self._end(waiting=_GRACE if isinstance(error, EOFError | OSError) else 0)
             if isinstance(error, EOFError | OSError):
                 raise _Died(died) from None
             raise
@@ -136,10 +142,16 @@ class _Decoder:
             if not self._pipe.poll(_READY) or self._pipe.recv_bytes() != b"ready":
                 raise EOFError
         except (EOFError, OSError):
-            raise _Died(f"{self._end()} before it began") from None
+            raise _Died(f"{self._end(_GRACE)} before it began") from None
 
-    def _end(self) -> str:
-        """End what is left of it; how it died, in words."""
+    def _end(self, waiting: float = 0) -> str:
+        """End what is left of it; how it died, in words.
+
+        waiting: seconds for one that has closed its pipe to end by itself, which says how it died.
+        """
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(waiting)
+        was_alive = self._process.poll() is None
         self._process.kill()
         self._pipe.close()
         try:
@@ -147,13 +159,18 @@ class _Decoder:
         except subprocess.TimeoutExpired:   # in the kernel, on a file system that does not answer
             status = 0
         self._process = None
+        if was_alive:
+            return "the decoder did not answer and was ended"
         if status == -signal.SIGKILL:
-            return "the decoder was killed, perhaps for want of memory"
-        return f"the decoder crashed ({signal.Signals(-status).name})" if status < 0 else "the decoder ended"
+            return "the decoder was killed from outside, as the system does for want of memory"
+        if status < 0:
+            return f"the decoder crashed ({signal.Signals(-status).name})"
+        return f"the decoder ended with exit code {status}, see its messages above"
 
 
 def serve(pipe: int, backend: str, seconds: float) -> None:
     """The far end: say b"ready", then answer requests from file descriptor `pipe` until the other side closes it."""
+    end_with_parent()
     reader_class(backend)   # imported before the first clip's time runs
 
     for number in _NOT_FOR_US:
@@ -161,7 +178,7 @@ def serve(pipe: int, backend: str, seconds: float) -> None:
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     resource.setrlimit(resource.RLIMIT_DATA, (MEMORY if hard == resource.RLIM_INFINITY else min(MEMORY, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
-    reader = None
+    reader, opened = None, ()
     # A loader that is torn down closes its side while this one is at work: no error, and nobody to read a traceback.
     with Connection(pipe) as connection, contextlib.suppress(ConnectionError):
         connection.send_bytes(b"ready")
@@ -175,12 +192,12 @@ def serve(pipe: int, backend: str, seconds: float) -> None:
                 continue
             # The default action of this signal ends the process, whatever native code it is in.
             signal.setitimer(signal.ITIMER_REAL, seconds + _GRACE)
-            path, wanted, frames = request["path"], request["wanted"], ()
+            file, wanted, frames = (request["path"], request["frame_pattern"]), request["wanted"], ()
             try:
-                if reader is None or wanted is None or reader.path != path:
-                    reader = _closed(reader)
-                    reader = open_reader(path, backend)
-                answer = {"num_frames": reader.num_frames}
+                if reader is None or wanted is None or opened != file:
+                    reader, opened = _closed(reader), file
+                    reader = open_reader(file[0], backend, file[1])
+                answer = {"num_frames": reader.num_frames, "first_number": reader.first_number}
                 if wanted is not None:
                     frames = reader.decode(wanted)
                     answer = {"shape": frames.shape}
@@ -188,6 +205,9 @@ def serve(pipe: int, backend: str, seconds: float) -> None:
                 answer, reader = {"cause": error.cause}, _closed(reader)
             except MemoryError:
                 answer, reader = {"cause": "it takes more memory than a decoder may have"}, _closed(reader)
+            except Exception as error:  # noqa: BLE001  (a defect: it belongs to the clip that met it, under its own name)
+                what = traceback.format_exception_only(error)[-1].strip()
+                answer, reader = {"cause": f"the decoder failed: {what}"}, _closed(reader)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send_bytes(json.dumps(answer).encode())
             for frame in frames:
@@ -197,4 +217,5 @@ def serve(pipe: int, backend: str, seconds: float) -> None:
 
 def _closed(reader) -> None:
     if reader is not None:
-        reader.close()
+        with contextlib.suppress(Exception):   # its error has been told
+            reader.close()

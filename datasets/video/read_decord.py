@@ -22,6 +22,8 @@ _NARROW = "decord takes the padding of pictures this narrow for pixels: use anot
 class DecordReader:
     """A file opened with decord. One thread; made in the worker that uses it, never before a fork."""
 
+    first_number = 0
+
     def __init__(self, path: str, file: BinaryIO | None = None):
         import decord
         self._error = decord.DECORDError

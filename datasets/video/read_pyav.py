@@ -1,29 +1,24 @@
 """Reading with PyAV: an index of the packets first, then only what the wanted frames need."""
 
-import os
-from typing import BinaryIO, NamedTuple
+import gc
+from collections.abc import Iterator
+from itertools import chain, dropwhile
+from typing import BinaryIO
 
 import av
 import numpy as np
-from av.video.reformatter import VideoReformatter
 
+from .colors import ToRGB
+from .container_file import choose_stream, open_container
 from .error import VideoError
 from .memory import empty_clip
+from .packet_index import index_of
 
-# Only local files, and only containers that hold videos: a playlist named .mp4 could otherwise make the program open
-# other files or addresses.
-_OPEN = {
-    "protocol_whitelist": "file",
-    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,flv,asf,ogg,h264,hevc,m4v,"
-                        "wmv,gif,image2,jpeg_pipe,png_pipe,y4m,yuv4mpegpipe,rm,dv,mxf,swf,nut,ivf,obu",
-}
 # Decoders whose frames come out bit for bit the same when frames that no other refers to are skipped.
 _CAN_SKIP = frozenset({"h264", "hevc"})
-
-
-class _Packet(NamedTuple):
-    pts: int | None   # when its frame is shown, in the stream's time base
-    is_keyframe: bool
+# Made for sending: there is no index, and a seek goes by the time of decoding, which is before that of showing.
+_SEEK_BY_DTS = frozenset({"mpegts", "mpeg"})
+_TRIED_KEYS = 3   # key frames that a seek is tried with before the file is read from its start
 
 
 class PyAVReader:
@@ -33,28 +28,23 @@ class PyAVReader:
         path: of the file. file: open for reading, where it is no local one; it is closed with the reader.
     """
 
+    first_number = 0
+
     def __init__(self, path: str, file: BinaryIO | None = None):
         self.path, self._file = path, file
         self._container = None
         try:
             self._open()
-            packets = self._list_packets()
-        except av.FFmpegError as error:
+            self._index = index_of(path, self._container, self._stream, file)
+            self.num_frames = self._index.num_frames
+            if not self.num_frames:
+                raise VideoError(path, "no frames in the video stream")
+        except (av.FFmpegError, OSError) as error:
             self.close()
             raise VideoError(path, _cause(error)) from None
         except VideoError:
             self.close()
             raise
-        self.num_frames = len(packets)
-        times = [packet.pts for packet in packets]
-        # .avi has no presentation times, and a few others have useless ones: there frames are counted from the start.
-        self._times = None
-        if None not in times and len(set(times)) == len(times) and self._container.format.name != "avi":
-            self._times = sorted(times)
-            self._keys = sorted(packet.pts for packet in packets if packet.is_keyframe)
-        if not packets:
-            self.close()
-            raise VideoError(path, "no frames in the video stream")
 
     def decode(self, wanted: list[int]) -> np.ndarray:
         """Frames `wanted` (ascending, distinct) -> uint8 (len(wanted), H, W, 3).
@@ -62,8 +52,8 @@ class PyAVReader:
         Raises:
             VideoError: one of them cannot be decoded.
         """
-        taken = _Taken(self.path, wanted)
-        if self._times is None:
+        taken = _Taken(self.path, wanted, self._index.damaged)
+        if self._index.times is None:
             self._decode_in_order(wanted, taken)
         else:
             self._decode_by_time(wanted, taken)
@@ -83,75 +73,46 @@ class PyAVReader:
         if self._container is not None:
             self._container.close()
             self._container = None
+            gc.collect(1)   # frames whose side data were looked at are in cycles
 
     def _open(self) -> None:
         self._close_container()
-        av.logging.set_level(av.logging.PANIC)   # the cause is in our own error; FFmpeg's lines would break the bar
-        # "file:" keeps a name with a colon from being read as an address.
-        place = "file:" + os.path.abspath(self.path) if self._file is None else self._file
-        if self._file is not None:
-            self._file.seek(0)
-        self._container = av.open(place, options=_OPEN, metadata_errors="ignore")
-        covers = av.stream.Disposition.attached_pic
-        streams = [stream for stream in self._container.streams.video if not stream.disposition & covers]
-        if not streams:
-            raise VideoError(self.path, "no video stream")
-        self._stream = streams[0]
+        self._container = open_container(self.path, self._file)
+        self._stream = choose_stream(self.path, self._container)
         self._codec = self._stream.codec_context
-        if self._codec is None:
-            raise VideoError(self.path, "no decoder for its video codec")
         self._codec.thread_count = 1                          # the loader's workers are the parallel part
         self._codec.options = {"err_detect": "explode"}       # a damaged frame is an error, not a guess
 
-    def _list_packets(self) -> list[_Packet]:
-        """One _Packet for each frame that will be shown, in the order of decoding.
-
-        Raises:
-            VideoError: the file ends before the place where its own index puts the last frame.
-        """
-        packets, is_cut = [], False
-        for packet in self._container.demux(self._stream):
-            if packet.size and not packet.is_discard:
-                packets.append(_Packet(packet.pts, packet.is_keyframe))
-                is_cut |= packet.is_corrupt
-        announced = max(self._stream.frames, len(packets))
-        ends = [entry.pos + entry.size for entry in self._stream.index_entries]
-        size = os.path.getsize(self.path) if self._file is None else self._file.seek(0, os.SEEK_END)
-        if is_cut or (ends and max(ends) > size):
-            raise VideoError(self.path, f"the file is cut off: {len(packets)} of {announced} frames are there")
-        return packets
-
     def _decode_by_time(self, wanted: list[int], taken: "_Taken") -> None:
-        places = {self._times[index]: index for index in wanted}
-        for start, times in self._by_keyframe(sorted(places)):
+        places = {int(self._index.times[number]): number for number in wanted}
+        for key, times in self._by_keyframe(sorted(places)):
             group = {time: places[time] for time in times}
-            self._decode_from(start, group, taken)
-            if any(index in taken.left for index in group.values()):
+            self._decode_from(key, group, taken)
+            if key >= 0 and any(number in taken.left for number in group.values()):
                 # Not every key frame is a clean start (open groups, gradual refresh): once more from the beginning.
-                self._decode_from(self._times[0], group, taken)
-                if any(index in taken.left for index in group.values()):
-                    return
+                self._decode_from(-1, group, taken)
+            if any(number in taken.left for number in group.values()):
+                return
 
     def _by_keyframe(self, times: list[int]) -> list[tuple[int, list[int]]]:
-        """Wanted times in groups with the key frame from which each is decoded."""
-        groups = []
-        starts = np.searchsorted(self._keys, times, side="right") - 1
-        for place, time in zip(starts, times, strict=True):
-            start = self._keys[place] if place >= 0 else self._times[0]
-            if not groups or groups[-1][0] != start:
-                groups.append((start, []))
+        """Wanted times in groups with the key frame (its place in `keys`; -1: none) from which each is decoded."""
+        shown = self._index.pts[self._index.keys]
+        order = np.argsort(shown, kind="stable")
+        groups: list[tuple[int, list[int]]] = []
+        for place, time in zip(np.searchsorted(shown[order], times, side="right") - 1, times, strict=True):
+            key = int(order[place]) if place >= 0 else -1
+            if not groups or groups[-1][0] != key:
+                groups.append((key, []))
             groups[-1][1].append(time)
         return groups
 
-    def _decode_from(self, start: int, places: dict[int, int], taken: "_Taken") -> None:
-        """Decode from the key frame at `start` on, until every time in `places` (time -> frame number) has been fed."""
+    def _decode_from(self, key: int, places: dict[int, int], taken: "_Taken") -> None:
+        """Decode from a key frame on, until every time in `places` (time -> frame number) has been fed."""
         unfed = set(places)
+        taken.to_rgb.restart()
         can_skip = self._codec.name in _CAN_SKIP
         try:
-            self._container.seek(start, stream=self._stream, backward=True)
-            for packet in self._container.demux(self._stream):
-                if not packet.size:
-                    break
+            for packet in self._packets_from(key):
                 if can_skip:
                     self._codec.skip_frame = "DEFAULT" if packet.pts in places else "NONREF"
                 for frame in self._codec.decode(packet):
@@ -166,6 +127,26 @@ class PyAVReader:
         finally:
             if can_skip:
                 self._codec.skip_frame = "DEFAULT"
+
+    def _packets_from(self, key: int) -> Iterator[av.Packet]:
+        """Packets from a key frame on, or from one before it; from the file's start where a seek misleads."""
+        index = self._index
+        by_dts = self._container.format.name in _SEEK_BY_DTS
+        times = index.dts if by_dts else index.pts
+        for earlier in range(key, max(-1, key - _TRIED_KEYS), -1):
+            self._container.seek(int(times[index.keys[earlier]]), stream=self._stream, backward=True)
+            packets = self._full_packets()
+            first = next(packets, None)
+            reached = None if first is None else index.place(first.pts)
+            # Elsewhere a time that is not known belongs to an edit list's packets, which come before.
+            if (reached <= index.keys[key]) if reached is not None else (first is not None and not by_dts):
+                yield from dropwhile(lambda packet: by_dts and not packet.is_keyframe, chain([first], packets))
+                return
+        self._open()
+        yield from self._full_packets()
+
+    def _full_packets(self) -> Iterator[av.Packet]:
+        return (packet for packet in self._container.demux(self._stream) if packet.size)
 
     def _decode_in_order(self, wanted: list[int], taken: "_Taken") -> None:
         """Decode from the first frame to the last wanted one, counting: sure where times and seeking are not."""
@@ -182,22 +163,22 @@ class PyAVReader:
 class _Taken:
     """The frames that have come out so far."""
 
-    def __init__(self, path: str, wanted: list[int]):
-        self.path, self.clip, self.error = path, None, ""
+    def __init__(self, path: str, wanted: list[int], damaged: frozenset[int]):
+        self.path, self.damaged, self.clip, self.error = path, damaged, None, ""
         self.slots = {number: slot for slot, number in enumerate(wanted)}
         self.left = set(wanted)
-        self.to_rgb = VideoReformatter()   # kept: a new one a frame costs more than a small frame's decoding
+        self.to_rgb = ToRGB()
 
     def take(self, number: int | None, frame: av.VideoFrame) -> None:
         """Keep the frame if it is wanted."""
+        self.to_rgb.look(frame)
         if number not in self.left:
             return
-        if frame.is_corrupt:
-            self.error = "the decoder marks it as damaged"
+        if frame.is_corrupt or frame.pts in self.damaged:
+            self.error = "parts of the file are missing" if frame.pts in self.damaged else \
+                "the decoder marks it as damaged"
             return
-        picture = self.to_rgb.reformat(frame, format="rgb24").to_ndarray()
-        if frame.rotation:
-            picture = as_shown(picture, display_matrix(frame))
+        picture = self.to_rgb(frame)
         if self.clip is None:
             self.clip = empty_clip(self.path, len(self.slots), *picture.shape[:2])
         if picture.shape != self.clip.shape[1:]:
@@ -207,23 +188,5 @@ class _Taken:
         self.left.discard(number)
 
 
-def display_matrix(frame: av.VideoFrame) -> tuple[int, int, int, int]:
-    """(a, b, c, d) of its file: x is shown at a x + c y, and y at b x + d y.
-
-    Only for frames that are turned, since it ties PyAV's objects into cycles. One that is upside down and nothing else,
-    (1, 0, 0, -1), does not count as turned: it stays as stored.
-    """
-    a, b, _, c, d = np.frombuffer(bytes(frame.side_data.get("DISPLAYMATRIX")), np.int32)[:5].tolist()
-    return a, b, c, d
-
-
-def as_shown(picture: np.ndarray, matrix: tuple[int, int, int, int]) -> np.ndarray:
-    """(H, W, 3) turned and mirrored as players do."""
-    a, b, c, d = matrix
-    if abs(b) > abs(a):
-        picture, a, d = picture.swapaxes(0, 1), c, b
-    return picture[::-1 if d < 0 else 1, ::-1 if a < 0 else 1]
-
-
-def _cause(error: av.FFmpegError) -> str:
-    return error.strerror or type(error).__name__
+def _cause(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -16,6 +16,8 @@ from .memory import empty_clip
 class TorchcodecReader:
     """A file opened with torchcodec. One thread; its exact index of frames, not the container's word."""
 
+    first_number = 0
+
     def __init__(self, path: str, file: BinaryIO | None = None):
         if path.lower().endswith(".avi"):   # seen with 0.17: other frames than PyAV's and decord's, which agree
             raise VideoError(path, "torchcodec takes the frames of .avi in a wrong order: use another video backend")

@@ -76,6 +76,7 @@ class OurStep:
         self.model = create_model(config["name"], **config["kwargs"])
         row, per_clip = build_masking(settings.mask, grid_of(self.model))
         sampler = build_sampler(row, self.model, sampler_config(settings.mask, settings.sampler))
+        self.model.num_masked = grid_of(self.model).num_tokens - per_clip.num_visible
         self.model.to(device)
         if sampler is not None:
             sampler.to(device)
@@ -86,8 +87,9 @@ class OurStep:
                               diagnostics=Diagnostics(grid_of(self.model), device))
         masks = torch.stack([per_clip() for _ in range(size.batch_size)])
         self.batch = (size.videos(), masks.to(device), torch.arange(size.batch_size, device=device))
-        self.learner_kind, self.meters = row.learner, Meters()
-        self.training = PPOTraining(setup, settings.sampler, EntropyCoefficient(settings.sampler.entropy_coef))
+        self.learner_kind, self.meters = row.learner, Meters(device)
+        entropy = EntropyCoefficient(settings.sampler.entropy_coef, device=device)
+        self.training = PPOTraining(setup, settings.sampler, entropy)
 
     def __call__(self) -> None:
         train_one_epoch(self.learner_kind, 0, [self.batch], self.learners, EpisodeBuffer(), self.training, self.meters)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...datasets.video.decode import Decoding
+from ...datasets.video.decode import FRAME_PATTERN, Decoding
 from .flags import FlagParser, add_flags, flag
 
 
@@ -16,6 +16,7 @@ class LoaderConfig:
     decode_timeout: float = flag(120.0, "seconds that a decoder may take over a clip, in a process of its own; past "
                                  "them it is ended and the video counts as unreadable. 0: no process, no limit",
                                  within="[0, inf)", identity=False)
+    frame_pattern: str = flag("", FRAME_PATTERN)
     num_workers: int = flag(10, "loader processes a rank", within="[0, inf)", identity=False)
     cache_dir: str = flag("", "folder in which what is fetched from addresses (s3://, https://, ...) is kept; none: "
                           "fetched anew each time", identity=False)
@@ -26,7 +27,7 @@ class LoaderConfig:
     @property
     def decoding(self) -> Decoding:
         """The decoder's settings as the data sets take them."""
-        return Decoding(self.video_backend, self.decode_timeout)
+        return Decoding(self.video_backend, self.decode_timeout, self.frame_pattern)
 
 
 @dataclass(frozen=True)

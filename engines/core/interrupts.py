@@ -1,5 +1,6 @@
 """Signals that ask a run to save and end: SIGTERM (a job's time is up, a requeue) and SIGUSR1 (a warning before it)."""
 
+import atexit
 import contextlib
 import signal
 import threading
@@ -7,6 +8,7 @@ from types import FrameType
 
 import torch
 
+from ...datasets.video.children import end_children, end_with_parent
 from .runtime import Runtime
 
 ASKS = (signal.SIGTERM, signal.SIGUSR1)
@@ -29,6 +31,7 @@ class Interrupts(contextlib.AbstractContextManager):
 
     def __init__(self, runtime: Runtime):
         self.runtime, self._got, self._before = runtime, 0, {}
+        atexit.register(end_children)   # for callers without `run_program`
 
     def __enter__(self) -> "Interrupts":
         if threading.current_thread() is threading.main_thread():   # Python's rule; else the caller handles signals
@@ -53,9 +56,11 @@ class Interrupts(contextlib.AbstractContextManager):
 def outlive_signals(worker: int) -> None:
     """A loader worker's first act: a signal to the whole job is the trainer's business, who needs its batches still.
 
-    Not for ever: a worker that is told twice ends, else one that hangs could not be.
+    Not for ever: a worker that is told twice ends, and none lives longer than the trainer, who kills them at its end.
     """
     del worker
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)   # Ctrl-C reaches the whole group: the trainer ends, and they with it
 
     def note(number: int, frame: FrameType | None) -> None:
         del frame

@@ -4,7 +4,7 @@ The names are those of log.txt without `train_`; numbers of a validation keep th
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 AUTOENCODER = "Does the autoencoder learn?"
@@ -25,6 +25,8 @@ class Metric:
         question: the group that it belongs to: one of this module's, or one of the caller's own.
         meaning, good: one sentence each.
         old_names: what earlier versions called it.
+        measure: `measure(outcome) -> Tensor ()`, where the number is nowhere logged yet: it is called after every
+            micro-batch of pre-training with the `Outcome` (engines/pretrain/rewards.py), and log.txt gets its mean.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Metric:
     meaning: str
     good: str
     old_names: tuple[str, ...] = ()
+    measure: Callable | None = None
 
 
 def _of(question: str, *rows: tuple) -> list[Metric]:
@@ -149,6 +152,11 @@ def register_metric(metric: Metric) -> None:
         if name in taken:
             raise ValueError(f"old name {name!r} of the metric {metric.name!r} already belongs to {taken[name].name!r}")
     METRICS.append(metric)
+
+
+def measuring() -> list[Metric]:
+    """The metrics that are to be measured after every micro-batch."""
+    return [metric for metric in METRICS if metric.measure is not None]
 
 
 def without_prefix(name: str) -> str:

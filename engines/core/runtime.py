@@ -5,7 +5,8 @@ import gc
 import logging
 import os
 import random
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -84,14 +85,27 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
         rank, world_size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
         local_rank = int(environment.get("SLURM_LOCALID", 0))
         environment.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
+        _find_each_other(environment)
     else:
         rank, world_size, local_rank = 0, 1, 0
     chosen = _choose_device(device, local_rank)
     if world_size > 1 and not dist.is_initialized():
         backend = "nccl" if chosen.type == "cuda" else "gloo"
         dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size,
-                                timeout=timedelta(minutes=timeout))
+                                timeout=timedelta(minutes=timeout),
+                                device_id=chosen if chosen.type == "cuda" else None)
     return Runtime(chosen, rank, world_size, local_rank)
+
+
+def _find_each_other(environment: MutableMapping[str, str]) -> None:
+    """MASTER_ADDR and MASTER_PORT for processes that srun started, where nobody has set them: the job's first node, and
+    a port that is the job's own."""
+    nodes = environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST", "")
+    found = re.match(r"([^\[,]+)(?:\[(\w+))?", nodes)   # node[01-04,07],other: node01
+    if found:
+        environment.setdefault("MASTER_ADDR", found[1] + (found[2] or ""))
+    job = environment.get("SLURM_JOB_ID", "")
+    environment.setdefault("MASTER_PORT", str(20000 + int(job) % 10000 if job.isdigit() else 29500))
 
 
 def _choose_device(device: str, local_rank: int) -> torch.device:
@@ -100,8 +114,9 @@ def _choose_device(device: str, local_rank: int) -> torch.device:
     if device == "cuda":
         if not torch.cuda.is_available():
             raise ValueError("--device cuda: no CUDA device is visible; use --device cpu or auto")
-        torch.cuda.set_device(local_rank)
-        return torch.device("cuda", local_rank)
+        index = local_rank % torch.cuda.device_count()   # srun --gpus-per-task=1: each process sees one, its number 0
+        torch.cuda.set_device(index)
+        return torch.device("cuda", index)
     return torch.device(device)
 
 
@@ -166,5 +181,5 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
     if amp == "auto":
         amp = "fp32"
         if device.type == "cuda":
-            amp = "bf16" if torch.cuda.is_bf16_supported() else "fp16"
+            amp = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return Precision(device.type, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[amp])

@@ -49,7 +49,8 @@ def look(mae: nn.Module, sampler: TokenSampler | None, batch: ClipBatch, reconst
         log_pi = log_policy(mae, sampler, batch)
         probabilities, mask = log_pi.exp(), sampler.draw(log_pi, batch.keys, visible=visible).mask
     prediction = mae(batch.videos, mask)
-    errors = reconstruction.errors(prediction, reconstruction.target(batch, mask, patch_size_of(mae)))
+    target = reconstruction.target(batch, mask, patch_size_of(mae), prediction.shape[1])
+    errors = reconstruction.errors(prediction, target)
     return Seen(probabilities, mask, prediction, errors)
 
 

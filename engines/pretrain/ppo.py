@@ -142,11 +142,23 @@ class EntropyCoefficient:
 
     Args:
         value: c3 to start from. target: share of log N, None keeps `value`. rate: of the dual step.
-        floor: c3 never falls below this.
+        floor: c3 never falls below this. device: where c3 is kept, that of the policy: then nothing is copied in a
+            step.
     """
 
-    def __init__(self, value: float, target: float | None = None, rate: float = 0.2, floor: float = 1e-5):
-        self.value, self.target, self.rate, self.floor = torch.tensor(value), target, rate, floor
+    def __init__(self, value: float, target: float | None = None, rate: float = 0.2, floor: float = 1e-5,
+                 device: torch.device | str = "cpu"):
+        self.device, self.target, self.rate, self.floor = torch.device(device), target, rate, floor
+        self.value = torch.tensor(value)
+
+    @property
+    def value(self) -> Tensor:
+        """c3, float32 ()."""
+        return self._value
+
+    @value.setter
+    def value(self, value: Tensor) -> None:
+        self._value = value.to(self.device)
 
     def update(self, entropy_share: Tensor, skip: Tensor | None = None) -> None:
         """One dual step, on the device: c3 grows while the policy is sharper than the target.

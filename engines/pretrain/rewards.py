@@ -16,11 +16,13 @@ class Outcome(NamedTuple):
     """What the autoencoder made of a mask; nothing of it is attached to a graph.
 
     errors: L_R of each masked token, float32 (B, M). masked: I_m, int64 (B, M), ascending. batch: the clips.
+    log_pi: of the policy that drew the mask, float32 (B, N); None for masks of the loader.
     """
 
     errors: Tensor
     masked: Tensor
     batch: ClipBatch
+    log_pi: Tensor | None = None
 
 
 class Reward(NamedTuple):

@@ -1,5 +1,6 @@
 """A fine-tuning run: built once, an epoch at a time, saved and resumed, then tested."""
 
+import copy
 import logging
 import math
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
-from ..training.batches import Normalizer
+from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
 from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
@@ -126,8 +127,8 @@ class Finetuning(TrainingRun):
             self.meters.reset()
         # A frozen encoder stays as it will be evaluated: no stochastic depth.
         self.learner.net.train(self.settings.evaluation.eval_mode != "linear")
-        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.settings.run.print_freq,
-                            self.runtime.is_main)
+        progress = Progress(OnDevice(self.loader, self.runtime.device), f"epoch {self.epoch}", self.meters.means,
+                            self.settings.run.print_freq, self.runtime.is_main)
         loader = self.between_steps(progress, self.setup.update_freq)
         engine_for_finetuning.train_one_epoch(loader, self.learner, self.setup, self.meters)
         self.check_steps()
@@ -137,7 +138,10 @@ class Finetuning(TrainingRun):
         """The moving average of the weights as a network, or None."""
         if not self.trains or self.setup.ema is None:
             return None
-        return Learner(self.setup.ema.module.to(self.runtime.device), precision=self.precision)
+        net = self.setup.ema.module
+        if next(net.parameters()).device != self.runtime.device:
+            net = copy.deepcopy(net).to(self.runtime.device)   # the average itself stays where it is updated
+        return Learner(net, precision=self.precision)
 
     def state(self, name: str) -> dict:
         """As `Resumable.state`."""

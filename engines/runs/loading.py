@@ -36,7 +36,8 @@ def watched(clips: ClipList, settings: Settings, runtime: Runtime) -> BadVideos 
 def worker_options(data: LoaderConfig, runtime: Runtime) -> dict:
     """What every loader of a run has in common, for `DataLoader`."""
     return {"num_workers": data.num_workers, "pin_memory": data.pin_mem and runtime.device.type == "cuda",
-            "worker_init_fn": outlive_signals}
+            "worker_init_fn": outlive_signals,
+            "persistent_workers": data.num_workers > 0}   # those of others wait for each other before an error is told
 
 
 def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
@@ -49,7 +50,7 @@ def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
     optim, clips = settings.optim, dataset.clip_list
     order = EpochSampler(len(clips), settings.run.seed, runtime.rank, runtime.world_size)
     loader = DataLoader(dataset, optim.batch_size, sampler=order, drop_last=True, collate_fn=collate,
-                        persistent_workers=settings.data.num_workers > 0, **worker_options(settings.data, runtime),
+                        **worker_options(settings.data, runtime),
                         generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     if len(loader) < optim.update_freq:
         raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {optim.batch_size} x "

@@ -27,7 +27,7 @@ from ..pretrain.interface import clip_size, grid_of, patch_size_of
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import reward_of
-from ..training.batches import Normalizer
+from ..training.batches import Normalizer, OnDevice
 from .dispatch import train_one_epoch
 from .loading import training_loader, watched
 from .pretraining_build import build_learners, build_masking, build_sampler, initialise, model_config, sampler_config
@@ -67,9 +67,13 @@ class Pretraining(TrainingRun):
                               settings.optim.update_freq, reward=reward, diagnostics=self.diagnostics)
         self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction) if fixed else None
         entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
-                                     floor=0.1 * settings.sampler.policy_coef)
+                                     floor=0.1 * settings.sampler.policy_coef, device=here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
+        if sampler is None or sampler.num_visible == self.num_visible:
+            mae.num_masked = grid_of(mae).num_tokens - self.num_visible
+        if here.rank:   # dropout and stochastic depth differ by process
+            runtime.seed_everything(settings.run.seed + here.rank)
         if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            self.epochs, settings.sampler.mae_only_epochs)
@@ -89,8 +93,8 @@ class Pretraining(TrainingRun):
         for learner in (self.mae, self.sampler):   # the fixed clips were measured in eval mode
             if learner is not None:
                 learner.module.train()
-        progress = Progress(self.loader, f"epoch {self.epoch}", self.meters.means, self.flags.print_freq,
-                            self.runtime.is_main)
+        progress = Progress(OnDevice(self.loader, self.runtime.device), f"epoch {self.epoch}", self.meters.means,
+                            self.flags.print_freq, self.runtime.is_main)
         train_one_epoch(self.learner_kind, self.epoch, self.between_steps(progress, self.settings.optim.update_freq),
                         (self.mae, self.sampler), self.buffer, self.training, self.meters)
         self.check_steps()

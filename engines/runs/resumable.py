@@ -37,7 +37,7 @@ class Resumable:
         self.flags, self.runtime = run, here
         self.folder = Path(run.output_dir) if run.output_dir else None
         self.saves = saves and self.folder is not None
-        self.interrupts, self.meters = Interrupts(here), Meters()
+        self.interrupts, self.meters = Interrupts(here), Meters(here.device)
         self.epoch, self.position, self._checked, self.unsaved = run.start_epoch, 0, 0, False
         self.learners: dict[str, Learner] = {}
 

@@ -33,6 +33,37 @@ def grouped(loader: Iterable, update_freq: int) -> Iterator[tuple[int, bool, Seq
             yield step + 1, place + 1 < update_freq, batch
 
 
+class OnDevice:
+    """A loader whose batches are on the device. To a GPU they are copied on a stream of their own: the host is ahead of
+    the GPU, which is still at the step before, so that copy and step run at the same time.
+
+    Nothing is read ahead: what the loop has asked for is what it has taken. On the CPU batches pass as they are.
+
+    Args:
+        loader: yields sequences of tensors, in pinned memory.
+    """
+
+    def __init__(self, loader: Iterable, device: torch.device):
+        self.loader, self.device = loader, device
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Sequence[Tensor]]:
+        if self.device.type != "cuda":
+            yield from self.loader
+            return
+        stream = torch.cuda.Stream(self.device)
+        for batch in self.loader:
+            with torch.cuda.stream(stream):
+                moved = [one.to(self.device, non_blocking=True) for one in batch]
+            current = torch.cuda.current_stream(self.device)
+            current.wait_stream(stream)
+            for one in moved:
+                one.record_stream(current)   # else its memory could be given away while the step still reads it
+            yield moved
+
+
 class Normalizer:
     """ImageNet's mean and std on one device, made once and not in every step."""
 

@@ -100,7 +100,7 @@ class ZeroLearner(Learner):
         self.steps += 1
         apply_schedules(self.optimizer, self.steps, self.lr, self.weight_decay)
         norm = self.net.get_global_grad_norm()
-        return None if norm is None else torch.as_tensor(norm)
+        return None if norm is None else torch.as_tensor(norm, device=self.runtime.device)   # stage 0 gives a number
 
     def weights(self) -> dict[str, Tensor]:
         """The whole weights in float32 on the CPU, under their plain names: from the optimiser's masters, not from the

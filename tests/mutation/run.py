@@ -56,9 +56,9 @@ def sources(patterns: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def existing_tests(file: str) -> tuple[str, ...]:
-    """The tests of a file; those that are not in this checkout are left out."""
-    return tuple(test for test in tests_of(file) if (ROOT / "tests" / test.split("::")[0]).exists())
+def existing_tests(copy: Path, file: str) -> tuple[str, ...]:
+    """The tests of a file; those that are not in this copy of the checkout are left out."""
+    return tuple(test for test in tests_of(file) if (copy / "tests" / test.split("::")[0]).exists())
 
 
 def cpu_limits(copy: Path, files: Sequence[str]) -> dict[tuple[str, ...], int]:
@@ -68,7 +68,7 @@ def cpu_limits(copy: Path, files: Sequence[str]) -> dict[tuple[str, ...], int]:
         ValueError: tests fail without any mutant.
     """
     limits = {}
-    for tests in {existing_tests(file): None for file in files}:
+    for tests in {existing_tests(copy, file): None for file in files}:
         begun = os.times()
         outcome = waited(Trial(copy, tests, 3600))
         if outcome.verdict != "survived":
@@ -104,7 +104,7 @@ def try_all(mutants: Sequence[Mutant], texts: dict[str, str], copies: list[Path]
         while waiting and free:
             mutant, copy = waiting.pop(), free.pop()
             (copy / mutant.file).write_text(mutated(texts[mutant.file], mutant.operator, mutant.occurrence))
-            tests = existing_tests(mutant.file)
+            tests = existing_tests(copy, mutant.file)
             running[Trial(copy, tests, limits[tests])] = mutant
         for trial, mutant in list(running.items()):
             outcome = trial.poll()

@@ -1,0 +1,136 @@
+"""What a video file holds, packet by packet: listed once, and remembered for the next clip of the same file."""
+
+import os
+from collections import OrderedDict
+from typing import BinaryIO, NamedTuple
+
+import av
+import numpy as np
+
+from ..sources.opening import size_of, version_of
+from .container_file import choose_stream, open_for_listing
+from .error import VideoError
+
+_REMEMBERED = 1 << 20   # packets, of all files together: 17 bytes each
+_UNKNOWN = np.iinfo(np.int64).min
+_CACHE: OrderedDict[tuple, "PacketIndex"] = OrderedDict()
+
+
+class PacketIndex(NamedTuple):
+    """The packets of a stream in the order of decoding.
+
+    Fields:
+        num_frames: frames that are shown.
+        times: (num_frames,) int64, when each is shown, ascending, in the stream's time base. None: not known, or
+            useless; frames are then counted from the start.
+        pts, dts: (packets,) int64 of all packets, those included that are decoded and not shown.
+        keys: (key frames,) int64, which packets are key frames.
+        damaged: times of frames for which parts of the file are missing.
+    """
+
+    num_frames: int
+    times: np.ndarray | None
+    pts: np.ndarray
+    dts: np.ndarray
+    keys: np.ndarray
+    damaged: frozenset[int] = frozenset()
+
+    def place(self, pts: int | None) -> int | None:
+        """Which packet in the order of decoding is shown at `pts`; None: none, or several."""
+        if pts is None or not len(self.pts):
+            return None
+        found = np.flatnonzero(self.pts == pts)
+        return int(found[0]) if len(found) == 1 else None
+
+
+def index_of(path: str, container: av.container.InputContainer, stream: av.VideoStream,
+             file: BinaryIO | None = None) -> PacketIndex:
+    """The index of an open file.
+
+    Args:
+        file: what the container reads, where `path` is no local file.
+
+    Raises:
+        VideoError: the file ends before the place where its own index puts the last frame.
+        av.FFmpegError: it cannot be read.
+    """
+    if file is None:
+        status = os.stat(path)
+        key = (os.path.abspath(path), status.st_mtime_ns, status.st_size)
+    else:
+        key = (path, version_of(file), size_of(file))
+    if key in _CACHE:
+        _CACHE.move_to_end(key)
+        return _CACHE[key]
+    index = _from_own_index(path, stream.index) if file is None else None
+    index = index or _listed(path, container, stream, key[-1])
+    _CACHE[key] = index
+    while len(_CACHE) > 1 and sum(len(other.pts) for other in _CACHE.values()) > _REMEMBERED:
+        _CACHE.popitem(last=False)
+    return index
+
+
+def _from_own_index(path: str, number: int) -> PacketIndex | None:
+    """The index of stream `number` without reading the packets; None where that cannot be trusted."""
+    container = open_for_listing(path)
+    if container is None:
+        return None
+    with container:
+        stream = choose_stream(path, container)
+        if stream.index != number:
+            return None
+        entries = {(entry.pos, entry.size): entry.is_keyframe for entry in stream.index_entries}
+        places: list[tuple[int, int]] = []
+        index = _listed(path, container, stream, os.path.getsize(path), places)
+    if len(places) != len(entries) or set(places) != set(entries):
+        return None
+    # Key frames by the file's word: the parser that says so otherwise has seen zeros.
+    return index._replace(keys=np.flatnonzero([entries[place] for place in places]))
+
+
+def _listed(path: str, container: av.container.InputContainer, stream: av.VideoStream, size: int,
+            places: list[tuple[int, int]] | None = None) -> PacketIndex:
+    """Go through all packets of a file of `size` bytes. places: gets (position, size) of each."""
+    pts, dts, keys, shown, damaged = [], [], [], [], []
+    for packet in container.demux(stream):
+        if not packet.size:
+            continue
+        if packet.is_keyframe:
+            keys.append(len(pts))
+        if packet.is_corrupt:
+            damaged.append(len(pts))
+        shown.append(not packet.is_discard)
+        pts.append(_UNKNOWN if packet.pts is None else packet.pts)
+        dts.append(_UNKNOWN if packet.dts is None else packet.dts)
+        if places is not None:
+            places.append((packet.pos, packet.size))
+    shown, pts, dts = np.array(shown, bool), np.array(pts, np.int64), np.array(dts, np.int64)
+    frames, starts = int(shown.sum()), np.array(keys, np.int64)
+    missing = _missing(damaged, starts, dts)
+    ends = [entry.pos + entry.size for entry in stream.index_entries]
+    if (missing and missing[-1] == len(pts) - 1) or (ends and max(ends) > size):
+        raise VideoError(path, f"the file is cut off: {frames} of {max(stream.frames, frames)} frames are there")
+    times = np.sort(pts[shown])
+    # .avi has no presentation times, and a few others have useless ones.
+    useless = container.format.name == "avi" or _UNKNOWN in times or (np.diff(times) == 0).any()
+    if useless and missing:
+        raise VideoError(path, f"parts of the file are missing at frame {missing[0]} of {frames}")
+    return PacketIndex(frames, None if useless else times, pts, dts, starts, frozenset(pts[missing].tolist()))
+
+
+def _missing(damaged: list[int], keys: np.ndarray, dts: np.ndarray) -> list[int]:
+    """Which packets suffer where blocks of a transport stream are missing: all up to the next key frame.
+
+    A place where whole files were put together looks alike, since their blocks are counted anew. It is told by the
+    key frame that follows at once (the mark comes up to two packets early) and by a clock that goes back, or goes on as
+    if nothing were missing.
+    """
+    found: set[int] = set()
+    usual = np.median(np.diff(dts)) if len(dts) > 1 else 0
+    for place in damaged:
+        later = keys[keys > place]
+        end = int(later[0]) if len(later) else len(dts)
+        steps = np.diff(dts[place:end + 1])
+        is_join = len(later) and end - place <= 2 and ((steps <= 0) | (steps == usual)).all()
+        found.update(() if is_join else range(place, end))
+    return sorted(found)

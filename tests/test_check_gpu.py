@@ -1,0 +1,187 @@
+"""The check of a GPU: every step can fail, a step that hangs or crashes ends alone, all of it runs on a CPU."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tats.engines.check_gpu import __main__ as check_gpu
+from tats.engines.check_gpu import machine, processes, programs, speed, values
+from tats.engines.check_gpu.steps import FAILED, PASSED, SKIPPED, Outcome, Place, Step, outcome_of, run_apart
+from tats.models import PretrainVisionTransformer
+from tats.models.vit import TubeletProjection
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+
+@pytest.fixture
+def place(tmp_path):
+    return Place(torch.device("cpu"), True, tmp_path, 60)
+
+
+def one(number, place):
+    step, = (step for step in check_gpu.STEPS if step.number == number)
+    return outcome_of(step, place)
+
+
+def test_what_a_container_left_out_is_named_with_what_to_do():
+    assert machine.container_faults(32, 16e9, 8) == []
+    memory, cores = machine.container_faults(8, 64e6, 8)
+    assert "64 MB" in memory and "--shm-size 12g" in memory
+    assert "8 core(s) for 8 rank(s)" in cores and "SRUN_CPUS_PER_TASK" in cores
+
+
+def test_a_quota_counts_before_the_cores(tmp_path):
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    assert machine.usable_cores(tmp_path / "cpu.max") == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert machine.usable_cores(tmp_path / "cpu.max") == machine.usable_cores(tmp_path / "none")
+    assert machine.free_shared_memory(tmp_path / "none") == float("inf")
+
+
+def test_the_machine(place, monkeypatch):
+    assert one(1, place).state == PASSED
+    monkeypatch.setattr(machine, "usable_cores", lambda: 0)
+    assert one(1, place).state == FAILED
+
+
+def test_wrong_values_are_found(place, monkeypatch):
+    assert one(2, place).state == PASSED
+    with monkeypatch.context() as patch:
+        real = values.uniform_noise
+        patch.setattr(values, "uniform_noise", lambda *args: real(*args) + torch.rand(()) * 1e-6)
+        assert "other noise" in one(2, place).found
+    with monkeypatch.context() as patch:
+        patch.setattr(values, "first_ratio", lambda place: 1 + 2e-6)
+        assert "ratio" in one(2, place).found
+    real_forward, calls = PretrainVisionTransformer.forward, []
+
+    def forward(self, *inputs):
+        calls.append(1)
+        return real_forward(self, *inputs) * (1 if len(calls) == 1 else 1.001)   # the reference comes first
+
+    monkeypatch.setattr(PretrainVisionTransformer, "forward", forward)
+    assert "MAE in float32 is off" in one(2, place).found
+
+
+def test_a_wrong_patch_embedding_is_found(place, monkeypatch):
+    assert one(3, place).state == PASSED
+    real = TubeletProjection.forward
+    monkeypatch.setattr(TubeletProjection, "forward", lambda self, tubelets: real(self, tubelets.flip(-1)))
+    assert one(3, place).state == FAILED
+
+
+def test_a_slow_or_broken_step_is_found(place, monkeypatch):
+    row = {"ms": 10.0, "loss_is_finite": True}
+    monkeypatch.setattr(speed, "OurStep", lambda name, size: name)
+    monkeypatch.setattr(speed, "flops_of", lambda step: 0)
+    monkeypatch.setattr(speed, "timed_step", lambda name, *_: row | {"ms": 19.0 if name == "tats" else 10.0})
+    large = Place(place.device, False, place.folder)
+    assert "1.90 times a tube step" in one(4, large).found
+    monkeypatch.setattr(speed, "timed_step", lambda *_: row)
+    assert one(4, large).state == PASSED
+    monkeypatch.setattr(speed, "timed_step", lambda *_: row | {"loss_is_finite": False})
+    assert one(4, large).state == FAILED
+
+
+def test_plain_attention_is_found(place):
+    assert one(5, place).state == PASSED
+    with sdpa_kernel(SDPBackend.MATH):
+        assert "plain softmax" in one(5, place).found
+
+
+def test_what_does_not_compile_is_found(place, monkeypatch):
+    assert one(6, place).state == PASSED
+    real = speed.OurStep
+
+    def counting(*arguments):
+        step = real(*arguments)
+        step.model.num_masked = None   # then every mask is counted by the host
+        return step
+
+    monkeypatch.setattr(speed, "OurStep", counting)
+    assert one(6, place).state == FAILED
+
+
+def test_a_policy_that_looks_nowhere_is_found(place, monkeypatch):
+    def run(module, *arguments):
+        out = Path(arguments[arguments.index("--out" if module.endswith("masks") else "--output_dir") + 1])
+        if module.endswith("masks"):
+            out.write_text(json.dumps([{}, {"auroc": .95, "moving_auroc": .84}]))
+        else:
+            (out / "pictures").mkdir(parents=True)
+            (out / "pictures" / "a.png").touch()
+            (out / "log.txt").write_text("".join(json.dumps({"epoch": epoch, "train_data_share": 0}) + "\n"
+                                                 for epoch in range(13)))
+
+    monkeypatch.setattr(programs, "run", run)
+    monkeypatch.setattr(programs, "videos", lambda place: place.folder)
+    found = one(7, Place(place.device, False, place.folder))
+    assert found.state == FAILED and found.found == "moving_auroc is 0.840, below 0.85"
+
+
+def test_processes_that_drift_apart_are_found(place, monkeypatch):
+    monkeypatch.setattr(processes, "launched", lambda place, backend, count: [
+        {"weights": float(rank), "sum": 1.0} for rank in range(count)])
+    assert "weights differ" in one(9, place).found
+    monkeypatch.setattr(processes, "launched", lambda place, backend, count: [{"weights": 1., "sum": 7.0}] * count)
+    assert "wrong sum" in one(9, place).found
+
+
+def test_another_loss_under_zero_is_found(place, monkeypatch):
+    pytest.importorskip("deepspeed")
+    losses = iter([[1.0], [1.0], [1.0], [1.1], [1.0]])
+    monkeypatch.setattr(processes, "small_learner", lambda *_: None)
+    monkeypatch.setattr(processes, "train", lambda *_: next(losses))
+    assert one(10, place).found == "stage 2: a loss is off by 1.0e-01"
+
+
+def step_of(run):
+    return Step(1, "test", "", 1, run)
+
+
+def test_a_step_that_hangs_crashes_or_raises_ends_alone(place):
+    def hang(place):
+        os.spawnlp(os.P_NOWAIT, "sleep", "sleep", "1000")
+        time.sleep(1000)
+
+    def fail(place):
+        raise OSError("no such thing\nin two lines")
+
+    short = Place(place.device, True, place.folder, 1.0)
+    outcome, seconds = run_apart(step_of(hang), short)
+    assert outcome.found == "not ready after 1 s" and seconds < 60
+    assert "ended with 7" in run_apart(step_of(lambda place: os._exit(7)), place)[0].found
+    assert run_apart(step_of(fail), place)[0].found == "OSError: no such thing"
+    fine, _ = run_apart(step_of(lambda place: Outcome(PASSED, "well", {"one": 1.5})), place)
+    assert fine == Outcome(PASSED, "well", {"one": 1.5})
+
+
+def test_when_the_time_is_over_steps_are_skipped(place):
+    rows = check_gpu.check([step_of(lambda place: Outcome(PASSED, ""))], place, -1)
+    assert [row["state"] for row in rows] == [SKIPPED] and "--only 1" in rows[0]["found"]
+
+
+@pytest.mark.parametrize(("argv", "message"), [
+    (["--device", "cpu", "--only", "3", "11"], "there is no step 11"), (["--minutes", "0"], "--minutes"),
+])
+def test_bad_input_is_one_line(argv, message):
+    with pytest.raises(ValueError, match=message):
+        check_gpu.main(argv)
+
+
+def test_without_a_gpu_it_says_what_to_look_at(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="no CUDA device is visible.*--device cpu"):
+        check_gpu.main([])
+
+
+@pytest.mark.slow
+def test_every_step_runs_on_a_cpu(tmp_path, capsys):
+    rows = check_gpu.main(["--device", "cpu", "--out", str(tmp_path / "check.json")])
+    assert [(row["number"], row["state"]) for row in rows] == [
+        (number, SKIPPED if number == 10 and row["state"] == SKIPPED else PASSED)
+        for number, row in zip(range(1, 11), rows, strict=True)], capsys.readouterr().out
+    assert len(json.loads((tmp_path / "check.json").read_text())["steps"]) == 10
+    assert capsys.readouterr().out.count("\n") == 10
