@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .catalog import published
 from .files import write_whole
 from .lists.class_folders import VIDEO_ENDINGS, read_class_folders
-from .lists.split_files import SPLIT_FORMATS, Entry, SplitFormat
+from .lists.split_files import Entry, SplitFormat
 from .program import run_program
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ def _check_split(dataset: str, form: SplitFormat, split: int) -> None:
 def get_parser() -> argparse.ArgumentParser:
     """The program's command line."""
     parser = argparse.ArgumentParser("build_lists", description=__doc__.splitlines()[0])
-    parser.add_argument("dataset", choices=[*sorted(SPLIT_FORMATS), "folders"])
+    parser.add_argument("dataset", choices=[*sorted(published()), "folders"])
     parser.add_argument("--root", required=True, help="the dataset's folder")
     parser.add_argument("--out", required=True, help="where the lists go")
     parser.add_argument("--annotations", help="folder of the split files, if not in the root's usual places")
@@ -180,12 +181,13 @@ def _from_split_files(args: argparse.Namespace) -> tuple[list[str], dict[str, li
     """(classes, rows of each list) of an official data set."""
     if args.val is not None or args.test is not None:
         raise ValueError(f"--val and --test divide class folders; {args.dataset} has official splits")
-    form = SPLIT_FORMATS[args.dataset]
+    known = published()[args.dataset]
+    form = known.split_files
     _check_split(args.dataset, form, args.split)
     root = _existing(Path(args.root), args.root, ())
     splits = form.read(_existing(root, args.annotations, form.annotations), args.split)
-    if len(splits.classes) != form.num_classes:
-        logger.warning("%d classes in the split files; %s has %d", len(splits.classes), args.dataset, form.num_classes)
+    if len(splits.classes) != known.classes:
+        logger.warning("%d classes in the split files; %s has %d", len(splits.classes), args.dataset, known.classes)
     index = index_videos(_existing(root, args.videos, form.videos))
     may_miss = form.videos_vanish or args.allow_missing
     train = _present("train", splits.train, index, may_miss)

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from .lists.split_files import HMDB51, K400, SSV2, UCF101, SplitFormat
+
 
 class DataSet(NamedTuple):
     """What a data set fixes.
@@ -12,6 +14,7 @@ class DataSet(NamedTuple):
         stride: frames from one sampled frame to the next, pre-training and the dense style.
         test_segments, test_crops: clips x crops of a test video.
         flip: may a clip be mirrored (not where left and right are part of the class).
+        split_files: how the data set is published, for `build_lists`; None: it has no official split files.
     """
 
     classes: int
@@ -20,14 +23,15 @@ class DataSet(NamedTuple):
     test_segments: int
     test_crops: int
     flip: bool
+    split_files: SplitFormat | None = None
 
 
 # Strides and views of the paper (Sec. 8.1, Table 7). VideoMAE itself takes stride 4 and 5 x 3 views for UCF101.
 DATA_SETS = {
-    "Kinetics-400": DataSet(400, "dense", 4, 5, 3, True),
-    "SSV2": DataSet(174, "segments", 2, 2, 3, False),
-    "UCF101": DataSet(101, "dense", 2, 2, 3, True),
-    "HMDB51": DataSet(51, "dense", 2, 2, 3, True),
+    "Kinetics-400": DataSet(400, "dense", 4, 5, 3, True, K400),
+    "SSV2": DataSet(174, "segments", 2, 2, 3, False, SSV2),
+    "UCF101": DataSet(101, "dense", 2, 2, 3, True, UCF101),
+    "HMDB51": DataSet(51, "dense", 2, 2, 3, True, HMDB51),
     "moving-shapes": DataSet(8, "dense", 1, 1, 1, False),
     "moving-shapes-appearance": DataSet(4, "dense", 1, 1, 1, False),
 }
@@ -43,6 +47,11 @@ def register_data_set(name: str, row: DataSet) -> DataSet:
         raise ValueError(f"data set {name!r} is taken; the table holds {', '.join(DATA_SETS)}")
     DATA_SETS[name] = row
     return row
+
+
+def published() -> dict[str, DataSet]:
+    """The data sets with official split files, by the short names that `build_lists` takes."""
+    return {row.split_files.name: row for row in DATA_SETS.values() if row.split_files is not None}
 
 
 def data_set(name: str) -> DataSet:

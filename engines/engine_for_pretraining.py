@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..masking import masked_indices
 from .core.meters import Meters
 from .core.metrics import measuring
 from .pretrain.diagnostics import Diagnostics
-from .pretrain.interface import PatchSize, tokenize
+from .pretrain.interface import PatchSize, predict, tokenize
 from .pretrain.ppo import entropy, spread
 from .pretrain.reconstruction import Reconstruction, explained_variance
 from .pretrain.rewards import REWARDS, Outcome, Reward
@@ -48,15 +47,15 @@ def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int,
 
 
 def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: PretrainSetup, log: Meters,
-              log_pi: Tensor | None = None) -> Tensor:
-    """Optimise L_R(phi) on one micro-batch (lines 7 and 11 of Algorithm 1); the token errors (B, M), detached.
+              log_pi: Tensor | None = None) -> Outcome:
+    """Optimise L_R(phi) on one micro-batch (lines 7 and 11 of Algorithm 1), and say what came of the mask.
 
     Args:
-        log_pi: of the policy that drew `mask`, (B, N), for registered metrics.
+        log_pi: of the policy that drew `mask`, (B, N), without gradient.
     """
     with mae.accumulating(more):
-        prediction = mae(batch.videos, mask)
-        target = setup.reconstruction.target(batch, mask, setup.patch, prediction.shape[1])
+        prediction, masked = predict(mae, mae.module, batch.videos, mask)
+        target = setup.reconstruction.target(batch, mask, setup.patch, masked)
         errors = setup.reconstruction.errors(prediction, target)
         loss = errors.mean()
         mae.backward(loss / setup.update_freq)
@@ -65,13 +64,11 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
     log(loss=loss.detach())
     if setup.diagnostics is not None:
         setup.diagnostics.mask(mask)
-    errors = errors.detach()
-    if metrics := measuring():
-        outcome = Outcome(errors, masked_indices(mask, errors.shape[1]), batch, log_pi)
-        log(**{metric.name: metric.measure(outcome) for metric in metrics})
+    outcome = Outcome(errors.detach(), masked, batch, log_pi)
+    log(**{metric.name: metric.measure(outcome) for metric in measuring()})
     if not more:
         log(grad_norm=mae.step())
-    return errors
+    return outcome
 
 
 def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, sampler: Learner | None, setup: PretrainSetup,
@@ -102,13 +99,12 @@ def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: b
         mask = sampler.module.draw(log_pi, batch.keys).mask
         if setup.diagnostics is not None:
             setup.diagnostics.policy(log_pi.detach(), batch.pixels)
-        errors = train_mae(mae, batch, mask, more, setup, log, log_pi.detach())
+        outcome = train_mae(mae, batch, mask, more, setup, log, log_pi.detach())
         if sampler.optimizer is None:
             return
-        masked = masked_indices(mask, errors.shape[1])                                # I_m
-        reward = setup.reward.of(Outcome(errors, masked, batch, log_pi.detach()))
+        reward = setup.reward.of(outcome)
         sampler.check(reward=reward)
-        loss = reinforce_loss(log_pi, masked, reward).mean()
+        loss = reinforce_loss(log_pi, outcome.masked, reward).mean()
         sampler.backward(setup.sampling_coef * loss / setup.update_freq)
     log(sampling_loss=loss.detach(), reward=reward.mean(),
         reward_std=reward.std(dim=-1).mean() if setup.reward.per_token else None,

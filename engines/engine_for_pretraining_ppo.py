@@ -116,8 +116,8 @@ def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, trainin
               random_share: float = 0.0) -> Episode:
     """L9-12: draw masks from pi_old with theta frozen, train the MAE on them, record the episode."""
     choice = choose_masks(mae, tats, batch, training, random_share)                   # L9-10
-    errors = train_mae(mae, batch, choice.mask, more, training.setup, log, choice.log_pi.detach())   # L11
-    return recorded(choice, errors, batch, training)                                  # L12
+    outcome = train_mae(mae, batch, choice.mask, more, training.setup, log, choice.log_pi.detach())   # L11
+    return recorded(choice, outcome, training)                                        # L12
 
 
 class Choice(NamedTuple):
@@ -160,19 +160,17 @@ def with_random_masks(mask: Tensor, batch: ClipBatch, share: float) -> tuple[Ten
     return torch.where(is_random, batch.mask, mask), is_random
 
 
-def recorded(choice: Choice, errors: Tensor, batch: ClipBatch, training: PPOTraining) -> Episode:
-    """L12: the episode of a choice and of the token errors (B, M) that it led to."""
-    num_tokens, num_masked = choice.mask.shape[1], errors.shape[1]
-    masked = masked_indices(choice.mask, num_masked)                                  # I_m
-    log_pi, value = choice.log_pi.detach(), None if choice.value is None else choice.value.detach()
-    reward = training.setup.reward.of(Outcome(errors, masked, batch, log_pi))
+def recorded(choice: Choice, outcome: Outcome, training: PPOTraining) -> Episode:
+    """L12: the episode of a choice and of what came of it."""
+    reward, masked = training.setup.reward.of(outcome), outcome.masked                # L_R, I_m
+    value = None if choice.value is None else choice.value.detach()
     if training.setup.diagnostics is not None and value is not None:
         training.setup.diagnostics.value(value, reward.mean(dim=-1))
     probability = masked_probability(choice.drawn_from.gather(1, masked), choice.threshold)
     # Under a random mask every token is masked with probability rho, those that the policy would show too.
-    probability = torch.where(choice.is_random, num_masked / num_tokens, probability)
-    return Episode(choice.tokens, masked, log_pi.gather(1, masked), reward, value, probability, batch.keys,
-                   (choice.log_pi, choice.value) if training.reuses else None)
+    probability = torch.where(choice.is_random, masked.shape[1] / choice.mask.shape[1], probability)
+    return Episode(choice.tokens, masked, outcome.log_pi.gather(1, masked), reward, value, probability,
+                   outcome.batch.keys, (choice.log_pi, choice.value) if training.reuses else None)
 
 
 def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: Meters) -> None:

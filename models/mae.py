@@ -158,11 +158,12 @@ class PretrainVisionTransformer(nn.Module):
         """Names of parameters without weight decay, beside vectors and biases."""
         return {"mask_token", "pos_embed", "cls_token"}
 
-    def forward(self, videos: Tensor, bool_masked_pos: Tensor) -> Tensor:
+    def forward(self, videos: Tensor, bool_masked_pos: Tensor, order: TokenOrder | None = None) -> Tensor:
         """Predict the masked tokens from the visible ones.
 
         Args:
             videos: (B, C, T, H, W), normalised. bool_masked_pos: (B, N), True = masked, the same count in every clip.
+            order: `token_order` of that mask, where the caller has it.
 
         Returns:
             (B, M, C * tubelet * patch^2), masked tokens in ascending order.
@@ -174,7 +175,8 @@ class PretrainVisionTransformer(nn.Module):
         if bool_masked_pos.shape != (len(videos), num_tokens):
             raise ValueError(f"expected a mask of shape ({len(videos)}, {num_tokens}), "
                              f"got {tuple(bool_masked_pos.shape)}")
-        order = token_order(bool_masked_pos, self.num_masked)
+        if order is None:
+            order = token_order(bool_masked_pos, self.num_masked)
         encoded = self.encoder_to_decoder(self.encoder(videos, order.visible))
         positions = self.pos_embed.to(encoded.dtype)
         tokens = torch.cat([encoded + take(positions, order.visible),

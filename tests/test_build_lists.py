@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pytest
 from tats.datasets.build_lists import index_videos, main, stratified_subset
+from tats.datasets.catalog import published
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.lists.split_files import SPLIT_FORMATS, read_hmdb51, read_k400, read_ssv2, read_ucf101
+from tats.datasets.lists.split_files import read_hmdb51, read_k400, read_ssv2, read_ucf101
 
 UCF_TRAIN = ("ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1", "ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c02.avi 1",
              "Archery/v_Archery_g08_c01.avi 3", "ApplyLipstick/v_ApplyLipstick_g08_c01.avi 2")
@@ -224,7 +225,7 @@ def test_broken_ssv2(ssv2, name, text, message):
         read_ssv2(ssv2 / "labels")
 
 
-@pytest.mark.parametrize("dataset", sorted(SPLIT_FORMATS))
+@pytest.mark.parametrize("dataset", sorted(published()))
 def test_missing_split_files_say_what_to_do(dataset, tmp_path):
     with pytest.raises(FileNotFoundError, match="--annotations"):
         main([dataset, "--root", str(tmp_path), "--out", str(tmp_path / "lists")])

@@ -8,6 +8,7 @@ import pytest
 from tats.datasets.files import write_whole
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
 from tats.datasets.video import decode
+from tats.engines import measure_masks, run_class_finetuning, run_mae_pretraining
 from tats.engines.compare_masks import cell as comparison
 from tats.engines.compare_masks import features as comparison_features
 from tats.engines.compare_masks.__main__ import main
@@ -70,7 +71,8 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
     *others, row = csv.DictReader(table.splitlines())
     assert [{name: other[name] for name in rows[0]} for other in others] == rows   # cells of earlier calls stay
     assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and row["finetune_motion"] == ""
-    monkeypatch.setattr("tats.engines.compare_masks.cell._run", lambda *_: pytest.fail("a finished cell was run again"))
+    for program in (run_mae_pretraining, run_class_finetuning, measure_masks):
+        monkeypatch.setattr(program, "main", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
     assert (tmp_path / "out" / "moving_shapes.csv").read_text() == table
     assert "| tats " in capsys.readouterr().out

@@ -11,18 +11,10 @@ import pytest
 from PIL import Image
 from tats.datasets.video.backends import loads, resolve_backend
 from tats.datasets.video.decode import OpenVideo, VideoError, open_video
-from videos import numbers, picture, place_of_packet, write_numbered, write_sound
+from videos import cause_of, numbers, picture, place_of_packet, write_numbered, write_sound
 
 BACKENDS = [name for name in ("pyav", "torchcodec", "decord") if loads(name)]
 TIME_LIMIT = 300
-
-
-def cause_of(path, backend="pyav"):
-    """What the error says about a file; it is one line and begins with the path."""
-    with pytest.raises(VideoError) as error, open_video(path, backend) as video:
-        video.read(range(video.num_frames))
-    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
-    return error.value.cause
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_finetune_program import flags as finetuning_flags
-from test_run_mae_pretraining import flags as pretraining_flags
+from tiny_runs import finetuning_flags, pretraining_flags
 
 HERE = Path(__file__).parent
 SECONDS = 60   # generous: a quiet machine needs 20 at most

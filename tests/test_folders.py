@@ -10,7 +10,7 @@ from tats.datasets.check_list import main as check_list
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.prepare_videos import main as prepare_videos
 from tats.datasets.video.decode import Decoding, VideoError, open_video
-from test_decode import cause_of, numbers, picture
+from videos import cause_of, numbers, picture
 
 
 def folder_of(folder, *names, size=(48, 64)):

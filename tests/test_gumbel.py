@@ -87,3 +87,9 @@ def test_the_chance_of_being_masked_by_hand_and_its_floor():
     torch.testing.assert_close(found, torch.tensor([[0.36787944, 0.69220063, 0.1]]))
     lower = masked_probability(torch.tensor([[1.0, 5.0]]), torch.tensor([0.0]), floor=0.01)
     torch.testing.assert_close(lower, torch.tensor([[0.06598804, 0.01]]))
+
+
+def test_the_first_stream_is_the_one_that_is_taken():
+    logits, keys = torch.zeros(4, 64), torch.arange(4)
+    masks = [gumbel_top_k(logits, 9, keys, *stream).mask for stream in ((), (0,), (1,))]
+    assert torch.equal(masks[0], masks[1]) and not torch.equal(masks[0], masks[2])

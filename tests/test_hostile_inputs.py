@@ -12,8 +12,7 @@ from PIL import Image
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.parallel import process_pool
 from tats.datasets.video.decode import VideoError, open_video
-from test_decode import numbers, picture, write
-from test_hostile_videos import mutated
+from videos import mutated, numbers, picture, write_numbered
 
 SECONDS = 10   # what a decoder may take over a file
 LONG = 120     # what nothing takes, on a machine that is busy
@@ -67,7 +66,7 @@ def differences(frame, others):
 def test_mutated_videos(tmp_path, request, fault):
     """Each picture that is given is the file's own at that place, as FFmpeg shows it or as it was before."""
     rng, total, found, wrong = np.random.default_rng(1), count(request), Counter(), []
-    sources = {name: write(tmp_path / name, FRAMES, codec, size=SIZE, options=options).read_bytes()
+    sources = {name: write_numbered(tmp_path / name, FRAMES, SIZE, codec=codec, options=options).read_bytes()
                for name, (codec, options) in SOURCES.items()}
     originals = {}
     for name in sources:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tats.datasets.video import backends, container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
-from test_decode import cause_of, numbers, picture, write
+from videos import cause_of, numbers, picture, write_numbered
 
 B_FRAMES = {"g": "12", "bf": "3", "b-pyramid": "none", "sc_threshold": "0"}
 CODECS = {"h264": ("libx264", B_FRAMES), "open gop": ("libx264", B_FRAMES | {"x264-params": "open-gop=1:scenecut=0"}),
@@ -40,12 +40,12 @@ def test_files_with_b_frames_whatever_their_seeks_do(tmp_path, kind, ending):
     codec, options = CODECS[kind]
     if ending == "mpg" and kind != "mpeg2":
         pytest.skip("no such file")
-    read_all_ways(write(tmp_path / f"a.{ending}", 30, codec, options=options), 30)
+    read_all_ways(write_numbered(tmp_path / f"a.{ending}", 30, codec=codec, options=options), 30)
 
 
 def test_one_transport_stream_behind_another(tmp_path):
     """As `cat a.ts b.ts`: every time comes twice, and the blocks' counters begin anew."""
-    part = write(tmp_path / "a.ts", 10, options={"bf": "0"}).read_bytes()
+    part = write_numbered(tmp_path / "a.ts", 10, options={"bf": "0"}).read_bytes()
     joined = tmp_path / "joined.ts"
     joined.write_bytes(part + part + part)
     read_all_ways(joined, 30, 3 * list(range(10)))
@@ -74,7 +74,7 @@ def test_segments_whose_times_go_on(tmp_path):
 
 def test_a_lost_piece_of_a_transport_stream_is_named(tmp_path):
     """Blocks that are missing in the middle are no join: the frames that they belong to are no pictures."""
-    content = write(tmp_path / "a.ts", 30, options={"bf": "0", "g": "30", "crf": "1"}, size=(96, 128)).read_bytes()
+    content = write_numbered(tmp_path / "a.ts", 30, (96, 128), options={"bf": "0", "g": "30", "crf": "1"}).read_bytes()
     with open_video(tmp_path / "a.ts", "pyav") as video:
         truth = video.read(range(30))
     named = 0
@@ -185,7 +185,7 @@ def test_tags_of_transfer_and_primaries_change_nothing(tmp_path):
     ("rotate=0:flip=vertical", lambda p: p[::-1])])
 def test_orientation_in_the_stream_itself(tmp_path, arguments, shown):
     """H.264's display orientation message; the container says nothing."""
-    plain = write(tmp_path / "plain.mkv", 4)
+    plain = write_numbered(tmp_path / "plain.mkv", 4)
     turned = tmp_path / "turned.mkv"
     with av.open(str(plain)) as source, av.open(str(turned), "w") as target:
         stream = target.add_stream_from_template(source.streams.video[0])
@@ -272,10 +272,10 @@ def test_the_index_without_the_packets_is_the_index_with_them(tmp_path, monkeypa
 
 
 def test_a_file_that_is_written_anew_is_another_one(tmp_path):
-    path = write(tmp_path / "a.mp4", 30)
+    path = write_numbered(tmp_path / "a.mp4", 30)
     with open_video(path, "pyav") as video:
         assert video.num_frames == 30
-    write(path, 12)
+    write_numbered(path, 12)
     read_all_ways(path, 12)
 
 
@@ -283,7 +283,7 @@ def test_the_memory_of_indices_is_bounded(tmp_path, monkeypatch):
     monkeypatch.setattr(packet_index, "_REMEMBERED", 70)
     packet_index._CACHE.clear()
     for name in "abcd":
-        with open_video(write(tmp_path / f"{name}.mp4", 30), "pyav"):
+        with open_video(write_numbered(tmp_path / f"{name}.mp4", 30), "pyav"):
             assert sum(len(index.pts) for index in packet_index._CACHE.values()) <= 70
     assert [Path(key[0]).stem for key in packet_index._CACHE] == ["c", "d"]
 
@@ -314,7 +314,7 @@ def test_a_pyav_that_is_too_old_is_said(monkeypatch, caplog, found):
 
 def test_frames_that_were_looked_at_are_given_back(tmp_path):
     """Asking a frame for its orientation ties it into a cycle; a worker must not keep one of each clip."""
-    path = write(tmp_path / "a.mp4", 4, size=(720, 1280))
+    path = write_numbered(tmp_path / "a.mp4", 4, size=(720, 1280))
     source = ("import resource, sys\nfrom tats.datasets.video.decode import open_video\n"
               "for turn in range(60):\n"
               "    with open_video(sys.argv[1], 'pyav') as video:\n        video.read([turn % 4])\n"

@@ -171,6 +171,13 @@ def test_another_ones_state_is_refused():
         learner.load({"weight": torch.ones(1, 1), "bias": torch.ones(1)}, {}, Path("runs/checkpoint-3"))
 
 
+def test_the_state_of_other_groups_is_refused():
+    more = torch.optim.SGD([{"params": [torch.nn.Parameter(torch.ones(1))]} for _ in range(2)])
+    state = momentum(line()).state_dict() | {"optimizer": more.state_dict()}
+    with pytest.raises(ValueError):
+        momentum(line()).load_state_dict(state)
+
+
 def test_alone_the_largest_value_is_ones_own():
     assert sgd(line()).largest(torch.tensor(3.0)).item() == 3.0
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from tats.models import TrajectoryAttention, select_landmarks
 from tats.models.landmarks import landmark_attention
+from tats.models.temporal_pooling import pool_over_time
 from torch import nn
 
 CLOSE = {"atol": 1e-5, "rtol": 0}
@@ -247,3 +248,19 @@ def test_errors():
         TrajectoryAttention(6, 2, approx="nystrom")
     with pytest.raises(ValueError, match="13 .*3"):
         TrajectoryAttention(6, 2)(torch.zeros(1, 13, 6), 3)
+
+
+def test_one_frame_has_nothing_to_choose_from():
+    """With a single frame Eq. 2's softmax is 1: y = W_v y~, and the gradients are those of a linear layer."""
+    attention = small_attention()
+    trajectories = torch.randn(2, 1, 5, 6, dtype=torch.float64, requires_grad=True)
+    pooled = pool_over_time(trajectories, attention.proj_q, attention.proj_kv.weight, 2)
+    plain = trajectories[:, 0] @ attention.proj_kv.weight[6:].T
+    torch.testing.assert_close(pooled, plain)
+    given = torch.randn_like(pooled)
+    wanted = (trajectories, attention.proj_kv.weight)
+    torch.testing.assert_close(torch.autograd.grad(pooled, wanted, given), torch.autograd.grad(plain, wanted, given))
+
+
+def test_maps_keep_no_graph():
+    assert not small_attention().trajectory_maps(torch.randn(1, 6, 6).double(), 3, torch.tensor([0])).requires_grad

@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import av
 import numpy as np
+import pytest
 from PIL import Image
+from tats.datasets.video.decode import VideoError, open_video
 
 
 class Encoding(NamedTuple):
@@ -120,3 +122,11 @@ def mutated(content, rng):
     else:
         data = data[:start]
     return data.tobytes()
+
+
+def cause_of(path, backend="pyav"):
+    """What the error says about a file; it is one line and begins with the path."""
+    with pytest.raises(VideoError) as error, open_video(path, backend) as video:
+        video.read(range(video.num_frames))
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    return error.value.cause

@@ -41,15 +41,15 @@ class SplitFormat:
     """How a dataset is published.
 
     Attributes:
+        name: the data set's short name, which `build_lists` takes and the row scripts are named after.
         read: (folder of the split files, number of the split) -> Splits.
-        num_classes: of the whole dataset.
         annotations, videos: folders that the published archives make, looked for below the root in this order.
         splits: how many there are.
         videos_vanish: videos are taken from the web and some are always gone: those are left out and counted.
     """
 
+    name: str
     read: Callable[[Path, int], Splits]
-    num_classes: int
     annotations: tuple[str, ...]
     videos: tuple[str, ...]
     splits: int = 1
@@ -222,11 +222,8 @@ def _without_ending(name: str) -> str:
     stem, dot, _ = name.rpartition(".")
     return stem if dot else name
 
-
-SPLIT_FORMATS = {
-    "ucf101": SplitFormat(read_ucf101, 101, ("ucfTrainTestlist", "annotations"), ("UCF-101", "videos"), splits=3),
-    "hmdb51": SplitFormat(read_hmdb51, 51, ("testTrainMulti_7030_splits", "splits", "annotations"),
-                          ("hmdb51_org", "videos"), splits=3),
-    "k400": SplitFormat(read_k400, 400, ("annotations",), ("videos",), videos_vanish=True),
-    "ssv2": SplitFormat(read_ssv2, 174, ("labels", "annotations"), ("20bn-something-something-v2", "videos")),
-}
+UCF101 = SplitFormat("ucf101", read_ucf101, ("ucfTrainTestlist", "annotations"), ("UCF-101", "videos"), splits=3)
+HMDB51 = SplitFormat("hmdb51", read_hmdb51, ("testTrainMulti_7030_splits", "splits", "annotations"),
+                     ("hmdb51_org", "videos"), splits=3)
+K400 = SplitFormat("k400", read_k400, ("annotations",), ("videos",), videos_vanish=True)
+SSV2 = SplitFormat("ssv2", read_ssv2, ("labels", "annotations"), ("20bn-something-something-v2", "videos"))

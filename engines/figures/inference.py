@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...datasets.lists.seeding import seeded
 from ...masking import RandomMasking, TokenSampler
-from ..pretrain.interface import patch_size_of, tokenize
+from ..pretrain.interface import patch_size_of, predict, tokenize
 from ..pretrain.reconstruction import Reconstruction
 from ..training.batches import ClipBatch
 
@@ -48,8 +48,8 @@ def look(mae: nn.Module, sampler: TokenSampler | None, batch: ClipBatch, reconst
     else:
         log_pi = log_policy(mae, sampler, batch)
         probabilities, mask = log_pi.exp(), sampler.draw(log_pi, batch.keys, visible=visible).mask
-    prediction = mae(batch.videos, mask)
-    target = reconstruction.target(batch, mask, patch_size_of(mae), prediction.shape[1])
+    prediction, masked = predict(mae, mae, batch.videos, mask)
+    target = reconstruction.target(batch, mask, patch_size_of(mae), masked)
     errors = reconstruction.errors(prediction, target)
     return Seen(probabilities, mask, prediction, errors)
 

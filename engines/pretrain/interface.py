@@ -1,11 +1,14 @@
 """All that is asked of a masked autoencoder, read from the model itself: VideoMAE's class and its forks' will do."""
 
+import inspect
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...masking import TokenGrid
+from ...models.mae import token_order
 
 
 class PatchSize(NamedTuple):
@@ -19,6 +22,21 @@ def patch_size_of(mae: nn.Module) -> PatchSize:
     """Read from the patch embedding's convolution, so that any VideoMAE fork's model will do."""
     tubelet, patch, _ = mae.encoder.patch_embed.proj.kernel_size
     return PatchSize(patch, tubelet)
+
+
+def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(prediction (B, M, C), I_m int64 (B, M)) for a mask bool (B, N).
+
+    A model whose forward takes `order` gets the token order too: the mask is then sorted once a step.
+
+    Args:
+        mae: calls the network `net`, under autocast and DDP.
+    """
+    if "order" in inspect.signature(net.forward).parameters:
+        order = token_order(mask, net.num_masked)
+        return mae(videos, mask, order), order.masked
+    prediction = mae(videos, mask)
+    return prediction, token_order(mask, prediction.shape[1]).masked
 
 
 def tokenize(mae: nn.Module, videos: Tensor, positions: bool = True) -> Tensor:

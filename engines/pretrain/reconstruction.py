@@ -22,11 +22,11 @@ class Reconstruction:
         difference = prediction.float() - target
         return (difference.abs() if self.loss == "l1" else difference.square()).mean(dim=-1)
 
-    def target(self, batch: ClipBatch, mask: Tensor, patch: PatchSize, num_masked: int | None = None) -> Tensor:
-        """Pixels of the masked tokens, (B, M, 3 * tubelet * p * p), float32. num_masked: M, where it is known."""
+    def target(self, batch: ClipBatch, mask: Tensor, patch: PatchSize, masked: Tensor | None = None) -> Tensor:
+        """Pixels of the masked tokens, (B, M, 3 * tubelet * p * p), float32. masked: I_m, where it is known."""
         with torch.no_grad():
             return reconstruction_targets(batch.pixels, mask, patch.patch_size, patch.tubelet_size, self.normalize,
-                                          num_masked)
+                                          masked)
 
 
 def explained_variance(prediction: Tensor, target: Tensor) -> Tensor:
