@@ -78,13 +78,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
 
 
 def class_names(predictor: Predictor, clips: ClipList, inputs: Sequence[str]) -> list[str] | None:
-    """The names of the classes: the checkpoint's, else those in classes.txt beside a labelled list.
+    """The names of the classes: the checkpoint's, else those in classes.txt beside a list.
 
     Raises:
         ValueError: the list's labels mean other classes than the network's.
     """
     classes, largest = predictor.task.classes, int(clips.labels.max(initial=-1))
-    if largest < 0:   # without labels nothing depends on a list's numbering
+    if largest < 0 and predictor.class_names is not None:   # without labels nothing depends on a list's numbering
         return predictor.class_names
     advice = "--ignore_labels answers without accuracy"
     if largest >= classes:

@@ -198,6 +198,15 @@ def test_a_video_a_folder_and_a_list_without_labels(seven_videos, tmp_path, capl
                      ("c.mp4", "cut.mp4", "d.mp4", "whole.mp4", "one/0001.mp4", "pictures", "two/0001.mp4")]
 
 
+def test_a_checkpoint_without_names_takes_those_beside_the_list(seven_videos, tmp_path):
+    state = torch.load(seven_videos / "weights.pth", weights_only=True)
+    torch.save({name: value for name, value in state.items() if name != "class_names"}, tmp_path / "weights.pth")
+    (tmp_path / "list.txt").write_text(f"{seven_videos}/c.mp4\n")
+    assert predicted(tmp_path, tmp_path / "a", videos=("list.txt",))[0]["predicted_name"] in set("012345")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\nf\n")
+    assert predicted(tmp_path, tmp_path / "b", videos=("list.txt",))[0]["predicted_name"] in set("abcdef")
+
+
 def one_line(capsys, call):
     with pytest.raises(SystemExit) as end:
         run_program(call)
