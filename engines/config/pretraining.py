@@ -47,6 +47,7 @@ class DataConfig(TrainLoaderConfig):
     data_path: str = flag("", "list file: a video path a line, an optional label behind it")
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
+    flip: bool = flag(True, "mirror clips with --pretrain_aug rrc, where the data set allows it; --no_flip: never")
     pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), centre, or all",
                              choices=("multiscale", "rrc", "center", "resize"))
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 
+from ...datasets.sources.kept_files import keep_remote_files
 from ..config.flags import FlagParser, given_flags
 from ..core import runtime
 from ..core.interrupts import Stopped
@@ -79,6 +80,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(program.parser.parse_args(argv))
+    keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     set_up_logging(here.is_main)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
