@@ -223,7 +223,7 @@ def clip_loader(settings: Settings, here: runtime.Runtime, mae: nn.Module,
     data = settings.data
     clips = read_list(data.data_path, need_label=False)
     known = data_set(data.data_set) if data.data_set else None
-    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
+    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=data.flip and (known is None or known.flip))
     shape = ClipShape(settings.model.num_frames, stride_of(data.data_set, data.sampling_rate))
     dataset = PretrainClips(clips, shape, transform, per_clip, data.decoding, watched(clips, settings, here))
     return training_loader(dataset, settings, here)
