@@ -98,8 +98,8 @@ class RunConfig:
     resume: str = flag("", "continue from this checkpoint", identity=False)
     auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir", identity=False)
     start_epoch: int = flag(0, "first epoch, from 0", within="[0, inf)", identity=False)
-    seed: int = flag(0, "seed", within="[0, 18446744073709551615]")
-    device: str = flag("auto", "auto, cuda or cpu", identity=False)
+    seed: int = flag(0, "seed", within="[0, 4294967295]")
+    device: str = flag("auto", "where the networks run", choices=("auto", "cuda", "cpu"), identity=False)
     dist_url: str = flag("env://", "where the processes meet", identity=False)
     dist_timeout: float = flag(30.0, "minutes that a process waits for the others before all end with an error",
                                within="(0, inf)", identity=False)
