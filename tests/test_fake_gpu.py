@@ -3,10 +3,12 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fake_gpu import DEVICE, backward, fake_gpu
 from tats.datasets.lists.epoch_order import EpochSampler
+from tats.datasets.lists.list_file import ClipList
 from tats.engines.config.pretraining import Settings
 from tats.engines.core import checkpointing
 from tats.engines.core.meters import Meters
@@ -24,7 +26,7 @@ TINY = ["--data_path", "none", "--model", "pretrain_tats_tiny", "--batch_size", 
 class Loader:
     """The same batch again and again, on the CPU, as a DataLoader gives it."""
 
-    dataset = SimpleNamespace(clip_list=SimpleNamespace(paths=["x"] * 10_000))
+    dataset = SimpleNamespace(clip_list=ClipList(["x"] * 100, np.zeros(100, np.int64), np.arange(100) + 1, "a list"))
 
     def __init__(self, *batch):
         self.batch = batch

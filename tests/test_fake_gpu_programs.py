@@ -83,6 +83,9 @@ def finetuning(monkeypatch, folder, argv, saved):
         loader, engine_for_finetuning.probabilities(net), setup, length) and {"loss": 1., "acc1": 1., "acc5": 1.})
     monkeypatch.setattr(evaluator, "accuracies", lambda table: {"top1": 1., "top5": 1., "num_expected": 8,
                                                                 "num_evaluated": 8})
+    for name in ("confusion", "most_confused", "answers", "write_predictions", "write_confusion", "draw_confusion",
+                 "write_result"):   # what is written of numbers that are not there
+        monkeypatch.setattr(evaluator, name, lambda *_: ())
     monkeypatch.setattr(evaluator, "file_hash", lambda path: "")
     monkeypatch.setattr(evaluator, "evaluation_loader", lambda *_: views)
     monkeypatch.setattr(finetuning_run, "labelled_loader", labelled_loader)

@@ -99,8 +99,10 @@ def identity_in(state: Mapping, settings: type) -> Identity:
 
 
 def list_hash(clips: ClipList) -> str:
-    """16 hexadecimal digits of a list's rows and labels."""
+    """16 hexadecimal digits of a list's rows: paths, labels, and spans where it has some."""
     digest = hashlib.sha256(clips.labels.tobytes())
+    if clips.spans is not None:
+        digest.update(clips.spans.tobytes())
     for path in clips.paths:
         digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()[:16]
