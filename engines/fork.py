@@ -62,7 +62,8 @@ class TokenSampling:
         cuda = next(model.parameters()).device.type == "cuda"
         chosen = {name: getattr(args, name, default) for name, default in optimiser.items()} | {
             "opt_betas": tuple(getattr(args, "opt_betas", None) or (0.9, 0.95)), "amp": "fp16" if cuda else "fp32"}
-        self.hook = SamplingHook(model, Masking(RandomMasking) if own else args.mask_type, grid_of_args(args), args.mask_ratio,
+        row = Masking(RandomMasking) if own else args.mask_type
+        self.hook = SamplingHook(model, row, grid_of_args(args), args.mask_ratio,
                                  **chosen | policy_flags(args) | settings)
         set_up_logging(self.hook.runtime.is_main)
         self.choose, self.learn, self.end_epoch = self.hook.choose, self.hook.learn, self.hook.end_epoch
