@@ -192,8 +192,9 @@ def test_the_forks_own_flags_and_masks_keep_their_names_and_meaning(caplog):
     assert own.hook.sampler is None and own.state_dict() == {}
     mask = torch.zeros(2, 36).index_fill(1, torch.arange(9), 1)
     assert torch.equal(own.choose(None, torch.zeros(2, 3, 8, 12, 12), mask), mask.bool())
+    stray = argparse.Namespace(mask_type="part_window", mask_ratio=.75, window_size=(4, 3, 3))
     with pytest.raises(ValueError, match="unknown mask_type"):
-        TokenSampling(argparse.Namespace(mask_type="part_window", mask_ratio=.75, window_size=(4, 3, 3)), tiny_mae(), None)
+        TokenSampling(stray, tiny_mae(), None)
 
 
 def test_the_loaders_mask_is_what_videomaes_generators_return():

@@ -1,4 +1,4 @@
-"""The sampler as two calls in a loop of one's own: the numbers of the engines, tokens and errors of any kind, resume."""
+"""The sampler as two calls in a loop of one's own: the engines' numbers, tokens and errors of any kind, resume."""
 
 import pytest
 import torch

