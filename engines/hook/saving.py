@@ -17,7 +17,8 @@ def state_of(hook: "SamplingHook") -> dict[str, Any]:
         return {}
     return {"mask_type": hook.mask_type, "sampler": hook.sampler.module.state_dict(),
             "optimizer": hook.sampler.state_dict(), "entropy_coef": float(hook.training.entropy.value),
-            "buffer": hook.buffer.state(), "epoch": hook.epoch, "acted": hook.acted, "micro": hook.micro}
+            "buffer": [list(episode[:-1]) for episode in hook.buffer],   # not copied: forks ask often
+            "epoch": hook.epoch, "acted": hook.acted, "micro": hook.micro}
 
 
 def restore(hook: "SamplingHook", state: dict[str, Any]) -> None:
