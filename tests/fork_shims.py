@@ -27,6 +27,7 @@ def old_create_model(name: str, pretrained: bool = False, **options: object) -> 
 module("torch._six", inf=float("inf"))
 module("numpy.lib.function_base", disp=None)
 module("cv2")                                                          # imported, never called for PIL images
+module("models.pretrain.movinet")                                      # AdaMAE imports it, and did not release it
 for gone, kind in (("nadam", "Nadam"), ("novograd", "NovoGrad"), ("radam", "RAdam"), ("nvnovograd", "NvNovoGrad"),
                    ("adafactor", "Adafactor"), ("rmsprop_tf", "RMSpropTF")):
     if not hasattr(sys.modules.get(f"timm.optim.{gone}"), kind):

@@ -17,15 +17,15 @@ package.__path__ = [str(root)]
 sys.modules["mae_st"] = package
 paths = types.SimpleNamespace(open=open, mkdirs=lambda path: os.makedirs(path, exist_ok=True), ls=os.listdir,
                               exists=os.path.exists, rm=os.remove, register_handler=lambda *args, **kwargs: None)
-for gone, names in (("simplejson", {"dumps": json.dumps}), ("torch.fb", {}), ("torch.fb.rendezvous", {}),
-                    ("torch.fb.rendezvous.zeus", {}), ("psutil", {"virtual_memory": None}), ("iopath", {}), ("iopath.common", {}), ("iopath.common.file_io", {"g_pathmgr": paths}),
-                    ("mae_st.util.env", {}), ("mae_st.util.kinetics", {"Kinetics": None}),
-                    ("tensorboard", {}), ("tensorboard.compat", {}), ("tensorboard.compat.tensorflow_stub", {}),
-                    ("tensorboard.compat.tensorflow_stub.io", {}),
-                    ("tensorboard.compat.tensorflow_stub.io.gfile", {"register_filesystem": None}),
-                    ("torch.utils.tensorboard", {"SummaryWriter": None})):
+NAMES = {"simplejson": {"dumps": json.dumps}, "psutil": {"virtual_memory": lambda: types.SimpleNamespace(
+             available=0, total=1, percent=0)}, "iopath.common.file_io": {"g_pathmgr": paths},
+         "mae_st.util.kinetics": {"Kinetics": None}, "torch.utils.tensorboard": {"SummaryWriter": None},
+         "tensorboard.compat.tensorflow_stub.io.gfile": {"register_filesystem": None}}
+for gone in ("torch.fb", "torch.fb.rendezvous", "torch.fb.rendezvous.zeus", "iopath", "iopath.common",
+             "mae_st.util.env", "tensorboard", "tensorboard.compat", "tensorboard.compat.tensorflow_stub",
+             "tensorboard.compat.tensorflow_stub.io", *NAMES):
     sys.modules[gone] = types.ModuleType(gone)
-    vars(sys.modules[gone]).update(names)
+    vars(sys.modules[gone]).update(NAMES.get(gone, {}))
 
 from mae_st import main_pretrain, models_mae  # noqa: E402
 
@@ -54,7 +54,7 @@ def small(**options):
 main_pretrain.Kinetics, models_mae.small = Clips, small
 parser = main_pretrain.get_args_parser()
 known, rest = parser.parse_known_args()
-known.model, known.no_env = "small", False
+known.model, known.no_env, known.log_dir = "small", False, None
 main_pretrain.main(known)
 records = [json.loads(line) for line in (Path(known.output_dir) / "log.txt").read_text().splitlines()]
 assert known.pred_t_dim == 8 and records, rest

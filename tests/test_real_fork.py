@@ -19,10 +19,12 @@ SMALL = ["--model", "pretrain_videomae_small_patch16_224", "--decoder_depth", "1
 # Program, its flags, and the most lines that may change.
 PROGRAMS = {
     "videomae": ("run_mae_pretraining.py", SMALL, 12),
-    "adamae": ("pretrain_mae_vit.py", ["--model", "pretrain_mae_small_patch16_224", "--decoder_depth", "1"], 12),
+    "adamae": ("pretrain_mae_vit.py", ["--model", "pretrain_videomae_base_patch16_224", "--decoder_depth", "1"], 12),
     "videomaev2": ("run_mae_pretraining.py", [*SMALL, "--decoder_mask_type", "run_cell", "--decoder_mask_ratio", ".5"],
                    18),
-    "mae_dfer": ("run_mae_pretraining.py", [*SMALL, "--use_frame_diff_as_target", "--target_diff_weight", ".5"], 12),
+    "mae_dfer": ("run_mae_pretraining.py", [
+        "--model", "pretrain_videomae_base_dim512_no_depth_patch16_160", "--encoder_depth", "1", "--decoder_depth", "1",
+        "--input_size", "160", "--use_frame_diff_as_target", "--target_diff_weight", ".5"], 12),
     "mae_st": (str(Path(__file__).with_name("mae_st_run.py")), [], 18),
 }
 
