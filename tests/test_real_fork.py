@@ -113,7 +113,7 @@ def test_phases_checkpoint_and_resume(trained):
 
 def test_two_processes(name, fork, flags, tmp_path):
     start(name, fork, [*flags, "--batch_size", "1"], tmp_path / "out", 2,
-          ("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533"))
+          ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"))
     states = saved_in(tmp_path / "out")
     assert [state["scaler"]["sampling"]["optimizer"]["steps"] for state in states] == [0, 2]
 

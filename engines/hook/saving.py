@@ -1,17 +1,14 @@
-"""A hook's state, for a checkpoint of the loop that it stands in."""
+"""The state of a `SamplingHook`, for a checkpoint of the loop that it stands in."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from ...models.convert.checkpoints import load_exactly
 from .numbers import YOUNG
 
-if TYPE_CHECKING:
-    from .sampling import SamplingHook
 
-
-def state_of(hook: "SamplingHook") -> dict[str, Any]:
+def state_of(hook: Any) -> dict[str, Any]:
     """Plain numbers and tensors, readable with weights_only=True; empty without a sampler."""
     if hook.sampler is None:
         return {}
@@ -21,7 +18,7 @@ def state_of(hook: "SamplingHook") -> dict[str, Any]:
             "epoch": hook.epoch, "acted": hook.acted, "micro": hook.micro}
 
 
-def restore(hook: "SamplingHook", state: dict[str, Any]) -> None:
+def restore(hook: Any, state: dict[str, Any]) -> None:
     """Put back what `state_of` returned.
 
     Raises:
