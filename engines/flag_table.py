@@ -1,6 +1,7 @@
-"""docs/flags.md: the flags of both programs as Markdown, from the dataclasses that declare them.
+"""The flags of both programs, from the dataclasses that declare them: docs/flags.md, and what the row scripts read.
 
     python -m tats.engines.flag_table > docs/flags.md
+    python -m tats.engines.flag_table --identity > run_scripts/settings/identity.txt
 """
 
 import argparse
@@ -77,15 +78,28 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def identities() -> str:
+    """A line a spelling: program, spelling, flag, what it is to a run's identity, default; tabs between."""
+    lines = ["# python -m tats.engines.flag_table --identity > run_scripts/settings/identity.txt"]
+    for program, (configs, _) in PROGRAMS.items():
+        for item in (item for config in configs for item in fields(config)):
+            kind = {True: "kept", False: "free"}.get(item.metadata["identity"], item.metadata["identity"])
+            aliases = [alias.lstrip("-").replace("-", "_") for alias in item.metadata.get("aliases", ())]
+            for name in dict.fromkeys((item.name, *aliases)):
+                lines.append("\t".join((program, name, item.name, kind, _default(item).strip("`"))))
+    return "\n".join(lines) + "\n"
+
+
 def get_parser() -> argparse.ArgumentParser:
-    """The program's command line, which has no options but --help."""
-    return FlagParser("flag_table", description=__doc__.splitlines()[0])
+    """The program's command line."""
+    parser = FlagParser("flag_table", description=__doc__.splitlines()[0])
+    parser.add_argument("--identity", action="store_true", help="write run_scripts/settings/identity.txt instead")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the page to stdout."""
-    get_parser().parse_args(argv)
-    sys.stdout.write(page())
+    sys.stdout.write(identities() if get_parser().parse_args(argv).identity else page())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ def train_and_test(run: Finetuning) -> dict:
     """Go on from where the output folder stands, to the last epoch; then the test, what is in result.json."""
     if run.trains:
         run.resume()
-        run.run()
+        return run.run()
     return run.test()
 
 

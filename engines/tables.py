@@ -2,12 +2,13 @@
 
     python -m tats.engines.tables OUTPUT_ROOT [--tables 1 3] [--recipe ours] [--format markdown] [--require]
 
-Accuracies come from result.json of the fine-tuning runs, memory from log.txt of the pre-training runs. The paper's
-numbers, and the run that each belongs to, stand in paper_tables.csv beside this file.
+Accuracies come from result.json of the fine-tuning runs, memory from log.txt of the pre-training runs; of several seeds
+the mean counts. The paper's numbers, and the run that each belongs to, stand in paper_tables.csv beside this file. Runs
+of a row with other flags than the row's stand in a table of their own.
 """
 
 import argparse
-import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..datasets.program import run_program
+from .core.results import peak_memory, result_number
 
 TITLES = {
     "1": "Table 1: fine-tuning on the data set of pre-training",
@@ -31,7 +33,10 @@ TITLES = {
 }
 NOT_RUN = "not run"
 CELL = "paper | ours | difference"
+SEEDS = "ours: mean ± standard deviation (number of seeds)"
 INCOMPLETE = "* not every video of the test list was evaluated"
+STALE = "stale: the pre-training behind it has been made anew since"
+OTHERS = "Runs with other flags than their row's"
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,10 @@ class Entry:
         table, row, column: its place.
         run: folder below OUTPUT_ROOT that it comes from.
         metric: "top1" or "top5" in percent, or "memory_gb".
-        paper, ours: the numbers; ours is None where nothing was run.
+        paper, ours: the numbers; ours is None where nothing was run, paper where the flags are not the row's.
         complete: all videos that were expected were evaluated.
+        seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
+        stale: the pre-training of one of them has been made anew since.
     """
 
     table: str
@@ -51,14 +58,17 @@ class Entry:
     column: str
     run: str
     metric: str
-    paper: float
+    paper: float | None
     ours: float | None = None
     complete: bool = True
+    seeds: int = 0
+    deviation: float | None = None
+    stale: bool = False
 
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's."""
-        return None if self.ours is None else self.ours - self.paper
+        return None if None in (self.ours, self.paper) else self.ours - self.paper
 
 
 def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "9"), recipe: str = "paper") -> list[Entry]:
@@ -74,48 +84,59 @@ def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "9")
     rows = rows[rows["table"].str.startswith(tuple(tables))]
     if recipe != "paper":
         rows = rows.assign(run=rows["run"].str.replace("^tats/", f"tats_{recipe}/", regex=True))
-    return [_fill(output_root, row) for row in rows.to_dict("records")]
+    entries = [_fill(output_root, row, row["run"]) for row in rows.to_dict("records")]
+    return entries + [_fill(output_root, row | {"paper": None}, variant) for row in rows.to_dict("records")
+                      for variant in _variants(output_root, row["run"])]
 
 
-def _fill(output_root: Path, row: dict[str, str]) -> Entry:
-    run = output_root / row["run"]
-    row = {**row, "paper": float(row["paper"])}
-    if row["metric"] == "memory_gb":
-        return Entry(**row, ours=_peak_memory(run / "log.txt"))
-    path = run / "result.json"
-    if not path.is_file():
+def _fill(output_root: Path, row: dict, run: str) -> Entry:
+    """The row's number from the folder `run` and those of its other seeds."""
+    row = row | {"run": run, "paper": None if row["paper"] is None else float(row["paper"])}
+    read = peak_memory if row["metric"] == "memory_gb" else lambda folder: result_number(folder, row["metric"])
+    found = [number for folder in _seeds(output_root / run) if (number := read(folder)) is not None]
+    if not found:
         return Entry(**row)
-    try:
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return Entry(**row, ours=float(result[row["metric"]]),
-                     complete=result["num_evaluated"] == result["num_expected"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a result of run_class_finetuning ({type(error).__name__}: {error})") from None
+    numbers = pd.Series([number.value for number in found])
+    return Entry(**row, ours=float(numbers.mean()), complete=all(number.complete for number in found),
+                 seeds=len(found), deviation=float(numbers.std()) if len(found) > 1 else None,
+                 stale=any(number.stale for number in found))
 
 
-def _peak_memory(path: Path) -> float | None:
-    """The largest `peak_memory_gb` of a log, one JSON line an epoch; None where the log or the number is missing."""
-    if not path.is_file():
-        return None
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return max((float(line["peak_memory_gb"]) for line in lines if line.get("peak_memory_gb")), default=None)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
+def _seeds(run: Path) -> list[Path]:
+    """The run's folder and those of the same run with another seed, as the row scripts name them."""
+    others = (path for path in run.parent.glob(f"{run.name}__seed=*") if re.search(r"__seed=\d+$", path.name))
+    return [run, *sorted(path for path in others if path.name.rpartition("__seed=")[0] == run.name)]
+
+
+def _variants(output_root: Path, run: str) -> list[str]:
+    """Folders of the run with other flags, without the seed."""
+    column, _, name = run.rpartition("/")
+    found = (re.sub(r"__seed=\d+$", "", path.name) for path in (output_root / column).glob(f"{name}__*"))
+    return sorted({f"{column}/{one}" for one in found if one != name})
 
 
 def _cell(entry: Entry) -> str:
+    paper = [] if entry.paper is None else [f"{entry.paper:.2f}"]
     if entry.ours is None:
-        return f"{entry.paper:.2f} | {NOT_RUN}"
-    return f"{entry.paper:.2f} | {entry.ours:.2f}{'' if entry.complete else '*'} | {entry.difference:+.2f}"
+        return " | ".join([*paper, NOT_RUN])
+    several = "" if entry.deviation is None else f" ± {entry.deviation:.2f} ({entry.seeds})"
+    ours = f"{entry.ours:.2f}{several}{'' if entry.complete else '*'}{' stale' if entry.stale else ''}"
+    return " | ".join([*paper, ours, *([] if entry.difference is None else [f"{entry.difference:+.2f}"])])
 
 
 def _grids(entries: Sequence[Entry]) -> list[tuple[str, pd.DataFrame]]:
-    """(title, cells) for each table, rows and columns in the paper's order."""
+    """(title, cells) for each table, rows and columns in the paper's order; last the runs with other flags."""
     frame = pd.DataFrame({**asdict(entry), "cell": _cell(entry)} for entry in entries)
-    return [(TITLES[table], own.pivot(index="row", columns="column", values="cell")
-             .reindex(index=own["row"].unique(), columns=own["column"].unique()).fillna("").rename_axis(None))
-            for table, own in frame.groupby("table", sort=False)]
+    printed, others = frame[frame["paper"].notna()], frame[frame["paper"].isna() & frame["ours"].notna()]
+    grids = [(f"{TITLES[table]} ({CELL})", _grid(own, "row", "column"))
+             for table, own in printed.groupby("table", sort=False)]
+    others = others.drop_duplicates(["run", "metric"])
+    return grids + ([(OTHERS, _grid(others, "run", "metric"))] if len(others) else [])
+
+
+def _grid(frame: pd.DataFrame, rows: str, columns: str) -> pd.DataFrame:
+    return (frame.pivot(index=rows, columns=columns, values="cell")
+            .reindex(index=frame[rows].unique(), columns=frame[columns].unique()).fillna("").rename_axis(None))
 
 
 def to_text(entries: Sequence[Entry]) -> str:
@@ -123,31 +144,37 @@ def to_text(entries: Sequence[Entry]) -> str:
     parts = []
     for title, grid in _grids(entries):
         lines = tabulate(grid, headers="keys", tablefmt="plain", disable_numparse=True).splitlines()
-        parts.append("\n".join([f"{title} ({CELL})", *map(str.rstrip, lines)]))
+        parts.append("\n".join([title, *map(str.rstrip, lines)]))
     return "\n\n".join(parts + _note(entries)) + "\n"
 
 
 def to_markdown(entries: Sequence[Entry]) -> str:
     """Tables as GitHub draws them."""
-    parts = [f"**{title}** ({CELL})\n\n" +
+    parts = [f"**{title.replace(f' ({CELL})', '')}**{f' ({CELL})' if CELL in title else ''}\n\n" +
              grid.map(lambda cell: cell.replace("|", r"\|")).to_markdown(disable_numparse=True)
              for title, grid in _grids(entries)]
     return "\n\n".join(parts + _note(entries)) + "\n"
 
 
 def to_csv(entries: Sequence[Entry]) -> str:
-    """A line for each number: table, row, column, run, metric, paper, ours, difference, complete."""
+    """A line for each number: table, row, column, run, metric, paper, ours, difference, complete, seeds, deviation,
+    stale; without paper and difference for a run with other flags."""
     frame = pd.DataFrame({**asdict(entry), "difference": entry.difference} for entry in entries)
     done = frame["ours"].notna()
-    for name, shown in (("paper", "{:.2f}"), ("ours", "{:.2f}"), ("difference", "{:+.2f}")):
+    for name, shown in (("paper", "{:.2f}"), ("ours", "{:.2f}"), ("difference", "{:+.2f}"),
+                        ("deviation", "{:.2f}")):
         frame[name] = frame[name].map(shown.format, na_action="ignore")
-    frame["complete"] = frame["complete"].where(done, None)
-    order = ["table", "row", "column", "run", "metric", "paper", "ours", "difference", "complete"]
-    return frame[order].to_csv(index=False, lineterminator="\n")
+    for name in ("complete", "seeds", "stale"):
+        frame[name] = frame[name].astype(object).where(done, None)
+    order = ["table", "row", "column", "run", "metric", "paper", "ours", "difference", "complete", "seeds", "deviation",
+             "stale"]
+    return frame[done | frame["paper"].notna()][order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:
-    return [] if all(entry.complete for entry in entries) else [INCOMPLETE]
+    said = [(SEEDS, any(entry.deviation is not None for entry in entries)),
+            (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries))]
+    return ["\n".join(note for note, holds in said if holds)] if any(holds for _, holds in said) else []
 
 
 FORMATS: dict[str, Callable[[Sequence[Entry]], str]] = {"text": to_text, "markdown": to_markdown, "csv": to_csv}
@@ -176,10 +203,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise FileNotFoundError(f"no folder of runs: {args.output_root}")
     entries = read_entries(args.output_root, args.tables, args.recipe)
     sys.stdout.write(FORMATS[args.format](entries))
-    missing = [entry for entry in entries if entry.ours is None]
+    printed = [entry for entry in entries if entry.paper is not None]
+    missing = [entry for entry in printed if entry.ours is None]
     if args.require and missing:
         runs = ", ".join(dict.fromkeys(entry.run for entry in missing))
-        sys.stderr.write(f"error: {len(missing)} of {len(entries)} numbers are missing, of the runs {runs}\n")
+        sys.stderr.write(f"error: {len(missing)} of {len(printed)} numbers are missing, of the runs {runs}\n")
         return 1
     return 0
 

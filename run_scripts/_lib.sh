@@ -2,9 +2,11 @@
 # What every row script does: find data, checkpoint and interpreter, put the settings files together, start the program.
 # A script sources this file and calls one of pretrain, finetune, transfer, ablation, run_table. From the environment:
 #   METHOD         tats (default), adamae, videomae, or any other --mask_type
-#   TATS_RECIPE    paper (default here: as printed) or ours
+#   TATS_RECIPE    paper (default here: as printed) or ours; --tats_recipe likewise
+#   SEED           0; of pre-training and fine-tuning, as --seed. A table runs all of SEEDS ("0 1 2")
 #   DATA_ROOT      holds ucf101/train.csv, val.csv, test.csv, and the same for hmdb51, k400, ssv2, ssv2full
-#   OUTPUT_ROOT    runs go to OUTPUT_ROOT/METHOD/SCRIPT'S NAME (tats_ours/... with that recipe); default: output, here
+#   OUTPUT_ROOT    runs go to OUTPUT_ROOT/METHOD/SCRIPT'S NAME (tats_ours/... with that recipe); default: output, here.
+#                  Arguments that change what is computed are added to the name: .../pretrain_ucf101_r095__seed=1
 #   CHECKPOINT     start fine-tuning from this file, not from the pre-training run's last one
 #   GPUS           on this node; default: all. 0: CPU.  NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: several nodes
 #   PYTHON         interpreter; default: .venv/bin/python of the checkout, else python3
@@ -15,6 +17,10 @@ set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 settings=$scripts/settings
+source "$scripts/lib/supervise.sh"
+source "$scripts/lib/variants.sh"
+source "$scripts/lib/run.sh"
+source "$scripts/lib/table.sh"
 paper_gpus=8   # batch sizes in the settings are for one of 8 GPUs
 
 die() { echo "error: $*" >&2; exit 2; }
@@ -47,15 +53,22 @@ count_gpus() {
     fi
 }
 
-# Arguments -> $rest without --mask_type; METHOD, its $mask_type, and $column, the folder of its runs.
+# Arguments -> $rest without --mask_type and --tats_recipe; METHOD, its $mask_type, $column, the folder of its runs, and
+# $seed, empty for that of the settings.
 read_arguments() {
+    local before=''
     rest=()
+    seed=${SEED:-}
     while [ $# -gt 0 ]; do
         case $1 in
             --mask_type) METHOD=${2:-}; [ $# = 1 ] || shift ;;
             --mask_type=*) METHOD=${1#*=} ;;
-            *) rest+=("$1") ;;
+            --tats_recipe) TATS_RECIPE=${2:-}; [ $# = 1 ] || shift ;;
+            --tats_recipe=*) TATS_RECIPE=${1#*=} ;;
+            --seed=*) seed=${1#*=}; rest+=("$1") ;;
+            *) if [ "$before" = --seed ]; then seed=$1; fi; rest+=("$1") ;;
         esac
+        before=$1
         shift
     done
     case ${METHOD:=tats} in
@@ -64,7 +77,13 @@ read_arguments() {
         *) mask_type=$METHOD ;;
     esac
     column=$METHOD
-    if [ "$METHOD:${TATS_RECIPE:-paper}" = tats:ours ]; then column=tats_ours; fi
+    case ${TATS_RECIPE:=paper} in
+        paper) ;;
+        ours) if [ "$METHOD" = tats ]; then column=tats_ours; fi ;;
+        *) die "TATS_RECIPE (--tats_recipe) is paper or ours, got '$TATS_RECIPE'" ;;
+    esac
+    export METHOD TATS_RECIPE
+    if [ "$seed" = "${SEED:-}" ] && [ -n "$seed" ]; then rest=(--seed "$seed" ${rest[@]+"${rest[@]}"}); fi
 }
 
 tag() { echo "r0${1#0.}"; }   # 0.95 -> r095
@@ -90,7 +109,7 @@ find_lists() {
     done
 }
 
-# Sets $checkpoint: CHECKPOINT, or the last one of the finished run in folder $1, which script $2 makes.
+# Sets $checkpoint: CHECKPOINT, or the last one of the finished run in folder $1, which script $2 makes with arguments $3...
 find_checkpoint() {
     local found=("$1"/checkpoint-*.pth)
     checkpoint=${CHECKPOINT:-}
@@ -100,82 +119,61 @@ find_checkpoint() {
         checkpoint=$1/checkpoint-399.pth
     else
         if on SMOKE && [ ! -f "$1/finished" ] && [ -x "$scripts/$2" ]; then
-            "$scripts/$2"
+            "$scripts/$2" "${@:3}"
             found=("$1"/checkpoint-*.pth)
         fi
         [ -f "$1/finished" ] && [ -f "${found[0]}" ] ||
-            die "no finished pre-training in $1: run METHOD=$METHOD $scripts/$2 first, or set CHECKPOINT"
+            die "no finished pre-training in $1: run METHOD=$METHOD $scripts/$2 ${*:3} first, or set CHECKPOINT"
         checkpoint=$(printf '%s\n' "${found[@]}" | sort -V | tail -n 1)
     fi
 }
 
-# Run `-m $2...` with output folder $1 and leave a note there when it has ended well.
-run() {
-    local output=$1 note command=("$PYTHON") meet=() word before='' status=0
-    shift
-    if [ "$GPUS" = 0 ]; then set -- "$@" --device cpu; fi
-    set -- "$@" --output_dir "$output" ${rest[@]+"${rest[@]}"}
-    if [ "$NNODES" -gt 1 ] && [ -n "${SRUN:-}" ]; then   # inside slurm.sh: one srun starts all nodes
-        command=("$SRUN" "$PYTHON")
-        meet=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:${MASTER_PORT:-29500}" --rdzv_id="${SLURM_JOB_ID:-0}")
-    elif [ "$NNODES" -gt 1 ]; then
-        meet=(--node_rank="$NODE_RANK" --master_addr="${MASTER_ADDR:-}" --master_port="${MASTER_PORT:-29500}")
-    elif [ "$GPUS" -gt 1 ]; then
-        meet=(--standalone)
-    fi
-    if [ ${#meet[@]} -gt 0 ]; then
-        command+=(-m torch.distributed.run --nnodes="$NNODES" --nproc_per_node="$GPUS" "${meet[@]}")
-    fi
-    note=$(printf '%q ' "$@")
-    if on DRY_RUN; then printf '%q ' "${command[@]}" -m "$@"; echo; return; fi
-    for word; do   # the last --output_dir counts
-        if [ "$before" = --output_dir ]; then output=$word; elif [[ $word = --output_dir=* ]]; then output=${word#*=}; fi
-        before=$word
-    done
-    if on SKIP_FINISHED && [ "$(cat "$output/finished" 2>/dev/null)" = "$note" ]; then
-        echo "finished before: $output" >&2
-        return
-    fi
-    rm -f "$output/finished" "$output/stopped"
-    "${command[@]}" -m "$@" || status=$?
-    if [ -f "$output/stopped" ]; then   # saved and ended by a signal: the program's exit code is 0, torchrun's 1
-        echo "stopped: $output; the same command goes on" >&2
-        exit 143
-    fi
-    [ "$status" = 0 ] || return "$status"
-    if [ "$NODE_RANK" = 0 ]; then echo "$note" >"$output/finished"; fi
-}
-
-# Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.
-accumulation() {
-    local processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
-    if on SMOKE; then echo 1; return; fi
-    [ $((paper_gpus % processes)) = 0 ] ||
-        echo "note: $processes GPUs cannot make the batch of $paper_gpus; the learning rate is scaled to what they do" >&2
-    echo $((processes < paper_gpus ? (paper_gpus + processes / 2) / processes : 1))
+# Sets $pretraining to the flags of pre-training on data set $1.
+pretraining_flags() {
+    pretraining=("@$settings/pretrain.args" "@$settings/pretrain_${1%full}.args")
+    if on SMOKE; then pretraining+=("@$settings/pretrain_smoke.args"); fi
+    if [ "$mask_type" = tats ]; then pretraining+=(--tats_recipe "${TATS_RECIPE:-paper}"); fi
 }
 
 # pretrain_as NAME DATASET RATIO FLAGS...   (user's arguments in $rest)
 pretrain_as() {
-    local name=$1 dataset=$2 ratio=$3 flags=("@$settings/pretrain.args" "@$settings/pretrain_${2%full}.args")
+    local name=$1 dataset=$2 ratio=$3 variant
     shift 3
     find_lists "$dataset" train
-    if on SMOKE; then flags+=("@$settings/pretrain_smoke.args"); fi
-    if [ "$mask_type" = tats ]; then flags+=(--tats_recipe "${TATS_RECIPE:-paper}"); fi
-    run "$OUTPUT_ROOT/$column/pretrain_$name" tats.engines.run_mae_pretraining "${flags[@]}" --data_path "$data/train.csv" \
-        --mask_type "$mask_type" --mask_ratio "$ratio" --update_freq "$(accumulation)" "$@"
+    pretraining_flags "$dataset"
+    only_known run_mae_pretraining
+    variant=$(variant_of run_mae_pretraining "${pretraining[@]}" --mask_ratio "$ratio" "$@" -- ${rest[@]+"${rest[@]}"})
+    run "$OUTPUT_ROOT/$column/pretrain_$name$variant" tats.engines.run_mae_pretraining "${pretraining[@]}" \
+        --data_path "$data/train.csv" --mask_type "$mask_type" --mask_ratio "$ratio" --update_freq "$(accumulation)" "$@"
 }
 
-# finetune_as RUN DATASET SOURCE SCRIPT: on DATASET from the pre-training run SOURCE, which SCRIPT makes
+# Leaves those of $rest that program $1 knows, where a table hands its arguments to several.
+only_known() {
+    local word known=()
+    if ! on OF_A_TABLE; then return; fi
+    while IFS= read -r word; do known+=("$word"); done < <(known_arguments "$1" ${rest[@]+"${rest[@]}"})
+    rest=(${known[@]+"${known[@]}"})
+}
+
+# finetune_as RUN DATASET SOURCE SCRIPT SOURCE_DATASET RATIO: on DATASET from the pre-training run SOURCE, which SCRIPT
+# makes. The pre-training has the same seed; inside a table, the table's other arguments too.
 finetune_as() {
-    local flags=("@$settings/finetune.args" "@$settings/finetune_${2%full}.args")
+    local flags=("@$settings/finetune.args" "@$settings/finetune_${2%full}.args") given=() name=$1 variant from
     find_lists "$2" train val test
-    find_checkpoint "$OUTPUT_ROOT/$column/$3" "$4"
+    need_deepspeed
+    if on OF_A_TABLE; then given=(${rest[@]+"${rest[@]}"}); elif [ -n "$seed" ]; then given=(--seed "$seed"); fi
+    pretraining_flags "$5"
+    from=$(variant_of run_mae_pretraining "${pretraining[@]}" --mask_ratio "$6" -- ${given[@]+"${given[@]}"})
+    find_checkpoint "$OUTPUT_ROOT/$column/$3$from" "$4" ${given[@]+"${given[@]}"}
+    only_known run_class_finetuning
     if on SMOKE; then flags+=("@$settings/finetune_smoke.args"); fi
+    variant=$(variant_of run_class_finetuning "${flags[@]}" -- ${rest[@]+"${rest[@]}"})
+    from=${from%__seed=*}
+    if [ -n "$from" ]; then name+=__from${from//__/_}; fi
     if [ "$GPUS" -gt 0 ] && [ "${DEEPSPEED:-1}" != 0 ]; then
         flags+=(--enable_deepspeed --zero_stage "${ZERO_STAGE:-1}")
     fi
-    run "$OUTPUT_ROOT/$column/$1" tats.engines.run_class_finetuning "${flags[@]}" --data_path "$data" \
+    run "$OUTPUT_ROOT/$column/$name$variant" tats.engines.run_class_finetuning "${flags[@]}" --data_path "$data" \
         --finetune "$checkpoint" --update_freq "$(accumulation)"
 }
 
@@ -197,7 +195,7 @@ transfer() {
     source=pretrain_$1_$(tag "$3")
     if [ "$1" != "$2" ]; then name=transfer_$1_to_$2; fi
     export METHOD
-    finetune_as "${name}_$(tag "$3")" "$2" "$source" "$source.sh"
+    finetune_as "${name}_$(tag "$3")" "$2" "$source" "$source.sh" "$1" "$3"
 }
 
 # ablation TABLE DATASET "CASES" USUAL CASE FLAGS... -- ARGUMENTS...: TATS at rho .95 with the FLAGS of one CASE.
@@ -218,47 +216,6 @@ ablation() {
         pretrain_as "$name" "$dataset" 0.95 ${flags[@]+"${flags[@]}"}
     fi
     if [ "${STAGE:-finetune}" = finetune ] && [[ $table != [56] ]]; then
-        finetune_as "finetune_$name" "$dataset" "pretrain_$name" "ablation_$table.sh $case"
+        finetune_as "finetune_$name" "$dataset" "pretrain_$name" "ablation_$table.sh $case" "$dataset" 0.95
     fi
-}
-
-# run_table TABLE "KINDS" "ROWS" [PATTERN...] [ARGUMENTS...]: every row whose name holds a PATTERN, for all METHODS, each
-# as KIND_ROW.sh; what is finished is passed over, a failed row does not stop the others. LIST_ROWS=1 names them only.
-run_table() {
-    local table=$1 kinds=$2 rows=$3 patterns=() failed=() todo=() row method kind status words
-    shift 3
-    while [ $# -gt 0 ] && [[ $1 != -* ]]; do patterns+=("$1"); shift; done
-    for row in $rows; do
-        matches "$row" ${patterns[@]+"${patterns[@]}"} || continue
-        for method in ${METHODS:-${METHOD:-videomae adamae tats}}; do todo+=("$method $row"); done
-    done
-    [ ${#todo[@]} -gt 0 ] || die "Table $table has no row like '${patterns[*]}'; its rows: $rows"
-    if on LIST_ROWS; then printf '%s\n' "${todo[@]}"; return; fi
-    unset CHECKPOINT
-    for words in "${todo[@]}"; do
-        read -r method row <<<"$words"
-        for kind in $kinds; do
-            status=0
-            run_row "$method" "$kind" "$row" "$@" || status=$?
-            case $status in 130 | 143) exit "$status" ;; esac   # Ctrl-C and SIGTERM mean the whole table
-            [ "$status" = 0 ] || { failed+=("METHOD=$method ${kind}_$row"); break; }
-        done
-    done
-    defaults
-    on DRY_RUN || "$PYTHON" -m tats.engines.tables "$OUTPUT_ROOT" --tables "$table" --recipe "${TATS_RECIPE:-paper}"
-    [ ${#failed[@]} = 0 ] || { echo "error: ${#failed[@]} of ${#todo[@]} rows failed: ${failed[*]}" >&2; exit 1; }
-}
-
-matches() { # ROW PATTERN...
-    local row=$1 pattern
-    shift
-    [ $# -gt 0 ] || return 0
-    for pattern; do [[ $row != *"$pattern"* ]] || return 0; done
-    return 1
-}
-
-run_row() { # METHOD KIND ROW ARGUMENTS...
-    local method=$1 words=("$2_$3.sh")
-    if [ "$2" = ablation ]; then words=("ablation_${3%%_*}.sh" "${3#*_}"); fi
-    SKIP_FINISHED=1 METHOD=$method "$scripts/${words[0]}" "${words[@]:1}" "${@:4}"
 }

@@ -34,7 +34,7 @@ case $size in
     *) echo "compare_moving_shapes.sh: --size $size is unknown (small, gpu)" >&2; exit 2 ;;
 esac
 
-"$root/run_scripts/setup_env.sh"
+"$root/run_scripts/setup_env.sh" ""
 python=${VENV:-$root/.venv}/bin/python
 out=${OUTPUT_ROOT:-$root/output}/compare-$size-jitter$jitter
 [ "$object_scale" = 1 ] || out=$out-objects$object_scale

@@ -16,7 +16,7 @@ while [ $# -gt 0 ]; do
     esac
 done
 
-"$root/run_scripts/setup_env.sh"
+"$root/run_scripts/setup_env.sh" ""
 python=${VENV:-$root/.venv}/bin/python
 data=$out/data
 mkdir -p "$out"

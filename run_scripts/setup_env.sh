@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Make .venv at the top of the checkout when there is none and install what is missing. Quick when nothing is.
-#   run_scripts/setup_env.sh [EXTRAS]     EXTRAS: comma-separated, e.g. dev,deepspeed
+#   run_scripts/setup_env.sh [EXTRAS]     EXTRAS: comma-separated, e.g. dev,deepspeed; default: deepspeed, which the row
+#                                         scripts use on GPUs; '': none
 # PYTHON names another interpreter to make the environment with; VENV another place for it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 venv=${VENV:-$root/.venv}
-extras=${1:-}
+extras=${1-deepspeed}
 
 # The stamp remembers what was asked of which setup.py, from where: an editable install points at one checkout.
 stamp="$venv/.installed"

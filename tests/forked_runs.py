@@ -63,6 +63,14 @@ def inject(fault):
             return real(self, prediction, target) * (float("nan") if broken else 1)
 
         Reconstruction.errors = errors
+    elif kind == "slow save":
+        real_save = checkpointing.save_atomically
+
+        def save_atomically(*arguments):
+            time.sleep(fault["seconds"])
+            real_save(*arguments)
+
+        checkpointing.save_atomically = save_atomically
     elif kind:
         real_step = resumable.Resumable.after_step
 

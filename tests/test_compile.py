@@ -43,8 +43,9 @@ def test_the_graph_is_whole_and_gives_the_same(dtype):
 
 
 @pytest.mark.slow
-def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones():
-    """With torch's own compiler, through the flag."""
+def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones(monkeypatch, tmp_path):
+    """With torch's own compiler, through the flag; in a cache of its own, as a killed run leaves torn files."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     losses = []
     for extra in ((), ("--compile",)):
         torch.manual_seed(0)

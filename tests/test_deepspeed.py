@@ -105,3 +105,19 @@ def test_the_program_trains_resumes_and_leaves_a_plain_file(shapes, tmp_path):
     with pytest.raises(ValueError, match="--enable_deepspeed"):
         plain = [word for word in flags(shapes, tmp_path) if word != "--enable_deepspeed"]
         main(plain)
+
+
+@pytest.mark.slow
+def test_a_wide_network_goes_on_under_every_stage(shapes, tmp_path):
+    """Stopped within an epoch and resumed: bit by bit the run that was left alone, its moving average too."""
+    pytest.importorskip("deepspeed")
+    cases = ["1", "1:ema", "2:ema", "3"]   # stage 3 keeps no moving average: the flags say so
+    done = subprocess.run([*LAUNCH, str(Path(__file__).parent / "zero_runs.py"), str(tmp_path), str(shapes), *cases],
+                          env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert list(found) == cases
+    for name, result in found.items():
+        assert result["differs"] == 0 and result["shared"] >= 6, (name, result)
+        assert (result["ema"] == 0) == name.endswith("ema"), (name, result)
+        assert "cannot go on with another weight_decay, under DeepSpeed" in result["refused"]

@@ -27,6 +27,18 @@ esac
 """
 
 
+# Saves for a while when it is told to end, as the programs do.
+SLOW_PYTHON = r"""#!/usr/bin/env bash
+[ "$1" != -c ] || exit 0
+while [ $# -gt 0 ]; do if [ "$1" = --output_dir ]; then output=$2; fi; shift; done
+end() { trap '' TERM USR1 INT; echo "saving $1" >>"$LOG"; sleep 1; mkdir -p "$output"; touch "$output/stopped";
+    echo saved >>"$LOG"; exit 0; }
+for name in TERM USR1 INT; do trap "end $name" $name; done
+echo up >>"$LOG"
+while :; do sleep .05; done
+"""
+
+
 def make_program(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
@@ -209,8 +221,9 @@ def test_a_table_goes_on_after_a_failed_row_and_passes_over_what_is_finished(wor
     run_script("table1.sh", "ucf101_r085", "ucf101_r090", **world)
     assert calls(world)[len(first):] == [("run_mae_pretraining", "adamae/pretrain_ucf101_r085"), ("tables", "")]
     run_script("table1.sh", "ucf101_r090", "--epochs", "7", METHOD="tats", **world)   # other settings: not finished
-    assert calls(world)[len(first) + 2:] == [("run_mae_pretraining", "tats/pretrain_ucf101_r090"),
-                                             ("run_class_finetuning", "tats/finetune_ucf101_r090"), ("tables", "")]
+    assert calls(world)[len(first) + 2:] == [
+        ("run_mae_pretraining", "tats/pretrain_ucf101_r090__epochs=7"),
+        ("run_class_finetuning", "tats/finetune_ucf101_r090__from_epochs=7__epochs=7"), ("tables", "")]
 
 
 def test_table_3_shares_the_usual_case_with_table_1(world):
@@ -244,26 +257,43 @@ def test_slurm_task_runs_its_row(world, tmp_path):
     world |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n[1-2]",
               "SLURM_ARRAY_TASK_ID": "5", "NNODES": "2"}
     make_program(tmp_path / "bin/scontrol", "#!/bin/sh\nprintf 'n1\\nn2\\n'\n")
-    make_program(tmp_path / "bin/srun", '#!/bin/sh\nexec "$@"\n')
+    make_program(tmp_path / "bin/srun", '#!/bin/sh\n[ "$SRUN_CPUS_PER_TASK" = 64 ] && exec "$@"\n')
     done = run_script("slurm.sh", "--inside", "table1.sh", "ucf101", "--seed", "4", **world)
     assert done.returncode == 0, done.stderr
-    assert calls(world) == [("run_mae_pretraining", "tats/pretrain_ucf101_r090"),
-                            ("run_class_finetuning", "tats/finetune_ucf101_r090"), ("tables", "")]
+    assert calls(world) == [("run_mae_pretraining", "tats/pretrain_ucf101_r090__seed=4"),
+                            ("run_class_finetuning", "tats/finetune_ucf101_r090__seed=4"), ("tables", "")]
     lines = open(world["CALLS"]).read().splitlines()
     assert all("--rdzv_endpoint=n1:20009" in line and line.endswith("--seed 4") for line in lines[:2])
 
 
-def test_slurm_queues_the_job_again_before_its_time_is_over(world, tmp_path):
+def test_slurm_queues_the_job_again_once_it_is_saved(world, tmp_path):
+    """The signal reaches the program through all scripts; requeue comes after its end, which takes a while."""
     world |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n1",
               "LOG": str(tmp_path / "log")}
-    slow = '#!/bin/sh\n[ "$1" = -c ] || { echo up >>"$LOG"; until grep -q requeue "$LOG"; do sleep .05; done; }\n'
-    world["PYTHON"] = make_program(tmp_path / "bin/slow", slow)
+    world["PYTHON"] = make_program(tmp_path / "bin/slow", SLOW_PYTHON)
     make_program(tmp_path / "bin/scontrol", '#!/bin/sh\n[ "$1" = show ] && echo n1 || echo "$*" >>"$LOG"\n')
-    job = subprocess.Popen([SCRIPTS / "slurm.sh", "--inside", ROW], env={**os.environ, **world})
-    wait_for(tmp_path / "log", "up\n")
-    job.send_signal(signal.SIGUSR1)
-    wait_for(tmp_path / "log", "up\nrequeue 9\n")
-    job.wait(timeout=120)
+    for script, row in ((ROW, []), ("table1.sh", ["ucf101_r095"])):
+        job = subprocess.Popen([SCRIPTS / "slurm.sh", "--inside", script, *row], env={**os.environ, **world})
+        wait_for(tmp_path / "log", "up\n")
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(timeout=120) == 143
+        assert (tmp_path / "log").read_text() == "up\nsaving USR1\nsaved\nrequeue 9\n"
+        (tmp_path / "log").unlink()
+
+
+@pytest.mark.parametrize("name", ["TERM", "USR1", "INT"])
+def test_a_signal_to_a_script_reaches_its_program_and_waits_for_it(name, world, tmp_path):
+    world |= {"LOG": str(tmp_path / "log"), "PYTHON": make_program(tmp_path / "bin/slow", SLOW_PYTHON)}
+    for script in ([ROW], ["table1.sh", "ucf101_r095"]):
+        job = subprocess.Popen([SCRIPTS / script[0], *script[1:]], env={**os.environ, **world}, stderr=subprocess.PIPE)
+        wait_for(tmp_path / "log", "up\n")
+        for _ in range(3):   # impatience changes nothing
+            job.send_signal(getattr(signal, f"SIG{name}"))
+            time.sleep(.1)
+        assert job.wait(timeout=120) == 143
+        lines = (tmp_path / "log").read_text().splitlines()
+        assert (lines[0], lines[1], lines[-1]) == ("up", f"saving {name}", "saved")
+        (tmp_path / "log").unlink()
 
 
 def wait_for(path, text):
@@ -271,3 +301,37 @@ def wait_for(path, text):
     while not path.exists() or path.read_text() != text:
         assert time.monotonic() < end, path.read_text() if path.exists() else "nothing"
         time.sleep(.02)
+
+
+def test_deepspeed_is_asked_for_before_anything_is_trained(world):
+    answer = 'case "$1 $2" in *deepspeed*) exit 1 ;; -c*) exit 0 ;; esac'
+    make_program(Path(world["PYTHON"]), FAKE_PYTHON.replace('[ "$1" != -c ] || exit 0', answer))
+    for script in (("table1.sh", "ucf101_r095"), ("finetune_ucf101_r095.sh",), ("table2.sh", "k400_to_ucf101_r095")):
+        assert_ends_with_one_line(run_script(*script, **world), "setup_env.sh deepspeed", "DEEPSPEED=0")
+    assert calls(world) == []
+    assert run_script("table1.sh", "ucf101_r095", DEEPSPEED="0", **world).returncode == 0
+
+
+def test_seeds_and_variants_have_folders_of_their_own(world):
+    run_script("table1.sh", "ucf101_r095", METHOD="tats", SEEDS="0 1", **world)
+    run_script("table1.sh", "ucf101_r095", "--lr", "1e-2", METHOD="tats", **world)
+    folders = [folder for _, folder in calls(world) if folder]
+    assert folders == [f"tats/{kind}_ucf101_r095{suffix}" for suffix in ("", "__seed=1") for kind in (
+        "pretrain", "finetune")] + ["tats/pretrain_ucf101_r095__lr=0.01",
+                                    "tats/finetune_ucf101_r095__from_lr=0.01__lr=0.01"]
+    words = open(world["CALLS"]).read()
+    assert f"--finetune {world['OUTPUT_ROOT']}/tats/pretrain_ucf101_r095__seed=1/checkpoint-399.pth" in words
+    rows = run_script("table1.sh", "ucf101_r095", METHOD="tats", SEEDS="0 1", LIST_ROWS="1").stdout.splitlines()
+    assert rows == ["tats ucf101_r095 0", "tats ucf101_r095 1"]
+
+
+def test_a_refused_run_keeps_its_mark(world):
+    """Exit code 2 and an untouched settings.json: what is finished there stays finished."""
+    folder = Path(world["OUTPUT_ROOT"]) / "tats/pretrain_ucf101_r095"
+    folder.mkdir(parents=True)
+    (folder / "finished").write_text("note")
+    (folder / "settings.json").write_text("{}")
+    for text, kept in (("exit 2", True), ('echo >"$output/settings.json"; exit 2', False)):
+        make_program(Path(world["PYTHON"]), FAKE_PYTHON.replace('"") exit 0 ;;', f'*) {text} ;;'))
+        assert run_script(ROW, **world).returncode == 2
+        assert (folder / "finished").exists() == kept

@@ -109,7 +109,7 @@ def test_another_batch_goes_on_at_the_same_share_of_the_run(shapes, tmp_path, ca
     pretrain(flags(shapes, tmp_path, "--epochs", "1", "--save_every_steps", "3"))
     (tmp_path / "checkpoint-0.pth").unlink()
     (tmp_path / "epoch-0-step-6.pth").unlink()
-    pretrain(flags(shapes, tmp_path, "--epochs", "1", "--batch_size", "2"))
+    pretrain(flags(shapes, tmp_path, "--epochs", "1", "--change", "batch_size", "2"))
     assert "6 steps an epoch, this run 12" in caplog.text
     assert final_state(tmp_path)["step"] == 12
 

@@ -188,3 +188,9 @@ def test_a_failed_save_leaves_the_old_checkpoint(tmp_path, monkeypatch):
         checkpointing.save_atomically({"epoch": 1}, path)
     assert checkpointing.load(path) == {"epoch": 0}
     assert [entry.name for entry in Path(tmp_path).iterdir()] == [path.name]
+
+
+def test_tube_masks_at_a_ratio_that_random_masks_round_otherwise(shapes, tmp_path):
+    """.95 of 288 tokens: 274 at random, 8 x 34 = 272 in tubes; the fixed clips are measured under random ones."""
+    main(flags(shapes, tmp_path, "--mask_type", "tube", "--mask_ratio", ".95", "--epochs", "1"))
+    assert "train_fixed_error" in (tmp_path / "log.txt").read_text()

@@ -141,7 +141,7 @@ def test_table_5_on_hmdb51():
     (command,) = dry_run("ablation_5.sh", "50,5", "hmdb51", "--seed", "3")
     assert_is_table_4(command.args, "hmdb51", "0.95")
     assert (command.args.mae_only_epochs, command.args.update_every, command.args.seed) == (50, 5, 3)
-    assert command.args.output_dir == "/out/tats/pretrain_5_hmdb51_50_5"
+    assert command.args.output_dir == "/out/tats/pretrain_5_hmdb51_50_5__seed=3"
     assert dry_run("ablation_5.sh", "10,1", "hmdb51")[0].args.output_dir == "/out/tats/pretrain_hmdb51_r095"
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 
 import pytest
 from paper_numbers import TABLE_1, TABLE_2, TABLE_3, TABLE_3C, TABLE_9
@@ -125,3 +126,64 @@ def test_damaged_logs_are_named(tmp_path, text):
 def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match="none"):
         main([str(tmp_path / "none")])
+
+
+def test_several_seeds_are_a_mean_and_other_flags_stand_apart(tmp_path, capsys):
+    """66, 67, 71: mean 68, deviation sqrt((4 + 1 + 9) / 2) = 2.65."""
+    run = "tats/finetune_ssv2full_r095"
+    for suffix, top1 in (("", 66.0), ("__seed=1", 67.0), ("__seed=12", 71.0)):
+        put_result(tmp_path, run + suffix, top1, 88.5)
+    put_result(tmp_path, f"{run}__lr=0.01", 1.0, 2.0)
+    for seed, top1 in ((1, 10.0), (2, 20.0)):
+        put_result(tmp_path, f"{run}__from_lr=0.01__lr=0.01__seed={seed}", top1, 30.0)
+    assert table(capsys, tmp_path, "--tables", "9")[1].split("\n", 4)[4] == """\
+TATS 0.95      65.82 | 68.00 ± 2.65 (3) | +2.18  88.50 | 88.50 ± 0.00 (3) | +0.00
+
+Runs with other flags than their row's
+                                                    top1              top5
+tats/finetune_ssv2full_r095__from_lr=0.01__lr=0.01  15.00 ± 7.07 (2)  30.00 ± 0.00 (2)
+tats/finetune_ssv2full_r095__lr=0.01                1.00              2.00
+
+ours: mean ± standard deviation (number of seeds)
+"""
+    rows = list(csv.DictReader(io.StringIO(table(capsys, tmp_path, "--tables", "9", "--format", "csv")[1])))
+    assert [(row["run"], row["ours"], row["seeds"], row["deviation"], row["paper"]) for row in rows
+            if row["metric"] == "top1" and row["ours"]] == [
+        (run, "68.00", "3", "2.65", "65.82"),
+        (f"{run}__from_lr=0.01__lr=0.01", "15.00", "2", "7.07", ""), (f"{run}__lr=0.01", "1.00", "1", "", "")]
+
+
+def put_source(root, run, path, **changed):
+    about = path.stat()
+    source = {"path": str(path), "size": about.st_size, "modified": about.st_mtime_ns, "run": "abc",
+              "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"} | changed   # of b"abc"
+    result = json.loads((root / run / "result.json").read_text())
+    (root / run / "result.json").write_text(json.dumps(result | {"source": source}))
+
+
+def test_a_result_whose_pretraining_was_made_anew_is_stale(tmp_path, capsys):
+    run, made = "tats/finetune_ssv2full_r095", tmp_path / "tats/pretrain_ssv2full_r095"
+    put_result(tmp_path, run, 66.0, 88.0)
+    made.mkdir()
+    weights = made / "checkpoint-399.pth"
+
+    def row():
+        out = table(capsys, tmp_path, "--tables", "9")[1]
+        (line,) = [line for line in out.splitlines() if line.startswith("TATS")]
+        assert ("stale" in line) == ("made anew since" in out)
+        return line
+
+    weights.write_bytes(b"abc")
+    put_source(tmp_path, run, weights)
+    assert "stale" not in row()
+    os.utime(weights, (1, 1))   # copied: another time, the same weights
+    assert "stale" not in row()
+    weights.write_bytes(b"abd")
+    assert "66.00 stale" in row()
+    weights.write_bytes(b"abc")
+    (made / "settings.json").write_text('{"run": "abc"}')
+    assert "stale" not in row()
+    weights.unlink()   # deleted for room: nothing is known to have changed
+    assert "stale" not in row()
+    (made / "settings.json").write_text('{"run": "def"}')
+    assert "66.00 stale" in row()

@@ -1,10 +1,11 @@
 """The list of videos that could not be read, shared by all workers of a run through one file."""
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from ..video.error import VideoError
 from .seeding import mix
@@ -12,6 +13,16 @@ from .seeding import mix
 MAX_REPLACEMENTS = 100
 
 Sample = TypeVar("Sample")
+
+
+def _lock(file: IO) -> None:
+    """Keep others out while the file is open. A file system without locks (Lustre without `-o flock`) costs at worst a
+    line that stands there twice, or is missing."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL):
+            raise
 
 
 def replacement_row(key: int, tried: int, length: int) -> int:
@@ -79,7 +90,7 @@ class BadVideos:
         """
         line = ascii(str(error))[1:-1]   # a hostile name cannot add lines
         with open(self.path, "a+", encoding="ascii") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            _lock(file)
             file.seek(0)
             known = file.read().splitlines()
             # By path: the cause of a second meeting may read differently.

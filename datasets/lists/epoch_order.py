@@ -37,17 +37,23 @@ class EpochSampler(Sampler):
             raise ValueError(f"{length} rows cannot be shared by {world_size} processes: use fewer processes")
         self.length, self.seed, self.rank, self.world_size, self.shuffle = length, seed, rank, world_size, shuffle
         self.end = length - length % world_size if drop_last else length
-        self.epoch = self.position = 0
+        self.drop_last = drop_last
+        self.set_epoch(0)
 
     def set_epoch(self, epoch: int) -> None:
         """Go to the start of an epoch."""
-        self.epoch, self.position = epoch, 0
+        self.epoch = epoch
+        self.start(0)
 
     def start(self, position: int) -> None:
-        """Skip the first `position` places of the epoch's permutation: the rows that all ranks have already taken."""
-        if not 0 <= position <= self.end:
-            raise ValueError(f"position {position} is outside the epoch's {self.end} rows")
+        """Skip the first `position` places of the epoch's permutation: the rows that all ranks have already taken.
+
+        What is left is shared out evenly, also where another number of ranks has taken the rows before.
+        """
+        if not 0 <= position <= self.length:
+            raise ValueError(f"position {position} is outside the epoch's {self.length} rows")
         self.position = position
+        self._stop = self.length - (self.length - position) % self.world_size if self.drop_last else self.length
 
     def rows(self, start: int, stop: int) -> list[int]:
         """The rows at these places of the epoch's permutation: what all ranks together take there."""
@@ -55,10 +61,10 @@ class EpochSampler(Sampler):
 
     def __len__(self) -> int:
         """Rows that this rank still takes in this epoch."""
-        return len(range(self.position + self.rank, self.end, self.world_size))
+        return len(range(self.position + self.rank, self._stop, self.world_size))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        rows = self._order()[self.position + self.rank:self.end:self.world_size]
+        rows = self._order()[self.position + self.rank:self._stop:self.world_size]
         epoch = self.epoch   # a loader that prefetches must not see a later set_epoch
         for row in rows:
             yield int(row), clip_key(self.seed, epoch, int(row))

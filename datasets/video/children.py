@@ -13,15 +13,17 @@ _PR_SET_PDEATHSIG = 1   # prctl(2)
 _GRACE = 5              # seconds for the kernel to take a killed process down
 
 
-def end_with_parent() -> None:
+def end_with_parent(number: int = signal.SIGKILL) -> None:
     """From now on this process is killed when its parent ends, however that ends; does nothing outside of Linux.
+
+    number: of the signal that it gets.
 
     Whoever calls has a slower way to notice as well (an end of file, a look at the parent's number): it holds
     elsewhere, and for a parent that ended before this call. The kernel goes by the thread that started this process.
     """
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):   # a C library without it
-            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
 
 
 def end_children(spared: Collection = ()) -> None:

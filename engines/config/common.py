@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ...datasets.video.decode import FRAME_PATTERN, Decoding
-from .flags import FlagParser, add_flags, flag
+from .flags import BATCH, FIXED, LONGER, FlagParser, add_flags, flag
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class TrainLoaderConfig(LoaderConfig):
 class OptimConfig:
     """Optimisation"""
 
-    batch_size: int = flag(64, "clips a step on one GPU", within="[1, inf)")
+    batch_size: int = flag(64, "clips a step on one GPU", within="[1, inf)", identity=BATCH)
     update_freq: int = flag(1, "micro-batches accumulated into a step, in both phases", aliases=("--accum_iter",),
-                            within="[1, inf)")
-    epochs: int = flag(800, "epochs", within="[1, inf)")
-    opt: str = flag("adamw", "optimiser of the MAE, any of timm's")
+                            within="[1, inf)", identity=BATCH)
+    epochs: int = flag(800, "epochs", within="[1, inf)", identity=LONGER)
+    opt: str = flag("adamw", "optimiser of the MAE, any of timm's", identity=FIXED)
     opt_eps: float = flag(1e-8, "optimiser epsilon", within="[0, inf)")
     opt_betas: list[float] | None = flag(None, "optimiser betas; None: 0.9 0.95", nargs="+", type=float,
                                          within="[0, 1)")
@@ -87,6 +87,8 @@ class RunConfig:
                                within="[1, inf)", identity=False)
     save_every_steps: int = flag(0, "optimiser steps between checkpoints within an epoch; 0: none",
                                  within="[0, inf)", identity=False)
+    save_every_minutes: float = flag(0.0, "minutes between checkpoints within an epoch; 0: none", within="[0, inf)",
+                                     identity=False)
     keep_last: int = flag(3, "number of newest checkpoints that are kept; 0: all. With 1 there is none to fall back on "
                           "when it is damaged",
                           within="[0, inf)", identity=False)
@@ -96,10 +98,14 @@ class RunConfig:
                               "noted in bad_steps.jsonl; so many in a row end the run",
                               within="[1, inf)", identity=False)
     resume: str = flag("", "continue from this checkpoint", identity=False)
-    auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir", identity=False)
-    start_epoch: int = flag(0, "first epoch, from 0", within="[0, inf)", identity=False)
-    seed: int = flag(0, "seed", within="[0, 18446744073709551615]")
-    device: str = flag("auto", "auto, cuda or cpu", identity=False)
+    auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir; false: start anew, what a "
+                             "run left there is kept in output_dir/replaced-N", identity=False)
+    change: list[list[str]] | None = flag(None, "go on with another value of a flag than the checkpoint was trained "
+                                          "with, e.g. --change lr 1e-4; it is recorded. Repeatable", nargs=2,
+                                          action="append", metavar=("FLAG", "VALUE"), identity=False)
+    start_epoch: int = flag(0, "first epoch, from 0", within="[0, inf)", identity=FIXED)
+    seed: int = flag(0, "seed", within="[0, 4294967295]", identity=FIXED)
+    device: str = flag("auto", "where the networks run", choices=("auto", "cuda", "cpu"), identity=False)
     dist_url: str = flag("env://", "where the processes meet", identity=False)
     dist_timeout: float = flag(30.0, "minutes that a process waits for the others before all end with an error",
                                within="(0, inf)", identity=False)

@@ -6,32 +6,36 @@ from typing import ClassVar
 
 from . import common as common_config
 from .common import TrainLoaderConfig
-from .flags import flag, settings_from_args
+from .flags import BATCH, CONTENT, FIXED, LONGER, SETUP, SOURCE, flag, settings_from_args
 
 
 @dataclass(frozen=True)
 class ClassifierConfig:
     """Model"""
 
-    model: str = flag("vit_base_patch16_224", "name in the model table (tats.models.model_names())")
-    finetune: str = flag("", "start from this checkpoint: pre-trained or fine-tuned, ours, VideoMAE's, AdaMAE's")
-    model_key: str = flag("model|module", "where the weights are in that file")
-    allow_partial: bool = flag(False, "load what fits of --finetune, even where it is another network's")
+    model: str = flag("vit_base_patch16_224", "name in the model table (tats.models.model_names())", identity=FIXED)
+    finetune: str = flag("", "start from this checkpoint: pre-trained or fine-tuned, ours, VideoMAE's, AdaMAE's",
+                         identity=SOURCE)
+    model_key: str = flag("model|module", "where the weights are in that file", identity=FIXED)
+    allow_partial: bool = flag(False, "load what fits of --finetune, even where it is another network's",
+                               identity=FIXED)
     trust_checkpoint: bool = flag(False, "allow pickled objects in checkpoints (old VideoMAE files); runs their code",
                                   identity=False)
-    num_frames: int = flag(16, "frames of a clip", within="[1, inf)")
+    num_frames: int = flag(16, "frames of a clip", within="[1, inf)", identity=FIXED)
     input_size: int | None = flag(None, "height and width of a clip in pixels; None: the model's own (224)",
-                                  within="[1, inf)")
-    tubelet_size: int = flag(2, "frames of a token", within="[1, inf)")
+                                  within="[1, inf)", identity=FIXED)
+    tubelet_size: int = flag(2, "frames of a token", within="[1, inf)", identity=FIXED)
     pos_embed: str | None = flag(None, "fixed positions; None: those of --finetune where it says, else the model's own",
-                                 choices=("sincos1d", "sincos3d"))
-    fc_drop_rate: float = flag(0.0, "dropout before the head", aliases=("--head_drop_rate",), within="[0, 1)")
-    drop: float = flag(0.0, "dropout of projections and MLPs", within="[0, 1)")
-    attn_drop_rate: float = flag(0.0, "dropout of attention weights", within="[0, 1)")
-    drop_path: float = flag(0.1, "stochastic depth", within="[0, 1)")
-    init_scale: float = flag(0.001, "scale of the head's first weights", within="[0, inf)")
-    use_mean_pooling: bool = flag(True, "the mean of all tokens goes to the head")
-    use_cls: bool = flag(False, "token 0 goes to the head instead, as VideoMAE's --use_cls (it is no class token)")
+                                 choices=("sincos1d", "sincos3d"), identity=FIXED)
+    fc_drop_rate: float = flag(0.0, "dropout before the head", aliases=("--head_drop_rate",), within="[0, 1)",
+                               identity=FIXED)
+    drop: float = flag(0.0, "dropout of projections and MLPs", within="[0, 1)", identity=FIXED)
+    attn_drop_rate: float = flag(0.0, "dropout of attention weights", within="[0, 1)", identity=FIXED)
+    drop_path: float = flag(0.1, "stochastic depth", within="[0, 1)", identity=FIXED)
+    init_scale: float = flag(0.001, "scale of the head's first weights", within="[0, inf)", identity=FIXED)
+    use_mean_pooling: bool = flag(True, "the mean of all tokens goes to the head", identity=FIXED)
+    use_cls: bool = flag(False, "token 0 goes to the head instead, as VideoMAE's --use_cls (it is no class token)",
+                         identity=FIXED)
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time",
                                 aliases=("--with_checkpoint",), identity=False)
     model_ema: bool = flag(False, "keep an exponential moving average of the weights")
@@ -43,10 +47,11 @@ class ClassifierConfig:
 class LabelledDataConfig(TrainLoaderConfig):
     """Data"""
 
-    data_path: str = flag("", "folder with train.csv, val.csv and test.csv: a video path and a label a line")
+    data_path: str = flag("", "folder with train.csv, val.csv and test.csv: a video path and a label a line",
+                          identity=CONTENT)
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400, SSV2, ...: gives classes, stride, views, sampling, flips")
     nb_classes: int | None = flag(None, "number of classes; None: that of --data_set. Enough for any other list",
-                                  within="[2, inf)")
+                                  within="[2, inf)", identity=FIXED)
     sampling: str | None = flag(None, "a clip at a fixed stride, or one frame out of each of num_frames equal parts of "
                                 "the video (SSV2's); None: that of --data_set, else dense",
                                 choices=("dense", "segments"))
@@ -86,9 +91,10 @@ class AugmentConfig:
 class ClassifierOptimConfig(common_config.OptimConfig):
     """Optimisation"""
 
-    update_freq: int = flag(1, "micro-batches accumulated into a step", aliases=("--accum_iter",), within="[1, inf)")
-    epochs: int = flag(30, "epochs", within="[1, inf)")
-    opt: str = flag("adamw", "optimiser, any of timm's")
+    update_freq: int = flag(1, "micro-batches accumulated into a step", aliases=("--accum_iter",), within="[1, inf)",
+                            identity=BATCH)
+    epochs: int = flag(30, "epochs", within="[1, inf)", identity=LONGER)
+    opt: str = flag("adamw", "optimiser, any of timm's", identity=FIXED)
     opt_betas: list[float] | None = flag(None, "optimiser betas; None: 0.9 0.999", nargs="+", type=float,
                                          within="[0, 1)")
     clip_grad: float | None = flag(None, "largest gradient norm", within="(0, inf)")
@@ -108,7 +114,8 @@ class EvaluationConfig:
     eval: bool = flag(False, "only test: the weights of --resume, else of --finetune, else of output_dir",
                       identity=False)
     eval_mode: str = flag("finetune", "train all, only the head on frozen features (linear probe), or nothing: "
-                          "nearest neighbours among the training features", choices=("finetune", "linear", "knn"))
+                          "nearest neighbours among the training features", choices=("finetune", "linear", "knn"),
+                          identity=FIXED)
     test_weights: str = flag("last", "what is tested: the last epoch's weights, the best in validation, or the moving "
                              "average", choices=("last", "best", "ema"))
     disable_eval_during_finetuning: bool = flag(False, "no validation after each epoch", identity=False)
@@ -120,9 +127,9 @@ class EvaluationConfig:
 class ZeroConfig:
     """DeepSpeed"""
 
-    enable_deepspeed: bool = flag(False, "train with DeepSpeed", identity=False)
+    enable_deepspeed: bool = flag(False, "train with DeepSpeed", identity=SETUP)
     zero_stage: int = flag(0, "what the processes share out: nothing, optimiser states (1), gradients too (2), "
-                           "parameters too (3)", choices=(0, 1, 2, 3), identity=False)
+                           "parameters too (3)", choices=(0, 1, 2, 3), identity=SETUP)
 
 
 @dataclass(frozen=True)

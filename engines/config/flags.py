@@ -15,14 +15,24 @@ from .plugins import load_plugins
 Config = TypeVar("Config")
 EVERYWHERE = "(-inf, inf)"   # where a number's declaration names no interval: nan and inf are refused all the same
 
+# What a flag is to the identity of a run, and so what becomes of another value on a later start of the same run.
+KEPT = True          # it changes what is computed: refused, unless --change names it
+FREE = False         # it only changes how the run is carried out: another value is harmless
+FIXED = "fixed"      # the network, its optimiser's state or the run's order are made of it: refused, --change or not
+CONTENT = "content"  # as KEPT, and not the path counts but what is in the file
+SOURCE = "source"    # as FIXED, and not the path counts but what is in the file
+LONGER = "longer"    # a larger value makes the run longer, which is allowed; a smaller one as KEPT
+BATCH = "batch"      # allowed while the clips of a step stay the same; else as KEPT
+SETUP = "setup"      # it changes nothing that is computed, but a checkpoint is of one kind: refused, --change or not
+IDENTITIES = (KEPT, FREE, FIXED, CONTENT, SOURCE, LONGER, BATCH, SETUP)
 
-def flag(default: Any, help: str, *, within: str = EVERYWHERE, identity: bool = True, **options: Any) -> Any:
+
+def flag(default: Any, help: str, *, within: str = EVERYWHERE, identity: bool | str = KEPT, **options: Any) -> Any:
     """A dataclass field that is also a command-line option.
 
     Args:
         within: the interval of a number, or of each number of a list; None is always allowed where it is the default.
-        identity: True where the flag changes what is computed, False where it only changes how the run is carried out
-            (workers, logging, saving, device).
+        identity: one of `IDENTITIES`.
         options: go to `add_argument` (choices, nargs, type, action); `aliases=("--other",)` adds further spellings.
     """
     return field(default=default, metadata={"help": help, "within": within, "identity": identity, **options})
@@ -42,7 +52,7 @@ class PluginConfig:
 
     plugin: list[str] | None = flag(None, "import this module (or file.py) before the flags are read: it registers "
                                     "strategies, rewards, numbers of the log or data sets of your own. Repeatable",
-                                    action="append", metavar="MODULE")
+                                    action="append", metavar="MODULE", identity=FREE)
 
 
 def installed_version() -> str:
@@ -147,6 +157,13 @@ def check_ranges(config: Any) -> None:
 def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:
     """A dataclass of config dataclasses, its topics, from parsed arguments. Raises ValueError, as `from_args`."""
     return cls(**{item.name: from_args(item.type, args) for item in fields(cls)})
+
+
+def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
+    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value."""
+    changes = parser.parse_args(argv).change or ()
+    words = [word for name, value in changes for word in (f"--{name.lstrip('-')}", *value.split())]
+    return parser.parse_args([*argv, *words]) if words else parser.parse_args(argv)
 
 
 def given_flags(argv: Sequence[str]) -> set[str]:

@@ -5,46 +5,51 @@ from dataclasses import dataclass, replace
 
 from . import common as common_config
 from .common import OptimConfig, RunConfig, TrainLoaderConfig
-from .flags import flag, settings_from_args
+from .flags import CONTENT, FIXED, SOURCE, flag, settings_from_args
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Model"""
 
-    model: str = flag("pretrain_videomae_base_patch16_224", "name in the model table (tats.models.model_names())")
-    decoder_depth: int | None = flag(None, "decoder blocks; None: the model's own (4 for ViT-B)", within="[0, inf)")
-    drop_path: float = flag(0.0, "stochastic depth of the encoder", within="[0, 1)")
-    num_frames: int = flag(16, "frames of a clip", within="[1, inf)")
+    model: str = flag("pretrain_videomae_base_patch16_224", "name in the model table (tats.models.model_names())",
+                      identity=FIXED)
+    decoder_depth: int | None = flag(None, "decoder blocks; None: the model's own (4 for ViT-B)", within="[0, inf)",
+                                     identity=FIXED)
+    drop_path: float = flag(0.0, "stochastic depth of the encoder", within="[0, 1)", identity=FIXED)
+    num_frames: int = flag(16, "frames of a clip", within="[1, inf)", identity=FIXED)
     input_size: int | None = flag(None, "height and width of a clip in pixels; None: the model's own (224)",
-                                  within="[1, inf)")
-    tubelet_size: int = flag(2, "frames of a token", within="[1, inf)")
+                                  within="[1, inf)", identity=FIXED)
+    tubelet_size: int = flag(2, "frames of a token", within="[1, inf)", identity=FIXED)
     pos_embed: str | None = flag(None, "fixed positions: sincos1d, VideoMAE's over the flattened index, or sincos3d as "
-                                 "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"))
+                                 "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"),
+                                 identity=FIXED)
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time", identity=False)
     compile: bool = flag(False, "compile the MAE and the sampler with torch.compile: a first step of a minute, then "
                          "faster ones", identity=False)
-    init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)")
+    init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)", identity=SOURCE)
     trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code",
                                   identity=False)
-    allow_partial: bool = flag(False, "with --init_from: load the tensors that fit, however few, instead of refusing")
+    allow_partial: bool = flag(False, "with --init_from: load the tensors that fit, however few, instead of refusing",
+                               identity=FIXED)
 
 
 @dataclass(frozen=True)
 class MaskConfig:
     """Masking"""
 
-    mask_type: str = flag("tube", "random, tube, frame, adamae, tats, or a row added by register_masking")
-    mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder", within="(0, 1)")
+    mask_type: str = flag("tube", "random, tube, frame, adamae, tats, or a row added by register_masking",
+                          identity=FIXED)
+    mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder", within="(0, 1)", identity=FIXED)
     num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies",
-                                   within="[1, inf)")
+                                   within="[1, inf)", identity=FIXED)
 
 
 @dataclass(frozen=True)
 class DataConfig(TrainLoaderConfig):
     """Data"""
 
-    data_path: str = flag("", "list file: a video path a line, an optional label behind it")
+    data_path: str = flag("", "list file: a video path a line, an optional label behind it", identity=CONTENT)
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
     flip: bool = flag(True, "mirror clips with --pretrain_aug rrc, where the data set allows it; --no_flip: never")
@@ -101,15 +106,16 @@ class SamplerConfig:
     reward: str = flag("token", "what the policy is paid for: token, each masked token's own error; clip, the clip's "
                        "mean error (Eq. 6; learns nothing); or a row added by register_reward")
     policy_head_init: str = flag("zeros", "zeros: start from the uniform policy; xavier: from a random one",
-                                 choices=("zeros", "xavier"))
-    tats_depth: int = flag(1, "trajectory attention blocks (Table 3e)", within="[1, inf)")
+                                 choices=("zeros", "xavier"), identity=FIXED)
+    tats_depth: int = flag(1, "trajectory attention blocks (Table 3e)", within="[1, inf)", identity=FIXED)
     tats_attention: str = flag("trajectory", "trajectory or joint space-time attention (Table 3a)",
-                               choices=("trajectory", "mha"))
-    tats_heads: int | None = flag(None, "attention heads of the sampler; None: 64 channels each", within="[1, inf)")
+                               choices=("trajectory", "mha"), identity=FIXED)
+    tats_heads: int | None = flag(None, "attention heads of the sampler; None: 64 channels each", within="[1, inf)",
+                                  identity=FIXED)
     tats_approx: str = flag("none", "exact trajectory attention or its approximation",
-                            choices=("none", "orthoformer"))
-    num_landmarks: int = flag(128, "landmarks of the approximation", within="[1, inf)")
-    softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)")
+                            choices=("none", "orthoformer"), identity=FIXED)
+    num_landmarks: int = flag(128, "landmarks of the approximation", within="[1, inf)", identity=FIXED)
+    softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)", identity=FIXED)
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts",
                                within="[0, 1]")
     random_share_final: float | None = flag(None, "that share in the last epoch, linear in between; None: it stays",

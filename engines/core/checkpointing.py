@@ -90,6 +90,27 @@ def thin_out(output_dir: str | Path, keep_last: int, keep_every: int) -> None:
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)   # DeepSpeed's half
 
 
+# What a run writes into its folder, beside the shares of its checkpoints. bad_videos.txt is about the data: it stays.
+OF_A_RUN = ("*.pth", "log.txt", "settings.json", "result.json", "predictions.csv", "confusion.*", "finished", "stopped",
+            "bad_steps.jsonl", "events.out.tfevents.*", "pictures")
+
+
+def set_aside(output_dir: str | Path) -> Path | None:
+    """Move what a run left in a folder to the first free `replaced-N` in it; None where there is no checkpoint."""
+    folder = Path(output_dir)
+    if not numbered_checkpoints(folder):
+        return None
+    number = 1
+    while (place := folder / f"replaced-{number}").exists():
+        number += 1
+    place.mkdir()
+    for path in sorted({path for pattern in OF_A_RUN for path in folder.glob(pattern)}):
+        for one in (path, path.with_suffix("")) if path.suffix == ".pth" else (path,):   # DeepSpeed's half
+            if one.exists():
+                one.rename(place / one.name)
+    return place
+
+
 def clear_unfinished(output_dir: str | Path) -> None:
     """Delete what a kill during saving has left."""
     for path in Path(output_dir).glob("*.pth*.writing"):

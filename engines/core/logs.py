@@ -1,24 +1,21 @@
-"""What a run leaves behind for people: settings.json, log.txt, TensorBoard events, lines and a bar on the terminal."""
+"""What a run leaves behind for people: log.txt, TensorBoard events, lines and a bar on the terminal."""
 
 import contextlib
 import errno
 import json
 import logging
 import math
-import platform
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from ...datasets.files import write_whole
 from ..config.common import RunConfig
 from .event_files import EventFiles
-from .records import commit_of_source
 
 logger = logging.getLogger(__name__)
 
@@ -30,15 +27,6 @@ def set_up_logging(is_main: bool) -> None:
     logging.captureWarnings(True)
     for chatty in ("matplotlib", "PIL", "torch.distributed", "libav"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-
-
-def write_settings(output_dir: Path, settings: dict) -> None:
-    """settings.json: every resolved flag, the versions and the commit, so that a run can be repeated."""
-    import timm
-
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
-    record = {"settings": settings, "versions": versions, "commit": commit_of_source(), "argv": sys.argv}
-    write_whole(output_dir / "settings.json", json.dumps(record, indent=2, default=str) + "\n")
 
 
 class RunLog(contextlib.AbstractContextManager):

@@ -1,6 +1,7 @@
-"""Figures on disk: CSV tables, and the commit that they were made with."""
+"""Figures on disk: CSV tables, the commit that they were made with, and which file is which."""
 
 import csv
+import hashlib
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,3 +32,12 @@ def commit_of_source() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def file_hash(path: str | Path) -> str:
+    """SHA-256 of a file."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()

@@ -6,7 +6,7 @@ import logging
 import os
 import random
 import re
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -81,8 +81,8 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
     if "RANK" in environment:
         rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
         local_rank = int(environment.get("LOCAL_RANK", 0))
-    elif int(environment.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in environment:
-        rank, world_size = int(environment["SLURM_PROCID"]), int(environment["SLURM_NTASKS"])
+    elif (tasks := _slurm_tasks(environment)) > 1 and "SLURM_PROCID" in environment:
+        rank, world_size = int(environment["SLURM_PROCID"]), tasks
         local_rank = int(environment.get("SLURM_LOCALID", 0))
         environment.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
         _find_each_other(environment)
@@ -95,6 +95,12 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
                                 timeout=timedelta(minutes=timeout),
                                 device_id=chosen if chosen.type == "cuda" else None)
     return Runtime(chosen, rank, world_size, local_rank)
+
+
+def _slurm_tasks(environment: Mapping[str, str]) -> int:
+    """Processes that srun started together with this one: of its step. The job's number is that of the allocation, in
+    whose interactive shell one python is one process."""
+    return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
 
 
 def _find_each_other(environment: MutableMapping[str, str]) -> None:

@@ -3,7 +3,6 @@
 R: views scored by this process, N: rows of the list, C: classes.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from ...datasets.files import write_whole
+from ..core.records import file_hash as file_hash  # also here, for callers
 from ..core.runtime import Runtime
 
 
@@ -107,15 +107,6 @@ def accuracies(table: RowTable) -> dict:
 
 def _percent(hits: Tensor) -> float:
     return round(100 * int(hits.sum()) / len(hits), 4)
-
-
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            digest.update(part)
-    return digest.hexdigest()
 
 
 def write_result(output_dir: str | Path, result: dict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..config.pretraining import SamplerConfig
+from ..core.lineage import result_source, stale
 from ..core.metrics import current_names
 from ..pretrain.alerts import alerts
 
@@ -47,10 +48,13 @@ class Run:
 
     @property
     def alerts(self) -> list[str]:
-        """What the last epoch's numbers say is going wrong; nothing where the flags are not known."""
+        """What the last epoch's numbers say is going wrong; nothing where the flags are not known. Before it, that the
+        pre-training behind a result has been made anew."""
         known = {field.name: self.settings[field.name] for field in fields(SamplerConfig)
                  if field.name in self.settings}
-        return alerts(self.records[-1], SamplerConfig(**known)) if known else []
+        why = stale(result_source(self.folder))
+        return ([f"stale: {why}"] if why else []) + (
+            alerts(self.records[-1], SamplerConfig(**known)) if known else [])
 
 
 def read_run(folder: Path) -> Run:

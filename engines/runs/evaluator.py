@@ -1,8 +1,9 @@
 """Validation and the final test of a run: the same loaders for a trained network and for frozen features."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from torch.utils.data import DataLoader
 
@@ -10,14 +11,16 @@ from ...datasets.labelled import Views
 from ...datasets.lists.list_file import ClipList, read_list, scan_list
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings
+from ..core.records import file_hash
 from ..core.runtime import Runtime
 from ..engine_for_finetuning import EvaluationSetup
 from ..figures.answers import draw_confusion
 from ..finetune.answers import answers, confusion, most_confused, write_confusion, write_predictions
-from ..finetune.evaluation import RowTable, accuracies, file_hash, write_result
+from ..finetune.evaluation import RowTable, accuracies, write_result
 from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner
+from .between_steps import BetweenSteps
 from .finetuning_build import Task, evaluation_loader
 
 logger = logging.getLogger(__name__)
@@ -48,17 +51,20 @@ class Evaluator:
 
     Attributes:
         class_names: of the labels, for the files that `test` writes; None: their numbers.
+        between: called after each batch, as often on every process; None: nothing is.
     """
 
     class_names: Sequence[str] | None = None
+    between: Callable[[], None] | None = None
 
     def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, runtime: Runtime):
         self.settings, self.task, self.lists, self.size, self.runtime = settings, task, lists, size, runtime
         self.setup = EvaluationSetup(Normalizer(runtime.device), runtime, settings.optim.batch_size)
 
-    def _loader(self, split: str, segments: int, crops: int) -> DataLoader:
+    def _loader(self, split: str, segments: int, crops: int) -> DataLoader | BetweenSteps:
         views = Views(segments, crops, self.size, self.settings.data.short_side_size)
-        return evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
+        loader = evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
+        return loader if self.between is None else BetweenSteps(loader, 1, self.between)
 
     def validate(self, learner: Learner) -> dict[str, float]:
         """Centre clips of val.csv: the same in every epoch."""
@@ -71,13 +77,14 @@ class Evaluator:
         return engine_for_finetuning.test_views(self._loader("test", self.task.segments, self.task.crops), learner,
                                                 self.setup, len(self.lists["test"]))
 
-    def test(self, learner: Learner, source: Path | None) -> dict:
+    def test(self, learner: Learner, source: Path | None, run: Mapping = MappingProxyType({})) -> dict:
         """Multi-view test; writes predictions.csv, confusion.csv, confusion.png and result.json, and returns what is
         in the last.
 
         Args:
             learner: the network.
             source: the file that holds its weights, named by its hash. None, or a file that is not there: no hash.
+            run: what else the result says of the run that the weights are from.
         """
         tests, task = self.lists["test"], self.task
         knn = self.settings.evaluation.eval_mode == "knn"
@@ -91,7 +98,7 @@ class Evaluator:
                            for row, fault in table.faults.items()],
             "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
             "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None,
-            "most_confused": most_confused(matrix, self.class_names)}
+            "most_confused": most_confused(matrix, self.class_names), **run}
         if self.runtime.is_main and self.settings.run.output_dir:
             folder = Path(self.settings.run.output_dir)
             write_predictions(folder / "predictions.csv", list(answers(table, tests.paths, self.class_names, 5)))

@@ -16,7 +16,9 @@ from ...models.convert.class_names import class_names_of
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings, without_training
 from ..core import checkpointing, runtime
+from ..core.lineage import source_of, tested_run
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
+from ..core.results import must_not_replace
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
@@ -24,6 +26,7 @@ from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
 from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
+from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
 
 logger = logging.getLogger(__name__)
@@ -40,13 +43,15 @@ class Finetuning(TrainingRun):
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
+        if evaluation.eval_mode == "knn":
+            must_not_replace(self.folder, "knn")
         self.task = resolve_task(settings.data, settings.model.num_frames)
         self.lists = {split: read_labelled(Path(settings.data.data_path) / f"{split}.csv", self.task.classes)
                       for split in self._splits()}
         runtime.seed_everything(settings.run.seed)
-        self.source = self._weights_file()
+        self.weights = self._weights_file()
         self.classifier, self.model_config = build_classifier(
-            replace(settings.model, finetune=str(self.source or "")), self.task.classes,
+            replace(settings.model, finetune=str(self.weights or "")), self.task.classes,
             whole=evaluation.eval and evaluation.eval_mode != "knn",
             key="model_ema" if evaluation.eval and evaluation.test_weights == "ema" else settings.model.model_key)
         self.size = square_size(self.classifier)
@@ -55,6 +60,11 @@ class Finetuning(TrainingRun):
         self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, here)
         self.class_names = self.evaluator.class_names = self._class_names()
         self.best = -1.0
+        trust = settings.model.trust_checkpoint
+        if evaluation.eval:   # a test has the identity of what it tests
+            self.tested, self.source = tested_run(self.weights, trust)
+        else:
+            self.tested, self.source = None, source_of(self.weights, trust) if self.weights else None
         if self.trains:
             self._prepare_training()
         else:
@@ -78,7 +88,7 @@ class Finetuning(TrainingRun):
         evaluation, folder = self.settings.evaluation, self.settings.data.data_path
         listed, trained = read_class_names(folder, self.task.classes), None
         if evaluation.eval and evaluation.eval_mode != "knn":
-            trained = class_names_of(read_checkpoint(self.source, self.settings.model.trust_checkpoint),
+            trained = class_names_of(read_checkpoint(self.weights, self.settings.model.trust_checkpoint),
                                      self.task.classes)
         return agreed_names(listed, trained, folder)
 
@@ -114,8 +124,8 @@ class Finetuning(TrainingRun):
         self.setup = FinetuneSetup(Normalizer(self.runtime.device), augment, settings.optim.update_freq, ema)
         self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
                                      self.runtime, self.precision)
-        self.set_up({"classifier": self.learner}, self.lists["train"], order,
-                    settings.optim.clips_a_step(self.runtime.world_size), asdict(settings))
+        self.set_up({"classifier": self.learner}, self.lists, order, settings)
+        self.tested, self.evaluator.between = self.identity.hash, self.between_evaluations
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training clips; the means of what it reports.
@@ -157,12 +167,14 @@ class Finetuning(TrainingRun):
 
     def restore(self, state: dict, source: Path) -> None:
         """As `Resumable.restore`; refuses another model."""
-        if state.get("config") != self.model_config or "optimizer" not in state:
+        if without_checkpointing(state.get("config")) != without_checkpointing(self.model_config):
             raise ValueError(f"cannot resume from {source}: it was written with model {state.get('config')}, this run "
-                             f"has {self.model_config}; use another --output_dir, or --no_auto_resume")
+                             f"has {self.model_config}; use another --output_dir, or --auto_resume false")
         self.learner.load(state["model"], state["optimizer"], source.with_suffix(""))
-        if self.setup.ema is not None and "model_ema" in state:
-            self.setup.ema.module.load_state_dict(state["model_ema"])
+        if self.setup.ema is not None:
+            if "model_ema" not in state:
+                logger.warning("%s has no moving average: it starts from the weights there", source)
+            self.setup.ema.module.load_state_dict(state.get("model_ema", state["model"]))
         self.best = state["best"]
 
     def save_best(self) -> None:
@@ -174,6 +186,7 @@ class Finetuning(TrainingRun):
             with outliving_a_full_disk("checkpoint-best.pth"):
                 checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
                                                "best": self.best, "class_names": self.class_names,
+                                               "identity": self.identity.record(), "source": self.source,
                                                "settings": self._described()}, self.folder / "checkpoint-best.pth")
         self.runtime.barrier()
 
@@ -182,7 +195,9 @@ class Finetuning(TrainingRun):
         record = {f"train_{name}": value for name, value in self.train_epoch().items()}
         record |= {"train_lr": max(group["lr"] for group in self.learner.optimizer.param_groups)}
         if not self.settings.evaluation.disable_eval_during_finetuning:
+            self.rng = runtime.rng_state()
             record |= self._validated()
+            self.rng = None
         return record
 
     def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:
@@ -190,10 +205,9 @@ class Finetuning(TrainingRun):
         logger.info("epoch %d/%d loss %.4f%s, %.1f s", self.epoch, self.epochs, record.get("train_loss", math.nan),
                     f", validation top-1 {record['val_acc1']:.2f}" if "val_acc1" in record else "", record["seconds"])
 
-    def finish(self) -> None:
-        """End before the test, which takes long, where a signal asks for it: it is made when the run goes on."""
-        if (asked := self.interrupts.agreed()) is not None:
-            self.stop(asked)
+    def finish(self) -> dict:
+        """The test, under the run's signals: where one ends it, it is made when the run goes on."""
+        return self.test()
 
     def _validated(self) -> dict[str, float]:
         found = self.evaluator.validate(self.learner)
@@ -207,13 +221,14 @@ class Finetuning(TrainingRun):
 
     def test(self) -> dict:
         """Multi-view test of the weights that --test_weights names; result.json, and the same as a dictionary."""
-        return self.evaluator.test(*self._tested())
+        learner, weights = self._tested()
+        return self.evaluator.test(learner, weights, {"identity": self.tested, "source": self.source})
 
     def _tested(self) -> tuple[Learner, Path | None]:
         """(the network, the file that holds its weights)."""
         which, last = self.settings.evaluation.test_weights, f"checkpoint-{self.settings.optim.epochs - 1}.pth"
         if not self.trains:
-            return self.learner, self.source
+            return self.learner, self.weights
         path = self.folder / last if self.folder else None
         if which == "ema":
             return self.averaged(), path

@@ -27,6 +27,13 @@ def model_config(config: ModelConfig) -> dict:
     return {"name": config.model, "kwargs": kwargs | {name: value for name, value in own.items() if value is not None}}
 
 
+def without_checkpointing(config: dict | None) -> dict | None:
+    """The same network's description, whether or not it computes activations twice."""
+    if config is None:
+        return None
+    return config | {"kwargs": {name: value for name, value in config["kwargs"].items() if name != "use_checkpoint"}}
+
+
 def build_masking(config: MaskConfig, grid: TokenGrid):
     """The registry's row and its loader half, both checked against the grid.
 

@@ -17,6 +17,7 @@ from ...datasets.transforms.pretraining import pretrain_transform
 from ...models import create_model
 from ..config.pretraining import Settings
 from ..core import runtime
+from ..core.lineage import source_of
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..engine_for_pretraining import PretrainSetup
 from ..engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
@@ -30,7 +31,15 @@ from ..pretrain.rewards import reward_of
 from ..training.batches import Normalizer, OnDevice
 from .dispatch import train_one_epoch
 from .loading import training_loader, watched
-from .pretraining_build import build_learners, build_masking, build_sampler, initialise, model_config, sampler_config
+from .pretraining_build import (
+    build_learners,
+    build_masking,
+    build_sampler,
+    initialise,
+    model_config,
+    sampler_config,
+    without_checkpointing,
+)
 from .training_run import TrainingRun
 
 logger = logging.getLogger(__name__)
@@ -70,16 +79,21 @@ class Pretraining(TrainingRun):
                                      floor=0.1 * settings.sampler.policy_coef, device=here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
-        if sampler is None or sampler.num_visible == self.num_visible:
-            mae.num_masked = grid_of(mae).num_tokens - self.num_visible
+        hidden = grid_of(mae).num_tokens - self.num_visible
+        # Tube masks come in other numbers than the random ones of the fixed clips.
+        alike = fixed is None or int(fixed[1][0].sum()) == hidden
+        if alike and (sampler is None or sampler.num_visible == self.num_visible):
+            mae.num_masked = hidden
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
         if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            self.epochs, settings.sampler.mae_only_epochs)
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
-        self.set_up({"MAE": self.mae, "sampler": self.sampler}, self.loader.dataset.clip_list, clip_order,
-                    settings.optim.clips_a_step(here.world_size), asdict(settings))
+        self.source = source_of(Path(settings.model.init_from), settings.model.trust_checkpoint) \
+            if settings.model.init_from else None
+        self.set_up({"MAE": self.mae, "sampler": self.sampler}, {"train": self.loader.dataset.clip_list}, clip_order,
+                    settings)
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the data with the engine that the masking's row asks for; the means of what it reports.
@@ -136,28 +150,40 @@ class Pretraining(TrainingRun):
 
     def restore(self, state: dict, source: Path) -> None:
         """As `Resumable.restore`; refuses another model, grid or masking."""
-        for name, own in (("config", self.model_config), ("mask_type", self.settings.mask.mask_type),
-                          ("sampler_config", self.sampler_config)):
-            if state.get(name) != own:
-                raise ValueError(f"cannot resume from {source}: it was written with {name} {state.get(name)}, this run "
-                                 f"has {own}; use another --output_dir, or --no_auto_resume")
+        for name, own in (("config", without_checkpointing(self.model_config)),
+                          ("mask_type", self.settings.mask.mask_type), ("sampler_config", self.sampler_config)):
+            saved = state.get(name)
+            if (without_checkpointing(saved) if name == "config" else saved) != own:
+                raise ValueError(f"cannot resume from {source}: it was written with {name} {saved}, this run has "
+                                 f"{own}; use another --output_dir, or --auto_resume false")
         self.mae.load(state["model"], state["optimizer"], source.with_suffix(""))
         if self.sampler is not None:
             self.sampler.load(state["sampler"], state["sampler_optimizer"], source.with_suffix(""))
-        self.training.entropy.value = torch.tensor(state["entropy_coef"])
-        if self.settings.sampler.mae_only_explained:
+        if "entropy_coef" not in self.altered:
+            self.training.entropy.value = torch.tensor(state["entropy_coef"])
+        if self.settings.sampler.mae_only_explained and "mae_only_epochs" not in self.altered:
             self.training.mae_only_epochs = state["mae_only_epochs"]
-        if self.fixed is not None and state.get("fixed_policy") is not None:
+        self._restore_fixed_policy(state)
+
+    def _restore_fixed_policy(self, state: dict) -> None:
+        """The policy's masks on the fixed clips, where these are the same clips."""
+        watched = {name: state["settings"]["watch"].get(name) for name in ("vis_path", "vis_clips")}
+        own = {name: getattr(self.settings.watch, name) for name in watched}
+        if self.fixed is not None and state.get("fixed_policy") is not None and watched == own:
             self.fixed.before = state["fixed_policy"].to(self.runtime.device)
 
     def progress(self) -> dict:
-        """As `Resumable.progress`: the unfinished epoch's diagnostics, and the episodes not yet learned from."""
-        return {"diagnostics": self.diagnostics.state(), "episodes": self.buffer.state()}
+        """As `Resumable.progress`: the unfinished epoch's diagnostics."""
+        return {"diagnostics": self.diagnostics.state()}
+
+    def own_share(self) -> dict:
+        """As `Resumable.own_share`: the episodes not yet learned from."""
+        return {"episodes": self.buffer.state()}
 
     def restore_progress(self, state: dict) -> None:
         """As `Resumable.restore_progress`."""
         self.diagnostics.load(state["diagnostics"])
-        self.buffer.load(state["episodes"], self.runtime.device)
+        self.buffer.load(state.get("episodes", []), self.runtime.device)
 
     def epoch_record(self) -> dict[str, float]:
         """As `TrainingRun.epoch_record`."""

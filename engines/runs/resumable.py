@@ -2,17 +2,23 @@
 
 import errno
 import logging
-from collections.abc import Iterator, Mapping, Sequence, Sized
+import time
+from collections.abc import Mapping, Sized
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ..config.common import RunConfig
 from ..core import checkpointing, runtime
+from ..core.identity import identity_of
 from ..core.interrupts import Interrupts, Stopped
 from ..core.meters import Meters
 from ..training.bad_steps import BadSteps
 from ..training.learner import Learner
+from .between_steps import BetweenSteps
+from .saved_state import save_share
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +34,10 @@ class Resumable:
     Attributes:
         epoch: from 0. position: rows of the list that all processes have taken in it, 0 between two epochs.
         unsaved: whether the last attempt to write a checkpoint failed.
+        source: what is known of the file that it began with, see `lineage.source_of`; to be set before `set_up`.
+        rng: the random state that a checkpoint gets; None: that of the moment. Within a validation, which is made again
+            when the run goes on, it is that of before.
+        changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
     """
 
@@ -38,23 +48,28 @@ class Resumable:
         self.folder = Path(run.output_dir) if run.output_dir else None
         self.saves = saves and self.folder is not None
         self.interrupts, self.meters = Interrupts(here), Meters(here.device)
-        self.epoch, self.position, self._checked, self.unsaved = run.start_epoch, 0, 0, False
+        self.epoch, self.position, self.unsaved = run.start_epoch, 0, False
+        self._checked = self._evaluations = 0
         self.learners: dict[str, Learner] = {}
+        self.source, self.rng, self.changes, self._saved_at = None, None, [], time.monotonic()
 
-    def set_up(self, learners: Mapping[str, Learner | None], clips: ClipList, order: EpochSampler, clips_a_step: int,
-               settings: dict) -> None:
+    def set_up(self, learners: Mapping[str, Learner | None], lists: Mapping[str, ClipList], order: EpochSampler,
+               settings: Any) -> None:
         """Say what the run consists of.
 
         Args:
-            learners: by name, the one that steps in every step first. clips, order: the training list and its order.
-            clips_a_step: rows that all processes take in a step. settings: for the record of bad steps.
+            learners: by name, the one that steps in every step first. lists: "train", whose order is `order`, and
+                those that are evaluated. settings: of the program.
         """
         self.learners = {name: learner for name, learner in learners.items() if learner is not None}
         self.main = next(iter(self.learners.values()))
-        self.clips, self.clip_order, self.clips_a_step = clips, order, clips_a_step
-        self.steps_per_epoch = order.end // clips_a_step
+        self.clips, self.clip_order = lists["train"], order
+        self.clips_a_step = settings.optim.clips_a_step(self.runtime.world_size)
+        self.steps_per_epoch = order.end // self.clips_a_step
+        self.all_settings = settings
+        self.identity = identity_of(settings, lists, (self.source or {}).get("sha256"), self.clips_a_step)
         record = self.folder / "bad_steps.jsonl" if self.folder and self.runtime.is_main else None
-        self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, settings)
+        self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, asdict(settings))
 
     def close(self) -> None:
         """Leave the other processes; the learners can only be looked at from now on."""
@@ -75,12 +90,12 @@ class Resumable:
         """
         raise NotImplementedError
 
-    def between_steps(self, loader: Sized, update_freq: int) -> "BetweenSteps":
+    def between_steps(self, loader: Sized, update_freq: int) -> BetweenSteps:
         """This epoch's batches, from where the run stands."""
         self.clip_order.set_epoch(self.epoch)
-        self.clip_order.start(min(self.position, self.clip_order.end))
+        self.clip_order.start(min(self.position, self.clip_order.length))
         self._checked = self.position
-        return BetweenSteps(loader, update_freq, self)
+        return BetweenSteps(loader, update_freq, self.after_step)
 
     def after_step(self) -> None:
         """Check for bad steps; save and end where it is time to.
@@ -94,13 +109,34 @@ class Resumable:
         if not due and self.runtime.device.type == "cuda" and steps % CHECK_EVERY:
             return
         self.check_steps()
+        due = due or self._minutes_are_over()
         if due:
             self.save(whole=False)
-        asked = self.interrupts.agreed()
-        if asked is not None:
-            if not due:
+        self.look_for_signals(saved=due)
+
+    def _minutes_are_over(self) -> bool:
+        """Whether --save_every_minutes have passed for one of the processes."""
+        minutes = self.flags.save_every_minutes
+        return minutes > 0 and self.runtime.any(time.monotonic() - self._saved_at >= 60 * minutes)
+
+    def look_for_signals(self, saved: bool = False) -> None:
+        """Save and end where a signal asks for it; every process must call.
+
+        saved: the checkpoint that it would write is there.
+
+        Raises:
+            Stopped: it has been saved.
+        """
+        if (asked := self.interrupts.agreed()) is not None:
+            if not saved:
                 self.save(whole=False)
             self.stop(asked)
+
+    def between_evaluations(self) -> None:
+        """End a validation, of whose epoch all steps are saved then, or a test, before which all is saved already."""
+        self._evaluations += 1
+        if self.runtime.device.type != "cuda" or self._evaluations % CHECK_EVERY == 0:
+            self.look_for_signals(saved=self.position == 0)
 
     def stop(self, signal_name: str) -> None:
         """End on a signal, after saving.
@@ -113,7 +149,8 @@ class Resumable:
         if self.folder is not None and self.runtime.is_main:
             (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
         raise Stopped(f"{signal_name}: ended in {place}; " + (
-            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"))
+            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"),
+            130 if signal_name == "SIGINT" else 0)
 
     def check_steps(self) -> None:
         """Report bad steps since the last check."""
@@ -139,9 +176,13 @@ class Resumable:
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position
         progress = {"meters": self.meters.state(), **self.progress()} if position else {}
+        if position:
+            progress |= save_share(self.own_share(), self.folder, name, self.runtime)
         state = self.state(name) | {
+            "identity": self.identity.record(), "source": self.source, "changes": self.changes,
             "epoch": self.epoch, "step": self.main.steps, "position": position,
-            "steps_per_epoch": self.steps_per_epoch, "rng": self.runtime.gather_objects(runtime.rng_state()),
+            "steps_per_epoch": self.steps_per_epoch,
+            "rng": self.runtime.gather_objects(self.rng or runtime.rng_state()),
             "progress": self.runtime.gather_objects(progress)}
         failed = False
         if self.runtime.is_main:
@@ -152,7 +193,7 @@ class Resumable:
                 failed = True
                 logger.warning("%s.pth cannot be written (%s); the run goes on with the checkpoint from before, and "
                                "tries again at the next one", name, error.strerror or error)
-        self.unsaved = self.runtime.any(failed)
+        self.unsaved, self._saved_at = self.runtime.any(failed), time.monotonic()
 
     def must_be_saved(self) -> None:
         """Raises OSError: the last attempt to save failed, and there is no next one."""
@@ -164,72 +205,9 @@ class Resumable:
         """What of an unfinished epoch this process alone knows, beside the meters."""
         return {}
 
+    def own_share(self) -> dict:
+        """What else of it is too large to be gathered: of several processes each keeps it in a file of its own."""
+        return {}
+
     def restore_progress(self, state: dict) -> None:
-        """Put back what `progress` returned."""
-
-    def resume(self) -> None:
-        """--resume FILE, else with --auto_resume the newest whole checkpoint of the output folder, else nothing.
-
-        Rank 0 chooses, so that all go on from the same one.
-
-        Raises:
-            FileNotFoundError, ValueError: the file is missing, or belongs to another run.
-        """
-        if self.folder is not None and self.runtime.is_main:
-            checkpointing.clear_unfinished(self.folder)
-            (self.folder / "stopped").unlink(missing_ok=True)
-        path, state = Path(self.flags.resume) if self.flags.resume else None, None
-        if path is None and self.flags.auto_resume and self.folder is not None:
-            if self.runtime.is_main and (found := checkpointing.newest_whole(self.folder)):
-                path, state = found
-            chosen = self.runtime.gather_objects(None if path is None else str(path))[0]
-            path = Path(chosen) if chosen else None
-        if path is not None:
-            self._go_on(checkpointing.load(path) if state is None else state, path)
-
-    def _go_on(self, state: dict, source: Path) -> None:
-        self.restore(state, source)
-        self.position = state.get("position", 0)
-        self.epoch = state["epoch"] + (0 if self.position else 1)
-        self._rescale(state.get("steps_per_epoch", self.steps_per_epoch), source)
-        same = len(state["rng"]) == self.runtime.world_size
-        if same:
-            runtime.set_rng_state(state["rng"][self.runtime.rank])
-        else:
-            logger.warning("%s was written by %d process(es), this run has %d: dropout draws anew%s", source,
-                           len(state["rng"]), self.runtime.world_size,
-                           ", the unfinished epoch's means and episodes start empty" if self.position else "")
-        if self.position and same:
-            progress = state["progress"][self.runtime.rank]
-            self.meters.load(progress["meters"])
-            self.restore_progress(progress)
-        self.bad_steps.reset()
-        logger.info("resumed from %s, %s epoch %d", source, "within" if self.position else "after", state["epoch"])
-
-    def _rescale(self, before: int, source: Path) -> None:
-        """Another batch makes another number of steps an epoch: schedules go on at the same share of the run."""
-        if before == self.steps_per_epoch:
-            return
-        for learner in self.learners.values():
-            if learner.optimizer is not None:
-                learner.start(round(learner.steps * self.steps_per_epoch / before))
-        logger.warning("%s has %d steps an epoch, this run %d: the schedules go on at the same share of the run; the "
-                       "same batch_size x update_freq x processes would change nothing", source, before,
-                       self.steps_per_epoch)
-
-
-class BetweenSteps:
-    """A loader that lets the run act between two optimiser steps: an engine that asks for the next batch has finished
-    its step, so the loops stay as they are. Must be outside of all that reads ahead."""
-
-    def __init__(self, loader: Sized, update_freq: int, run: Resumable):
-        self.loader, self.update_freq, self.run = loader, update_freq, run
-
-    def __len__(self) -> int:
-        return len(self.loader)
-
-    def __iter__(self) -> Iterator[Sequence]:
-        for index, batch in enumerate(self.loader, start=1):
-            yield batch
-            if index % self.update_freq == 0:
-                self.run.after_step()
+        """Put back what `progress` and `own_share` returned."""

@@ -1,29 +1,35 @@
 """All epochs of a run, and the program around it: what pre-training and fine-tuning share."""
 
 import logging
+import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
 from ...datasets.sources.kept_files import keep_remote_files
-from ..config.flags import FlagParser, given_flags
+from ...datasets.video.children import end_with_parent
+from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
 from ..core.interrupts import Stopped
-from ..core.logs import RunLog, set_up_logging, write_settings
-from .resumable import Resumable
+from ..core.logs import RunLog, set_up_logging
+from ..core.run_record import read_record, write_record
+from .going_on import GoingOn
 
 logger = logging.getLogger(__name__)
 
+LAUNCHERS = {"TORCHELASTIC_RUN_ID", "CROSS_RANK"}   # what torchrun's and DeepSpeed's processes find in the environment
 
-class TrainingRun(Resumable):
+
+class TrainingRun(GoingOn):
     """A run of `epochs` epochs. A subclass gives `epoch_record`, and `after_epoch` where it has more to show."""
 
     epochs: int
+    trains = True
 
     def epoch_record(self) -> dict[str, float]:
         """Train the epoch and evaluate what is evaluated after it; the numbers of its line of log.txt.
@@ -36,8 +42,9 @@ class TrainingRun(Resumable):
     def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:
         """Pictures, alerts and a line on the terminal, once the epoch is logged and saved."""
 
-    def run(self) -> None:
-        """All epochs, with a line of log.txt after each; a signal ends it early, saved, see `Interrupts`."""
+    def run(self) -> Any:
+        """All epochs, with a line of log.txt after each, then `finish`, whose result it returns; a signal ends it
+        early, saved, see `Interrupts`."""
         every, device = self.flags.save_ckpt_freq, self.runtime.device
         with RunLog(self.flags, self.epoch, self.runtime.is_main) as log, self.interrupts:
             while self.epoch < self.epochs:
@@ -52,9 +59,9 @@ class TrainingRun(Resumable):
                 self.after_epoch(log, record)
                 self.epoch, self.position = self.epoch + 1, 0
             self.must_be_saved()
-            self.finish()
+            return self.finish()
 
-    def finish(self) -> None:
+    def finish(self) -> Any:
         """What is still to be done under the run's signals, after the last epoch."""
 
 
@@ -79,16 +86,18 @@ def run_training(program: Program, argv: Sequence[str] | None):
         ValueError, OSError: bad input, see `run_program`. Stopped: a signal ended it, saved.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    settings = program.settings(program.parser.parse_args(argv))
+    settings = program.settings(read_changes(program.parser, argv))
     keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
+    if LAUNCHERS & os.environ.keys():   # a launcher that is killed must leave no trainers behind
+        end_with_parent(signal.SIGTERM)
     set_up_logging(here.is_main)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
     try:
         run = program.run(settings, here)
-        if here.is_main and settings.run.output_dir:
-            write_settings(Path(settings.run.output_dir), asdict(settings))
+        if here.is_main and run.folder is not None and not run.trains and not read_record(run.folder):
+            write_record(run.folder, asdict(settings), None, here)   # of a training it is written when that begins
         result = program.train(run)
     except Stopped as stopped:
         logger.info("%s", stopped.message)

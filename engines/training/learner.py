@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from ...models.convert.checkpoints import load_exactly
 from ..core.runtime import Precision, Runtime
 from .health import Health
+from .optimizer_state import load_state, state_of
 
 Schedule = Callable[[int], float]
 
@@ -127,8 +128,8 @@ class Learner:
         """Optimiser, scaler and step count (the network's own weights are saved apart, under VideoMAE's keys)."""
         if self.optimizer is None:
             return {}
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict(), "steps": self.steps,
-                "health": self.health.state()}
+        return {"optimizer": state_of(self.optimizer, self.module), "scaler": self.scaler.state_dict(),
+                "steps": self.steps, "health": self.health.state()}
 
     def weights(self) -> dict[str, Tensor]:
         """The network's weights under their plain names; every process must call (the weights may be shared out)."""
@@ -155,14 +156,8 @@ class Learner:
         """Put back what `state_dict` returned."""
         if self.optimizer is None:
             return
-        self.optimizer.load_state_dict(_as_fused(state["optimizer"], self.optimizer))
-        self.scaler.load_state_dict(state["scaler"])
+        load_state(self.optimizer, self.module, state["optimizer"])
+        if state["scaler"]:   # empty where it was written without float16
+            self.scaler.load_state_dict(state["scaler"])
         self.health.load(state.get("health", {"in_a_row": 0, "total": 0}))
         self.start(state["steps"])
-
-
-def _as_fused(state: dict, optimizer: torch.optim.Optimizer) -> dict:
-    """An optimiser's state for one that may be `fused` where the other was not: a GPU's for a CPU, and back."""
-    groups = [saved | {"fused": own["fused"]} if "fused" in own else saved
-              for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)]
-    return state | {"param_groups": groups}

@@ -1,0 +1,209 @@
+"""What makes a run this run: the flags that change what is computed, the rows of its lists, the weights it starts from.
+
+A checkpoint keeps them, and only the same run goes on from it. What each flag is to that, its declaration says
+(`config.flags.IDENTITIES`).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...datasets.lists.list_file import ClipList
+from ...masking.registry import ALIASES
+from ..config.common import OptimConfig
+from ..config.flags import BATCH, CONTENT, FIXED, FREE, LONGER, SETUP, SOURCE
+
+# DeepSpeed keeps these in its own half of the checkpoint, each process its share.
+HELD_BY_DEEPSPEED = frozenset({"opt_betas", "opt_eps", "momentum", "weight_decay", "layer_decay", "amp"})
+WEIGHTS = "weights"   # the name of the file of weights among the contents
+CLIPS = "clips a step"
+
+
+class Difference(NamedTuple):
+    """A flag with its value here and in the checkpoint, and what it is to the identity."""
+
+    flag: str
+    here: Any
+    there: Any
+    identity: bool | str
+
+    def __str__(self) -> str:
+        dashes = "" if self.flag == CLIPS else "--"
+        return f"{dashes}{self.flag}: {_shown(self.here)} | {_shown(self.there)}"
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The identity of a run.
+
+    Attributes:
+        flags: value by name of every flag that is not FREE. kinds: what each is to the identity.
+        contents: hash by name of what is in its lists ("train", "val", "test"), and in the file whose weights it
+            starts from ("weights"). Those that are not known are missing.
+        clips_a_step: of all processes.
+    """
+
+    flags: dict[str, Any]
+    kinds: dict[str, bool | str]
+    contents: dict[str, str]
+    clips_a_step: int
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits: the same for runs that compute the same, wherever their files lie."""
+        ways = (BATCH, SETUP, CONTENT, SOURCE)
+        computed = {name: value for name, value in self.flags.items() if self.kinds[name] not in ways}
+        text = json.dumps([computed, self.contents, self.clips_a_step], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def record(self) -> dict:
+        """What a checkpoint keeps beside the settings; plain values."""
+        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step}
+
+
+def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | None, clips_a_step: int) -> Identity:
+    """The identity of a run that is about to start.
+
+    Args:
+        settings: its settings by topic. lists: those it reads, by name.
+        weights: hash of the file that it starts from, None without one.
+    """
+    flags, kinds = {}, {}
+    for name, item, value in _declared(type(settings), settings):
+        if item.metadata["identity"] is not FREE:
+            flags[name], kinds[name] = _plain(name, value, type(settings)), item.metadata["identity"]
+    contents = {name: list_hash(clips) for name, clips in lists.items()} | ({WEIGHTS: weights} if weights else {})
+    return Identity(flags, kinds, contents, clips_a_step)
+
+
+def identity_in(state: Mapping, settings: type) -> Identity:
+    """The identity that a checkpoint keeps.
+
+    A flag that it does not know, being older, counts as its default; of such a one's files the names alone are known.
+
+    Args:
+        state: of a checkpoint. settings: the class of the program's settings.
+    """
+    known = {name: value for topic in state["settings"].values() for name, value in topic.items()}
+    flags, kinds = {}, {}
+    for name, item, _ in _declared(settings):
+        if item.metadata["identity"] is not FREE:
+            default = None if item.default is MISSING else item.default
+            flags[name], kinds[name] = _plain(name, known.get(name, default), settings), item.metadata["identity"]
+    kept = state.get("identity") or {}
+    clips = kept.get("clips_a_step") or flags["batch_size"] * flags["update_freq"] * len(state["rng"])
+    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips)
+
+
+def list_hash(clips: ClipList) -> str:
+    """16 hexadecimal digits of a list's rows and labels."""
+    digest = hashlib.sha256(clips.labels.tobytes())
+    for path in clips.paths:
+        digest.update(path.encode("utf-8", "surrogateescape") + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def differences(here: Identity, there: Identity) -> list[Difference]:
+    """In what a run differs from a checkpoint."""
+    found = []
+    for name, value in here.flags.items():
+        kind, other = here.kinds[name], there.flags[name]
+        if kind == CONTENT:
+            names = [one for one in here.contents if one != WEIGHTS]
+            found += _contents(name, names, here, there)
+        elif kind == SOURCE:
+            found += _contents(name, [WEIGHTS], here, there)
+        elif value != other:
+            found.append(Difference(name, value, other, kind))
+    if here.clips_a_step != there.clips_a_step:
+        found.append(Difference(CLIPS, here.clips_a_step, there.clips_a_step, BATCH))
+    return found
+
+
+def _contents(flag: str, names: Iterable[str], here: Identity, there: Identity) -> list[Difference]:
+    """Files by what is in them; where that is not known of one side, by their name."""
+    names = list(names)
+    if not there.contents or not here.contents:
+        mine, other = here.flags[flag], there.flags[flag]
+        same = Path(mine or "").name == Path(other or "").name
+        return [] if same else [Difference(flag, mine, other, here.kinds[flag])]
+    pairs = [(name, here.contents.get(name), there.contents.get(name)) for name in names]
+    return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", mine, other, here.kinds[flag])
+            for name, mine, other in pairs if mine != other and (name == WEIGHTS or (mine and other))]
+
+
+def allowed(found: Iterable[Difference], changed: Iterable[str], source: Path, deepspeed: bool) -> list[Difference]:
+    """Those of the differences that the run may go on with; to be named and recorded.
+
+    Args:
+        found: see `differences`. changed: names of flags that --change names.
+        source: the checkpoint. deepspeed: whether the run trains with it.
+
+    Raises:
+        ValueError: there are others.
+    """
+    changed, found = set(changed), list(found)
+    split = bool({"batch_size", "update_freq"} & changed) or all(one.flag != CLIPS for one in found)
+    refused = [one for one in found if not _may(one, changed, split, deepspeed)]
+    if not refused:
+        return found
+    for_good = [one.flag for one in refused if not _may(one, {one.flag.split(" (")[0]}, True, deepspeed)]
+    ways = ["give another --output_dir", "--auto_resume false, which starts anew and keeps the old run in replaced-N"]
+    if for_good:
+        why = ", under DeepSpeed" if deepspeed and set(for_good) & HELD_BY_DEEPSPEED else ""
+        ways[-1] += f"; a run cannot go on with another {', '.join(for_good)}{why}"
+    else:
+        hints = dict.fromkeys(f"--change {_argument(one, found)}" for one in refused)
+        ways.append(f"{' '.join(hints)}, which goes on and is recorded")
+    raise ValueError(f"cannot resume from {source}, which belongs to another run (flag: this run | the checkpoint): "
+                     f"{'; '.join(map(str, refused))}. Either {', or '.join(ways)}")
+
+
+def _may(one: Difference, changed: set[str], split: bool, deepspeed: bool) -> bool:
+    """Whether a run may go on with it. split: the clips of a step are the same, or may be others."""
+    name = one.flag.split(" (")[0]
+    if one.identity in (FIXED, SOURCE, SETUP) or (deepspeed and name in HELD_BY_DEEPSPEED and name in changed):
+        return False
+    if one.identity == BATCH:
+        return split
+    return name in changed or (one.identity == LONGER and one.here > one.there)
+
+
+def canonical(names: Iterable[str], settings: type) -> set[str]:
+    """The flags that `--change` names, aliases and leading dashes resolved."""
+    aliases = {alias.lstrip("-"): name for name, item, _ in _declared(settings)
+               for alias in (*item.metadata.get("aliases", ()), f"no_{name}")}
+    return {aliases.get(name.lstrip("-"), name.lstrip("-")) for name in names}
+
+
+def _declared(settings: type, values: Any = None):
+    """(name, field, value) of every flag."""
+    for topic in fields(settings):
+        for item in fields(topic.type):
+            yield item.name, item, None if values is None else getattr(getattr(values, topic.name), item.name)
+
+
+def _plain(name: str, value: Any, settings: type) -> Any:
+    """A value as it is compared: lists for tuples, what None stands for, one name of several."""
+    if name == "opt_betas" and not value:
+        value = next(topic.type for topic in fields(settings) if issubclass(topic.type, OptimConfig)).default_betas
+    if name == "mask_type":
+        value = ALIASES.get(value, value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: Any) -> str:
+    return "none" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _argument(one: Difference, found: list[Difference]) -> str:
+    """`FLAG VALUE` as --change takes it."""
+    name, value = one.flag.split(" (")[0], one.here
+    if one.flag == CLIPS:
+        return f"batch_size {next((other.here for other in found if other.flag == 'batch_size'), 'N')}"
+    if one.identity == CONTENT:
+        return f"{name} LIST"
+    return f"{name} '{' '.join(map(str, value))}'" if isinstance(value, list) else f"{name} {_shown(value)}"

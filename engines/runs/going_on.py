@@ -1,0 +1,115 @@
+"""How a run goes on: from which checkpoint, whether it is its own, and what changes on the way."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ..core import checkpointing, runtime
+from ..core.identity import Difference, allowed, canonical, differences, identity_in
+from ..core.run_record import write_record
+from .resumable import Resumable
+from .saved_state import choose, load_share
+
+logger = logging.getLogger(__name__)
+
+
+class GoingOn(Resumable):
+    """A run that goes on from its own checkpoints, and from no other's.
+
+    Attributes:
+        altered: the flags that have another value than in the checkpoint it went on from.
+    """
+
+    altered: frozenset[str] = frozenset()
+
+    def resume(self) -> None:
+        """Go on from the checkpoint that `choose` finds, else begin; a folder that holds another run is refused.
+
+        Raises:
+            FileNotFoundError, ValueError: the file is missing, or belongs to another run. Nothing has been written.
+        """
+        found, altered = choose(self.flags, self.folder, self.runtime), []
+        if found is not None:
+            altered = self._altered(found[1], found[0])
+        if self.folder is not None and self.runtime.is_main:
+            if found is None and (place := checkpointing.set_aside(self.folder)):
+                logger.warning("the run that %s held is now in %s", self.folder, place)
+            checkpointing.clear_unfinished(self.folder)
+            (self.folder / "stopped").unlink(missing_ok=True)
+        if found is not None:
+            self._go_on(found[1], found[0], altered)
+        elif self.flags.change:
+            logger.info("--change alters nothing: the run begins")
+        if self.folder is not None and self.runtime.is_main and self.epoch < self.all_settings.optim.epochs:
+            (self.folder / "finished").unlink(missing_ok=True)
+            write_record(self.folder, asdict(self.all_settings), self.identity, self.runtime,
+                         None if found is None else found[0], altered)
+
+    def _altered(self, state: dict, source: Path) -> list[Difference]:
+        """What is different from the checkpoint, all of it allowed.
+
+        Raises:
+            ValueError: it belongs to another run.
+        """
+        settings = self.all_settings
+        if "settings" not in state or "rng" not in state:
+            raise ValueError(f"{source} is not a checkpoint to resume from: give it as the weights to start with")
+        there = identity_in(state, type(settings))
+        zero = getattr(settings, "zero", None)
+        found = allowed(differences(self.identity, there),
+                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source,
+                        zero is not None and zero.enable_deepspeed)
+        if state["epoch"] >= settings.optim.epochs:
+            raise ValueError(f"{source} has {state['epoch'] + 1} epochs behind it, --epochs is {settings.optim.epochs}")
+        return found
+
+    def _go_on(self, state: dict, source: Path, altered: list[Difference]) -> None:
+        for one in altered:
+            logger.warning("%s goes on with another value of %s (now | in the checkpoint)", source, one)
+        self.altered = frozenset(one.flag for one in altered)
+        self.changes = [*state.get("changes", ()), *({"epoch": state["epoch"], "step": state["step"], "flag": one.flag,
+                                                      "from": one.there, "to": one.here} for one in altered)]
+        self.restore(state, source)
+        self.position = state.get("position", 0)
+        self.epoch = state["epoch"] + (0 if self.position else 1)
+        self._rescale(state.get("steps_per_epoch", self.steps_per_epoch), source)
+        same = len(state["rng"]) == self.runtime.world_size
+        if same:
+            runtime.set_rng_state(state["rng"][self.runtime.rank])
+        else:
+            logger.warning("%s was written by %d process(es), this run has %d: dropout draws anew%s", source,
+                           len(state["rng"]), self.runtime.world_size,
+                           ", the unfinished epoch's episodes and mask statistics start empty" if self.position else "")
+        if self.position:
+            self._restore_progress(state["progress"], source, same)
+        self.bad_steps.reset()
+        logger.info("resumed from %s, %s epoch %d", source, "within" if self.position else "after", state["epoch"])
+
+    def _restore_progress(self, progress: list[dict], source: Path, same: bool) -> None:
+        """What the unfinished epoch has seen. same: by as many processes."""
+        if same:
+            own = progress[self.runtime.rank]
+            self.meters.load(own["meters"])
+            self.restore_progress(own | load_share(own, source, self.runtime))
+        else:
+            self.meters.load(joined([one["meters"] for one in progress], self.runtime.is_main))
+
+    def _rescale(self, before: int, source: Path) -> None:
+        """Another batch makes another number of steps an epoch: schedules go on at the same share of the run."""
+        if before == self.steps_per_epoch:
+            return
+        for learner in self.learners.values():
+            if learner.optimizer is not None:
+                learner.start(round(learner.steps * self.steps_per_epoch / before))
+        logger.warning("%s has %d steps an epoch, this run %d: the schedules go on at the same share of the run; the "
+                       "same batch_size x update_freq x processes would change nothing", source, before,
+                       self.steps_per_epoch)
+
+
+def joined(meters: Sequence[dict[str, list[float]]], is_main: bool) -> dict[str, list[float]]:
+    """The sums of an epoch that other processes began: all of them on rank 0, zeros under their names on the others."""
+    names = {name for one in meters for name in one}
+    pairs = {name: [one[name] for one in meters if name in one] for name in names}
+    return {name: [sum(values) for values in zip(*found, strict=True)] if is_main else [0.0, 0.0]
+            for name, found in pairs.items()}
