@@ -57,6 +57,7 @@ if not torch.cuda.is_available():   # the forks' loops take a GPU for granted
     torch.nn.parallel.DistributedDataParallel = CPUParallel
     torch.cuda.amp.GradScaler = CPUScaler
     torch.cuda.synchronize = torch.cuda.set_device = lambda *args, **kwargs: None
+    torch.cuda.current_device, torch.cuda.device_count = (lambda: 0), (lambda: 1)
 new_load = torch.load
 # Its checkpoints hold its pickled arguments.
 torch.load = lambda *args, **kwargs: new_load(*args, **{"weights_only": False, **kwargs})
