@@ -58,6 +58,10 @@ if not torch.cuda.is_available():   # the forks' loops take a GPU for granted
     torch.cuda.amp.GradScaler = CPUScaler
     torch.cuda.synchronize = torch.cuda.set_device = lambda *args, **kwargs: None
     torch.cuda.current_device, torch.cuda.device_count = (lambda: 0), (lambda: 1)
+    torch.Tensor.cuda = lambda tensor, *args, **kwargs: tensor
+    new_tensor = torch.tensor
+    torch.tensor = lambda *args, device=None, **kwargs: new_tensor(
+        *args, device=None if device == "cuda" else device, **kwargs)
 new_load = torch.load
 # Its checkpoints hold its pickled arguments.
 torch.load = lambda *args, **kwargs: new_load(*args, **{"weights_only": False, **kwargs})
