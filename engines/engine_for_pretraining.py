@@ -76,7 +76,7 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, sampler: Learner
     """One epoch; `epoch` counts from 0 and is only there for the common signature.
 
     Args:
-        loader: yields (videos, mask[, keys]), see `Normalizer.prepare`.
+        loader: yields (videos, mask), or `PretrainSample`s, see `Normalizer.prepare`.
         sampler: None to use the loader's masks, else one that is trained by REINFORCE, or not at all.
     """
     del epoch
@@ -90,19 +90,40 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, sampler: Learner
 def train_with_sampler(mae: Learner, sampler: Learner, batch: ClipBatch, more: bool, setup: PretrainSetup,
                        log: Meters) -> None:
     """One micro-batch of joint training as AdaMAE does it: its sampler draws, the errors are its reward."""
+    log_pi, mask = draw_masks(tokens_of(mae, sampler, batch), sampler, batch, more, setup)
+    mae.check(probability=log_pi)
+    outcome = train_mae(mae, batch, mask, more, setup, log, log_pi.detach())
+    if sampler.optimizer is not None:
+        reinforce(sampler, log_pi, outcome, more, setup, log)
+
+
+def tokens_of(mae: Learner, sampler: Learner, batch: ClipBatch) -> Tensor:
+    """X (line 4), (B, N, D), as this sampler wants it."""
     with mae.precision.autocast():
-        tokens = tokenize(mae.module, batch.videos, positions=not sampler.module.own_positions)
+        return tokenize(mae.module, batch.videos, positions=not sampler.module.own_positions)
+
+
+def draw_masks(tokens: Tensor, sampler: Learner, batch: ClipBatch, more: bool,
+               setup: PretrainSetup) -> tuple[Tensor, Tensor]:
+    """(log pi (B, N) with its graph, mask bool (B, N)) of a sampler that REINFORCE trains, or nothing."""
     with sampler.accumulating(more):
         log_pi, _ = sampler(tokens, log=True)
-        mae.check(probability=log_pi)
         sampler.check(probability=log_pi)
         mask = sampler.module.draw(log_pi, batch.keys).mask
-        if setup.diagnostics is not None:
-            setup.diagnostics.policy(log_pi.detach(), batch.pixels)
-        outcome = train_mae(mae, batch, mask, more, setup, log, log_pi.detach())
-        if sampler.optimizer is None:
-            return
-        reward = setup.reward.of(outcome)
+    if setup.diagnostics is not None:
+        setup.diagnostics.policy(log_pi.detach(), batch.pixels)
+    return log_pi, mask
+
+
+def reinforce(sampler: Learner, log_pi: Tensor, outcome: Outcome, more: bool, setup: PretrainSetup,
+              log: Meters) -> None:
+    """Optimise the sampler on what came of its masks.
+
+    Args:
+        log_pi: (B, N), with its graph.
+    """
+    reward = setup.reward.of(outcome)
+    with sampler.accumulating(more):
         sampler.check(reward=reward)
         loss = reinforce_loss(log_pi, outcome.masked, reward).mean()
         sampler.backward(setup.sampling_coef * loss / setup.update_freq)

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..masking import masked_indices, masked_probability, mixed_with_uniform, uniform_noise
 from .config.pretraining import SamplerConfig
 from .core.meters import Meters
-from .engine_for_pretraining import PretrainSetup, micro_batches, train_mae
-from .pretrain.interface import tokenize
+from .engine_for_pretraining import PretrainSetup, micro_batches, tokens_of, train_mae
 from .pretrain.ppo import EntropyCoefficient, Episode, sampling_loss
 from .pretrain.rewards import Outcome
 from .training.batches import ClipBatch
@@ -72,6 +71,10 @@ class EpisodeBuffer:
         """L22."""
         self._episodes.clear()
 
+    def trim(self, size: int) -> None:
+        """Forget the last episodes that do not fill a step of `size` micro-batches."""
+        del self._episodes[len(self) // size * size:]
+
     def state(self) -> list[list[Tensor | None]]:
         """The episodes as plain lists of tensors on the CPU, for a checkpoint. Without phase 1's graph: where that is
         kept, phase 2 follows at once and the buffer is empty between two steps."""
@@ -94,7 +97,7 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, b
     """Lines 3-25 of Algorithm 1 for one epoch; `epoch` counts from 0, so e <= m_o reads epoch < m_o here.
 
     Args:
-        loader: yields (videos, random mask[, keys]), see `Normalizer.prepare`.
+        loader: yields (videos, random mask), or `PretrainSample`s, see `Normalizer.prepare`.
         mae: f_phi, any model with `encoder.patch_embed` and `forward(videos, bool_masked_pos)`.
         tats: g_theta, a `TokenSampler`.
     """
@@ -115,7 +118,8 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, b
 def phase_one(mae: Learner, tats: Learner, batch: ClipBatch, more: bool, training: PPOTraining, log: Meters,
               random_share: float = 0.0) -> Episode:
     """L9-12: draw masks from pi_old with theta frozen, train the MAE on them, record the episode."""
-    choice = choose_masks(mae, tats, batch, training, random_share)                   # L9-10
+    choice = choose_masks(tokens_of(mae, tats, batch), tats, batch, training, random_share)  # L4, L9-10
+    mae.check(probability=choice.log_pi)  # f_phi does not learn from a mask that means nothing
     outcome = train_mae(mae, batch, choice.mask, more, training.setup, log, choice.log_pi.detach())   # L11
     return recorded(choice, outcome, training)                                        # L12
 
@@ -137,13 +141,10 @@ class Choice(NamedTuple):
     threshold: Tensor
 
 
-def choose_masks(mae: Learner, tats: Learner, batch: ClipBatch, training: PPOTraining, random_share: float) -> Choice:
-    """L9-10: draw a mask from pi_old with theta frozen."""
-    with mae.precision.autocast():
-        tokens = tokenize(mae.module, batch.videos, positions=not tats.module.own_positions)   # L4: X
+def choose_masks(tokens: Tensor, tats: Learner, batch: ClipBatch, training: PPOTraining, random_share: float) -> Choice:
+    """L9-10: draw a mask from pi_old(tokens), X (B, N, D), with theta frozen."""
     with torch.set_grad_enabled(training.reuses):
         log_pi, value = tats(tokens, log=True)                                        # L9
-    mae.check(probability=log_pi)  # f_phi does not learn from a mask that means nothing
     # Not in the paper: a share of each clip's visible tokens may come from anywhere, and a share of the clips may get
     # the loader's random mask.
     drawn_from = mixed_with_uniform(log_pi.detach(), training.config.context_share)

@@ -1,135 +1,86 @@
 """TATS, and every other masking of the registry, inside a fork of VideoMAE, with its own model, data and checkpoints.
 
-A fork changes ten lines, none of them in its model (the README shows them in place):
+A fork changes a few lines, none of them in its model (docs/fork.md shows them in place):
 
     from tats.engines.fork import TokenSampling, add_sampling_flags, loader_mask, mask_types, train_one_epoch
 
-`train_one_epoch` takes what VideoMAE's own one takes. What the fork does not have a place for, the sampler with its
-optimiser, travels in the loss scaler, which the fork already builds, hands to the epoch, saves and resumes.
+What the fork does not have a place for, the sampler with its optimiser, travels in the loss scaler, which the fork
+already builds, hands to the epoch, saves and resumes. A fork whose loss is its own keeps its `train_one_epoch` and
+calls `loss_scaler.choose` and `loss_scaler.learn` there; one with VideoMAE's loss may take ours.
 """
 
 import argparse
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from ..masking import MASKINGS, TokenGrid, check_sampler, find_masking
-from ..models.convert.checkpoints import load_exactly
-from .config.common import RunConfig
-from .config.flags import add_flags, from_args
-from .config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
+from ..masking import MASKINGS, Masking, RandomMasking
 from .core.logs import Progress, set_up_logging
 from .core.meters import Meters
-from .core.runtime import Precision, Runtime
-from .engine_for_pretraining import PretrainSetup
-from .engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
-from .pretrain.alerts import alerts
-from .pretrain.diagnostics import Diagnostics
-from .pretrain.interface import patch_size_of, token_width
-from .pretrain.ppo import EntropyCoefficient
+from .engine_for_pretraining import PretrainSetup, train_mae
+from .hook.fork_args import add_sampling_flags, grid_of_args, loader_mask, mask_types, policy_flags
+from .hook.sampling import SamplingHook
+from .hook.tokens import bare
+from .pretrain.interface import patch_size_of
 from .pretrain.reconstruction import Reconstruction
-from .pretrain.rewards import reward_of
-from .runs.dispatch import train_one_epoch as run_engine
-from .runs.pretraining_build import build_masking, sampler_config
-from .training.bad_steps import BadSteps
 from .training.batches import Normalizer
 from .training.learner import Learner
-from .training.optim import make_optimizer, parameter_groups
 
 __all__ = ["TokenSampling", "add_sampling_flags", "loader_mask", "mask_types", "train_one_epoch"]
 
-logger = logging.getLogger(__name__)
-
-
-def mask_types() -> list[str]:
-    """The choices of `--mask_type`: the names of the registry."""
-    return sorted(MASKINGS)
-
-
-def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
-    """The sampler's flags and `--num_visible`, for a parser that has VideoMAE's `--mask_type` and `--mask_ratio`."""
-    add_flags(parser, SamplerConfig)
-    parser.add_argument("--num_visible", type=int, help="number of visible tokens instead of mask_ratio")
-
-
-def loader_mask(args: argparse.Namespace) -> Callable[[], Tensor]:
-    """What stands where VideoMAE's TubeMaskingGenerator stands: `() -> bool (N,)`, True = masked.
-
-    Args:
-        args: with `mask_type`, `mask_ratio` and `window_size`, the grid (frames, height, width) in tokens.
-
-    Raises:
-        ValueError: an unknown mask_type, or a ratio outside (0, 1).
-    """
-    return build_masking(_mask_config(args), TokenGrid(*args.window_size))[1]
-
-
-def _mask_config(args: argparse.Namespace) -> MaskConfig:
-    return MaskConfig(args.mask_type, args.mask_ratio, args.num_visible)
+# Arguments that forks have added to `train_one_epoch` and that say nothing of the loss: those of any value, and those
+# that do nothing at this one.
+HARMLESS = {"save_dir", "log_dir", "output_dir"}
+IDLE = {"num_samples": 1, "num_sample": 1}
 
 
 class TokenSampling:
     """VideoMAE's loss scaler, with the sampler of `args.mask_type` and its optimiser beside it.
 
-    Call it, save it and load it as the scaler that it wraps; `train_one_epoch` finds the sampler in it.
+    Call it, save it and load it as the scaler that it wraps. `train_one_epoch` finds the sampler in it; a loop of the
+    fork's own calls `choose` and `learn`, see `SamplingHook`.
 
     Args:
-        args: VideoMAE's arguments with those of `add_sampling_flags`, and `window_size`.
-        model: the network on its device, without DistributedDataParallel.
-        scaler: the fork's NativeScalerWithGradNormCount.
+        args: VideoMAE's arguments with those of `add_sampling_flags`, and `window_size`. Needed are `mask_type`,
+            `mask_ratio` and `window_size`; optimiser settings that are not there have VideoMAE's defaults.
+        model: the network on its device.
+        scaler: the fork's NativeScalerWithGradNormCount, or None.
+        settings: of `SamplingHook`: tokens, width, mean, std, ...
+
+    Raises:
+        ValueError: an unknown mask_type, a setting that cannot be run with, or a model whose tokens are not found.
     """
 
-    def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any):
-        self.scaler, self.config = scaler, resolve_recipe(from_args(SamplerConfig, args))
-        if self.config.mae_only_explained:
-            raise ValueError("--mae_only_explained is for tats.engines.run_mae_pretraining; here set --mae_only_epochs")
-        for name in ("random_share", "sampler_lr"):
-            if getattr(self.config, f"{name}_final") is not None:
-                raise ValueError(f"--{name}_final needs to know the run's length, which a fork's engine is not told: "
-                                 f"use --{name} alone")
-        self.row, self.reward = find_masking(args.mask_type), reward_of(self.config)
-        self.device = next(model.parameters()).device
-        distributed = dist.is_available() and dist.is_initialized()
-        self.runtime = Runtime(self.device, dist.get_rank(), dist.get_world_size()) if distributed \
-            else Runtime(self.device)
-        set_up_logging(self.runtime.is_main)
+    def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any, **settings: Any):
+        self.scaler = scaler
+        own = args.mask_type in getattr(args, "own_mask_types", ()) and args.mask_type not in MASKINGS
+        optimiser = {"opt": "adamw", "opt_eps": 1e-8, "momentum": 0.9, "weight_decay": 0.05, "clip_grad": None,
+                     "num_visible": None}
         # fp16 as VideoMAE has it on GPUs; its CPU has no autocast.
-        cuda = self.device.type == "cuda"
-        self.precision = Precision(self.device.type, torch.float16 if cuda else torch.float32)
-        self.sampler = self._learner(args, model) if self.row.sampler else None
-        self.entropy = EntropyCoefficient(self.config.entropy_coef, self.config.target_entropy,
-                                          floor=0.1 * self.config.policy_coef, device=self.device)
-        self.buffer, self.meters = EpisodeBuffer(), Meters(self.device)
-        self.bad_steps = BadSteps({"sampler": self.sampler}, None, RunConfig().max_bad_steps, {})
-        self.diagnostics = Diagnostics(TokenGrid(*args.window_size), self.device)
-
-    def _learner(self, args: argparse.Namespace, model: nn.Module) -> Learner:
-        net = self.row.sampler(TokenGrid(*args.window_size), token_width(model),
-                               **sampler_config(_mask_config(args), self.config)).to(self.device)
-        check_sampler(net, token_width(model))
-        if self.row.learner is None:
-            return Learner(net, precision=self.precision)
-        optimizer = make_optimizer(parameter_groups(net, args.weight_decay), args.opt, eps=args.opt_eps,
-                                   betas=args.opt_betas or (0.9, 0.95), momentum=args.momentum)
-        rate = self.config.sampler_lr
-        return Learner(net, optimizer, lambda step: rate, clip_grad=args.clip_grad, runtime=self.runtime,
-                       precision=self.precision)
+        cuda = next(model.parameters()).device.type == "cuda"
+        chosen = {name: getattr(args, name, default) for name, default in optimiser.items()} | {
+            "opt_betas": tuple(getattr(args, "opt_betas", None) or (0.9, 0.95)), "amp": "fp16" if cuda else "fp32"}
+        row = Masking(RandomMasking) if own else args.mask_type
+        self.hook = SamplingHook(model, row, grid_of_args(args), args.mask_ratio,
+                                 **chosen | policy_flags(args) | settings)
+        set_up_logging(self.hook.runtime.is_main)
+        self.choose, self.learn, self.end_epoch = self.hook.choose, self.hook.learn, self.hook.end_epoch
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.scaler(*args, **kwargs)
 
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else the fork's scaler has."""
+        if name in ("scaler", "hook"):
+            raise AttributeError(name)
+        return getattr(self.scaler, name)
+
     def state_dict(self) -> dict[str, Any]:
-        """The scaler's, and under "sampling" the sampler's weights, optimiser and entropy coefficient."""
-        if self.sampler is None:
-            return self.scaler.state_dict()
-        return {**self.scaler.state_dict(), "sampling": {
-            "sampler": self.sampler.module.state_dict(), "optimizer": self.sampler.state_dict(),
-            "entropy_coef": float(self.entropy.value)}}
+        """The scaler's, and under "sampling" the hook's."""
+        state = {} if self.scaler is None else self.scaler.state_dict()
+        return {**state, "sampling": self.hook.state_dict()} if self.hook.sampler is not None else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Put back what `state_dict` returned.
@@ -138,16 +89,10 @@ class TokenSampling:
             ValueError: this run has a sampler and the checkpoint none, or another one.
         """
         state = dict(state)
-        sampling = state.pop("sampling", None)
-        self.scaler.load_state_dict(state)
-        if self.sampler is None:
-            return
-        if sampling is None:
-            raise ValueError("the checkpoint was written without a sampler: resume with its own --mask_type, or start "
-                             "with another --output_dir")
-        load_exactly(self.sampler.module, sampling["sampler"], "the checkpoint's sampler")
-        self.sampler.load_state_dict(sampling["optimizer"])
-        self.entropy.value = torch.tensor(sampling["entropy_coef"])
+        sampling = state.pop("sampling", {})
+        if self.scaler is not None:
+            self.scaler.load_state_dict(state)
+        self.hook.load_state_dict(sampling)
 
 
 class ForkLearner(Learner):
@@ -155,9 +100,8 @@ class ForkLearner(Learner):
 
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, sampling: TokenSampling, *,
                  lr: Callable[[int], float], weight_decay: Callable[[int], float] | None, clip_grad: float | None):
-        bare = model.module if isinstance(model, DistributedDataParallel) else model
-        super().__init__(bare, optimizer, lr, weight_decay=weight_decay, clip_grad=clip_grad,
-                         precision=sampling.precision)
+        super().__init__(bare(model), optimizer, lr, weight_decay=weight_decay, clip_grad=clip_grad,
+                         precision=sampling.hook.precision)
         self.net, self.native, self.norm = model, sampling.scaler, None
 
     def backward(self, loss: Tensor) -> None:
@@ -183,7 +127,8 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
                     patch_size: int = 16, normlize_target: bool = True, log_writer: Any = None,
                     lr_scheduler: Any = None, start_steps: int | None = None,
                     lr_schedule_values: Sequence[float] | None = None,
-                    wd_schedule_values: Sequence[float] | None = None) -> dict[str, float]:
+                    wd_schedule_values: Sequence[float] | None = None, *,
+                    target: Callable[[Tensor, Tensor], Tensor] | None = None, **others: Any) -> dict[str, float]:
     """One epoch of Algorithm 1, of AdaMAE, or with the loader's masks, in the place of VideoMAE's function.
 
     Args:
@@ -192,45 +137,68 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
         loss_scaler: a `TokenSampling`.
         max_norm, start_steps, log_writer, lr_schedule_values, wd_schedule_values: as VideoMAE's; patch_size and
             lr_scheduler are there for the signature.
+        target: in the place of the masked tokens' pixels, see `Reconstruction.targets`.
+        others: what a fork has added to its own function.
 
     Returns:
         Means of the epoch over all processes, for log.txt.
 
     Raises:
-        ValueError: a loss that is not finite, or many steps of the sampler in a row.
+        ValueError: one of `others` may change the loss, which is not known here; batches with a second mask; a loss
+            that is not finite, or many steps of the sampler in a row.
     """
     del patch_size, lr_scheduler
-    sampling, first = loss_scaler, start_steps or 0
+    _refuse(others)
+    hook, first = loss_scaler.hook, start_steps or 0
 
     def table(values: Sequence[float] | None) -> Callable[[int], float] | None:
         return None if values is None else lambda step: float(values[min(step, len(values) - 1)])
 
     constant = optimizer.param_groups[0]["lr"]
     rate = table(lr_schedule_values) or (lambda step: constant)
-    mae = ForkLearner(model, optimizer, sampling, lr=rate, weight_decay=table(wd_schedule_values), clip_grad=max_norm)
+    mae = ForkLearner(model, optimizer, loss_scaler, lr=rate, weight_decay=table(wd_schedule_values),
+                      clip_grad=max_norm)
     mae.start(first)
     optimizer.zero_grad(set_to_none=True)
     model.train()
-    if sampling.sampler is not None:
-        sampling.sampler.module.train()
-        if sampling.row.learner == "reinforce":
-            sampling.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
-    meters = sampling.meters
-    meters.reset()
-    sampling.diagnostics.reset()
-    setup = PretrainSetup(device, Normalizer(device), Reconstruction(normalize=normlize_target),
-                          patch_size_of(mae.module), reward=sampling.reward, diagnostics=sampling.diagnostics)
-    loader = Progress(data_loader, f"epoch {epoch}", meters.means, 10, sampling.runtime.is_main)
-    run_engine(sampling.row.learner, epoch, loader, (mae, sampling.sampler), sampling.buffer,
-               PPOTraining(setup, sampling.config, sampling.entropy), meters)
-    means = meters.means(sampling.runtime)
-    sampling.bad_steps.check(lambda _: {"epoch": epoch, "last_step": mae.steps})
-    means |= sampling.diagnostics.read(sampling.runtime)[0]
+    if hook.sampler is not None:
+        hook.sampler.module.train()
+        if hook.row.learner == "reinforce":
+            hook.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
+    options, log = hook.options, Meters(hook.device)
+    setup = PretrainSetup(device, Normalizer(device, options.mean, options.std),
+                          Reconstruction(normalize=normlize_target, targets=target), patch_size_of(mae.module))
+    loader = Progress(data_loader, f"epoch {epoch}", log.means, 10, hook.runtime.is_main)
+    for given in loader:
+        _refuse_second_mask(given)
+        batch = setup.normalizer.prepare(given, device)
+        mask = hook.choose(mae.module, batch.videos, batch.mask, epoch, keys=batch.keys)
+        hook.learn_from(train_mae(mae, batch, mask, False, setup, log, hook.log_pi))
+    means = log.means(hook.runtime)
+    measured = {name: means[name] for name in ("explained_variance",) if name in means}
+    means |= hook.end_epoch(**measured, data_share=loader.data_share)
     means |= {"lr": max(group["lr"] for group in optimizer.param_groups), "data_share": round(loader.data_share, 4)}
-    if sampling.runtime.is_main:
-        for message in alerts(means, sampling.config):
-            logger.warning("epoch %d: %s", epoch, message)
     if log_writer is not None:
         log_writer.update(head="loss", loss=means["loss"])
         log_writer.update(head="sampling", **{name: value for name, value in means.items() if name != "loss"})
     return means
+
+
+HOOK = ("keep your own train_one_epoch, and put two lines into it: mask = loss_scaler.choose(model, videos, mask, "
+        "epoch) before the forward, and loss_scaler.learn(errors) with the error of each token after it (docs/fork.md)")
+
+
+def _refuse(others: dict[str, Any]) -> None:
+    """Raises ValueError: an argument that may change the loss."""
+    left_out = [name for name, value in others.items()
+                if name not in HARMLESS and value not in (None, False) and IDLE.get(name, others) != value]
+    if left_out:
+        raise ValueError(f"train_one_epoch of tats.engines.fork does not know {', '.join(sorted(left_out))}: what they "
+                         f"do to the loss would be left out. {HOOK[0].upper()}{HOOK[1:]}")
+
+
+def _refuse_second_mask(batch: Sequence) -> None:
+    """Raises ValueError: the third element has the size of the mask, as with VideoMAEv2's decoder masks."""
+    if len(batch) > 2 and isinstance(batch[2], Tensor) and batch[2].numel() == torch.as_tensor(batch[1]).numel():
+        raise ValueError("the loader yields a second mask, which train_one_epoch of tats.engines.fork does not use: "
+                         f"{HOOK}")

@@ -13,7 +13,8 @@ torch.set_num_threads(1)
 
 
 def pytest_addoption(parser):
-    parser.addoption("--fork", default=None, metavar="PATH", help="a clone of MCG-NJU/VideoMAE, for test_real_fork.py")
+    parser.addoption("--fork", action="append", default=[], metavar="NAME=PATH", help="a clone for test_real_fork.py; "
+                     "NAME: videomae, adamae, videomaev2, mae_dfer, mae_st; a PATH alone is MCG-NJU/VideoMAE's")
     parser.addoption("--long", action="store_true", help="fault tests at full size: 200 files, 2,000 clips, 20 kills")
 
 

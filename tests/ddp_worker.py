@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch  # noqa: E402
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler  # noqa: E402
+from tats.datasets.clips import PretrainSample  # noqa: E402
 from tats.engines.core import runtime  # noqa: E402
 from tats.engines.core.meters import Meters  # noqa: E402
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch  # noqa: E402
@@ -27,7 +28,7 @@ start = {"weights": flat(mae.module).tolist(), "theta": flat(tats.module).tolist
 records = []
 for epoch in (0, 1):
     for batch in loader(5, 8, seed=epoch):
-        mine = [part[where.rank::where.world_size] for part in batch]
+        mine = PretrainSample(*(part[where.rank::where.world_size] for part in batch))
         log = Meters()
         train_one_epoch(epoch, [mine], mae, tats, EpisodeBuffer(), training, log)
         records.append(log.means(where))

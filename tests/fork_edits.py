@@ -18,6 +18,30 @@ EDITS = [
 ]
 
 
+PAGE = Path(__file__).parents[1] / "docs/fork.md"
+SECTIONS = {"videomae": "VideoMAE", "adamae": "AdaMAE", "videomaev2": "VideoMAEv2", "mae_dfer": "MAE-DFER",
+            "mae_st": "MAE-ST"}
+
+
+def apply_page(name: str, fork: Path) -> int:
+    """Apply the diff of a section of docs/fork.md, each hunk in its one place; the number of lines added + removed."""
+    section = PAGE.read_text().split(f"\n## {SECTIONS[name]}\n")[1].split("\n## ")[0]
+    diff = section.split("```diff\n")[1].split("\n```")[0]
+    changed = 0
+    for part in diff.removeprefix("--- ").split("\n--- "):
+        file, *hunks = part.split("\n@@\n")
+        lines = (fork / file).read_text().splitlines()
+        for hunk in hunks:
+            edit = hunk.split("\n")
+            old, new = ([line[1:] for line in edit if line[:1] in kinds] for kinds in (" -", " +"))
+            places = [at for at in range(len(lines)) if [line.rstrip() for line in lines[at:at + len(old)]] == old]
+            assert len(places) == 1, f"{file} has {len(places)} places for {hunk!r}"
+            lines[places[0]:places[0] + len(old)] = new
+            changed += sum(line[:1] in ("+", "-") for line in edit)
+        (fork / file).write_text("\n".join(lines) + "\n")
+    return changed
+
+
 def apply_edits(fork: Path) -> int:
     """Make the edits, each in its one place; the number of changed lines as `git diff` counts them."""
     changed = 0

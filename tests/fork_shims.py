@@ -27,11 +27,41 @@ def old_create_model(name: str, pretrained: bool = False, **options: object) -> 
 module("torch._six", inf=float("inf"))
 module("numpy.lib.function_base", disp=None)
 module("cv2")                                                          # imported, never called for PIL images
+module("models.pretrain.movinet")                                      # AdaMAE imports it, and did not release it
 for gone, kind in (("nadam", "Nadam"), ("novograd", "NovoGrad"), ("radam", "RAdam"), ("nvnovograd", "NvNovoGrad"),
                    ("adafactor", "Adafactor"), ("rmsprop_tf", "RMSpropTF")):
     if not hasattr(sys.modules.get(f"timm.optim.{gone}"), kind):
         module(f"timm.optim.{gone}", **{kind: None})
 timm.models.create_model = old_create_model
+module("torch.optim._multi_tensor", AdamW=torch.optim.AdamW)
+torch.optim._multi_tensor = sys.modules["torch.optim._multi_tensor"]
+if not torch.cuda.is_available():   # the forks' loops take a GPU for granted
+    class CPUScaler(torch.amp.GradScaler):
+        """One that is off has no scale, which the loops log."""
+
+        def __init__(self, *args: object, **kwargs: object):
+            super().__init__("cpu", enabled=False)
+
+        def state_dict(self) -> dict:
+            return {"scale": 1.0}
+
+        def load_state_dict(self, state: dict) -> None:
+            assert state == {"scale": 1.0}, state
+
+    class CPUParallel(torch.nn.parallel.DistributedDataParallel):
+        def __init__(self, net: torch.nn.Module, device_ids: object = None, **kwargs: object):
+            super().__init__(net, **kwargs)
+
+    join = torch.distributed.init_process_group
+    torch.distributed.init_process_group = lambda backend=None, **kwargs: join("gloo", **kwargs)
+    torch.nn.parallel.DistributedDataParallel = CPUParallel
+    torch.cuda.amp.GradScaler = CPUScaler
+    torch.cuda.synchronize = torch.cuda.set_device = lambda *args, **kwargs: None
+    torch.cuda.current_device, torch.cuda.device_count = (lambda: 0), (lambda: 1)
+    torch.Tensor.cuda = lambda tensor, *args, **kwargs: tensor
+    new_tensor = torch.tensor
+    torch.tensor = lambda *args, device=None, **kwargs: new_tensor(
+        *args, device=None if device == "cuda" else device, **kwargs)
 new_load = torch.load
 # Its checkpoints hold its pickled arguments.
 torch.load = lambda *args, **kwargs: new_load(*args, **{"weights_only": False, **kwargs})

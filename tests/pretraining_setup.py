@@ -1,6 +1,7 @@
 """Toy runs for the engine tests: a tiny model, clips in memory, learners that can be compared."""
 
 import torch
+from tats.datasets.clips import PretrainSample
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.engine_for_pretraining import PretrainSetup
 from tats.engines.engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
@@ -43,13 +44,14 @@ def clips(count=8, grid=(4, 3, 3), seed=0):
     videos = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     per_clip = RandomMasking(TokenGrid(*grid), 0.75)
     torch.manual_seed(seed)
-    return videos, torch.stack([per_clip() for _ in range(count)]), torch.arange(count) + 1000 * seed
+    return PretrainSample(videos, torch.stack([per_clip() for _ in range(count)]), torch.arange(count) + 1000 * seed)
 
 
 def loader(batches, batch_size, **options):
     """A list of batches of `batch_size` clips, in the shape that a DataLoader gives."""
     videos, masks, keys = clips(batches * batch_size, **options)
-    return list(zip(videos.split(batch_size), masks.split(batch_size), keys.split(batch_size), strict=True))
+    return [PretrainSample(*part) for part in
+            zip(videos.split(batch_size), masks.split(batch_size), keys.split(batch_size), strict=True)]
 
 
 def setup(mae, update_freq=1, **options):

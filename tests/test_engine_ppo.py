@@ -13,6 +13,7 @@ from pretraining_setup import (
     tiny_mae,
     tiny_sampler,
 )
+from tats.datasets.clips import PretrainSample
 from tats.engines import engine_for_pretraining_ppo as engine
 from tats.engines.config.pretraining import SamplerConfig
 from tats.engines.core.meters import Meters
@@ -186,7 +187,7 @@ def test_planted_hard_token_is_found():
     noise = videos[:, :, 2:4, 4:8, 4:8].clone()  # token (1, 1, 1) of the grid (4, 3, 3): index 13
     videos[:] = torch.linspace(0, 255, 12).to(torch.uint8)
     videos[:, :, 2:4, 4:8, 4:8] = noise
-    batches = list(zip(videos.split(8), masks.split(8), keys.split(8), strict=True))
+    batches = [PretrainSample(*part) for part in zip(videos.split(8), masks.split(8), keys.split(8), strict=True)]
     mae, tats = learner(tiny_mae(), lr=3e-3), learner(tiny_sampler(head_init="zeros"), lr=3e-3)
     training = ppo_training(mae.module, mae_only_epochs=1)
     for epoch in range(3):

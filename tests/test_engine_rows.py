@@ -13,6 +13,7 @@ from pretraining_setup import (
     tiny_mae,
     tiny_sampler,
 )
+from tats.datasets.clips import PretrainSample
 from tats.engines import engine_for_pretraining, engine_for_pretraining_ppo
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining import PretrainSetup
@@ -41,7 +42,7 @@ def test_every_row_trains_a_step_on_every_grid(name, grid):
     sampler = learner(tiny_sampler(name, grid)) if MASKINGS[name].sampler else None
     batches = loader(1, 2, grid=grid)
     per_clip = MASKINGS[name].per_clip(TokenGrid(*grid), 0.75)
-    batches = [(videos, torch.stack([per_clip(), per_clip()]), keys) for videos, _, keys in batches]
+    batches = [PretrainSample(videos, torch.stack([per_clip(), per_clip()]), keys) for videos, _, keys in batches]
     phi = snapshot(mae.module)
     theta = snapshot(sampler.module) if sampler else None
     means = train(name, mae, sampler, batches)

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
+from tats.datasets.clips import PretrainSample
 from tats.engines.figures.fixed_clips import FixedClips, draw_coverage
 from tats.engines.pretrain.interface import patch_size_of
 from tats.engines.pretrain.reconstruction import Reconstruction
@@ -17,7 +18,7 @@ def fixed(count=5):
 def test_the_honest_error_is_that_of_the_fixed_masks():
     mae = tiny_mae()
     videos, masks, keys = clips(5)
-    batch = Normalizer(CPU).prepare((videos, masks, keys), CPU)
+    batch = Normalizer(CPU).prepare(PretrainSample(videos, masks, keys), CPU)
     reconstruction = Reconstruction()
     with torch.no_grad():
         errors = reconstruction.errors(mae.eval()(batch.videos, masks),

@@ -1,14 +1,23 @@
 """The plugin in a codebase with its own models/, datasets.py, utils.py: lines changed, phases, checkpoint, resume."""
 
+import argparse
 import json
 import logging
+import pickle
 import runpy
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from fork_edits import apply_edits, write_mini_fork
+from pretraining_setup import tiny_mae, tiny_sampler
+from tats.datasets.clips import PretrainSample
+from tats.engines.fork import TokenSampling, add_sampling_flags, loader_mask, mask_types, train_one_epoch
+from tats.engines.hook import SamplingHook
+from tats.engines.pretrain.interface import patch_size_of
+from tats.engines.training.batches import Normalizer
 from tats.masking import MASKINGS
 from tats.models import load_pretraining
 
@@ -157,3 +166,120 @@ def test_the_sampler_of_a_forks_checkpoint_is_found(fork, run, tmp_path):
         part.register_parameter(name.split(".")[-1], torch.nn.Parameter(torch.zeros_like(value)))
     report, sampler = load_pretraining(net, saved)
     assert report.whole and same(sampler, saved["scaler"]["sampling"]["sampler"]) and "pos_embed_probs" in sampler
+
+
+def own_parser(*flags):
+    """A fork's parser with AdaMAE's names."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--mask_type", default="learnable", choices=["learnable", "part_window"])
+    parser.add_argument("--mask_ratio", default=.75, type=float)
+    parser.add_argument("--softmax_temp", default=1e-2, type=float)
+    add_sampling_flags(parser)
+    args = parser.parse_args(flags)
+    args.window_size = (4, 3, 3)
+    return args
+
+
+def test_the_forks_own_flags_and_masks_keep_their_names_and_meaning(caplog):
+    args = own_parser("--mask_type", "tats", "--tats_heads", "2")
+    assert args.softmax_temp == 1e-2 and args.tats_softmax_temp == 1 and "--tats_softmax_temp" in caplog.text
+    assert TokenSampling(args, tiny_mae(), None).hook.sampler.module.softmax_temp == 1
+    assert TokenSampling(own_parser("--mask_type", "tats", "--tats_heads", "2", "--tats_softmax_temp", ".5"),
+                         tiny_mae(), None).hook.sampler.module.softmax_temp == .5
+    assert {"learnable", "adamae", "tats", "tube"} <= set(mask_types()) and "part_window" in mask_types(["part_window"])
+    assert TokenSampling(own_parser(), tiny_mae(), None).hook.row is MASKINGS["adamae"]
+    own = TokenSampling(own_parser("--mask_type", "part_window"), tiny_mae(), None)
+    assert own.hook.sampler is None and own.state_dict() == {}
+    mask = torch.zeros(2, 36).index_fill(1, torch.arange(9), 1)
+    assert torch.equal(own.choose(None, torch.zeros(2, 3, 8, 12, 12), mask), mask.bool())
+    stray = argparse.Namespace(mask_type="part_window", mask_ratio=.75, window_size=(4, 3, 3))
+    with pytest.raises(ValueError, match="unknown mask_type"):
+        TokenSampling(stray, tiny_mae(), None)
+
+
+def test_the_loaders_mask_is_what_videomaes_generators_return():
+    mask = loader_mask(own_parser("--mask_type", "random"))()
+    assert mask.dtype == np.float64 and (1 - mask).sum() == 9 and mask.shape == (36,)
+    pickle.loads(pickle.dumps(loader_mask(own_parser("--mask_type", "tube"))))
+
+
+def test_what_is_asked_of_args_is_little_and_said():
+    args = argparse.Namespace(mask_type="tats", mask_ratio=.75, window_size=(4, 3, 3), tats_heads=2)
+    assert TokenSampling(args, tiny_mae(), None).hook.config.mae_only_epochs == 10
+    del args.window_size
+    for ask in (lambda: TokenSampling(args, tiny_mae(), None), lambda: loader_mask(args)):
+        with pytest.raises(ValueError, match="window_size"):
+            ask()
+
+
+def epoch_of(loader, **others):
+    args = argparse.Namespace(mask_type="tube", mask_ratio=.75, window_size=(4, 3, 3))
+    mae = tiny_mae()
+    scaler = TokenSampling(args, mae, lambda loss, *rest, **more: loss.backward())
+    optimizer = torch.optim.SGD(mae.parameters(), 1e-3)
+    return train_one_epoch(mae, loader, optimizer, torch.device("cpu"), 0, scaler, start_steps=0, **others)
+
+
+def batches(*more):
+    mask = torch.zeros(2, 36).index_fill(1, torch.arange(9), 1)
+    return [(torch.randn(2, 3, 8, 12, 12), mask, *more)]
+
+
+@pytest.mark.parametrize("others", [{"num_samples": 2}, {"use_frame_diff_as_target": True}, {"target_diff_weight": .5},
+                                    {"frame_diff_group_size": 2, "save_dir": "out"}], ids=str)
+def test_arguments_that_change_the_loss_are_refused_with_the_way_out(others):
+    with pytest.raises(ValueError, match="loss_scaler.choose") as refused:
+        epoch_of(batches(), **others)
+    assert sorted(others)[0] in str(refused.value) and "save_dir" not in str(refused.value)
+    assert epoch_of(batches(), save_dir="out", num_samples=1, use_frame_diff_as_target=False)["loss"] > 0
+
+
+def test_a_third_element_is_never_taken_for_keys(monkeypatch):
+    seen = []
+    real = SamplingHook.choose
+    monkeypatch.setattr(SamplingHook, "choose", lambda *args, keys=None: seen.append(keys) or real(*args, keys=keys))
+    epoch_of(batches(torch.tensor([7, 7])))                          # labels
+    assert seen == [None]
+    with pytest.raises(ValueError, match="second mask"):             # VideoMAEv2's decoder masks
+        epoch_of(batches(torch.zeros(2, 4, 9)))
+    keyed = PretrainSample(*batches(torch.tensor([7, 8]))[0])
+    epoch_of([keyed])
+    assert torch.equal(seen[1], torch.tensor([7, 8]))
+
+
+def test_a_target_and_a_mean_of_ones_own():
+    def target(pixels, mask):
+        return torch.zeros(2, int(mask[0].sum()), 96)
+
+    assert epoch_of(batches(), target=target)["loss"] != epoch_of(batches())["loss"]
+    normalizer = Normalizer(torch.device("cpu"), (.5,), (.25,))
+    batch = normalizer.prepare((torch.ones(2, 1, 6, 6), torch.zeros(2, 4)), torch.device("cpu"))   # images
+    assert batch.videos.shape == (2, 1, 1, 6, 6) and float(batch.pixels.mean()) == .75
+    with pytest.raises(ValueError, match="channels"):
+        normalizer.prepare((torch.ones(2, 3, 6, 6), torch.zeros(2, 4)), torch.device("cpu"))
+    with pytest.raises(ValueError, match="mask is a list"):
+        normalizer.prepare((torch.ones(2, 1, 6, 6), []), torch.device("cpu"))
+
+
+def test_patches_of_a_convolution_over_images_and_of_none():
+    model = torch.nn.Module()
+    model.encoder = torch.nn.Module()
+    model.encoder.patch_embed = torch.nn.Module()
+    model.encoder.patch_embed.proj = torch.nn.Conv2d(3, 8, 16, 16)
+    assert patch_size_of(model) == (16, 1)
+    model.encoder.patch_embed.proj = torch.nn.Linear(3, 8)
+    with pytest.raises(ValueError, match="PatchSize"):
+        patch_size_of(model)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_adamaes_own_sampler_and_ours_in_one_checkpoint_are_told_apart(ours):
+    """AdaMAE's model keeps its sampler, which nothing trains where ours stands in the scaler."""
+    mae, trained = tiny_mae(), tiny_sampler("tats").state_dict()
+    dead = {f"encoder.{name}": value for name, value in tiny_sampler("adamae").state_dict().items()}
+    state = {"model": {**mae.state_dict(), **dead}} | ({"scaler": {"sampling": {"sampler": trained}}} if ours else {})
+    report, sampler = load_pretraining(tiny_mae(seed=5), state)
+    assert set(sampler) == set(trained if ours else tiny_sampler("adamae").state_dict()) and report.whole
+    assert set(report.dropped) == (set(dead) if ours else set())
+    if ours:
+        assert same(trained, sampler)

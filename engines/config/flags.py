@@ -90,25 +90,39 @@ class FlagParser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
-def add_flags(parser: argparse.ArgumentParser, config: type) -> None:
-    """Add an option for every field of the dataclass `config`, under its title (the first line of its docstring)."""
+def add_flags(parser: argparse.ArgumentParser, config: type, beside: str = "") -> list[str]:
+    """Add an option for every field of the dataclass `config`, under its title (the first line of its docstring).
+
+    Args:
+        beside: prefix of an option whose name the parser has already, `--PREFIXname`; empty: argparse refuses it.
+
+    Returns:
+        The names of the fields that got the prefix; `from_args(..., beside)` reads them.
+    """
     group = parser.add_argument_group((config.__doc__ or config.__name__).splitlines()[0].rstrip("."))
+    renamed = []
     for item in fields(config):
-        _add_option(group, item)
+        # argparse's own public way to ask for a name that is taken is the error that it raises, halfway.
+        taken = beside and {f"--{item.name}", *item.metadata.get("aliases", ())} & set(parser._option_string_actions)
+        if taken:
+            renamed.append(item.name)
+        _add_option(group, item, beside if taken else "")
+    return renamed
 
 
-def _add_option(group: Any, item: Field) -> None:
+def _add_option(group: Any, item: Field, prefix: str = "") -> None:
     options = {name: value for name, value in item.metadata.items() if name not in ("within", "identity")}
-    names = [f"--{item.name}", *options.pop("aliases", ())]
+    aliases, name = options.pop("aliases", ()), f"{prefix}{item.name}"
+    names = [f"--{name}", *(() if prefix else aliases)]
     default = None if item.default is MISSING else item.default
     if isinstance(default, bool):
         # Both `--x`, `--x false` and VideoMAE's `--no_x` work.
-        group.add_argument(*names, dest=item.name, nargs="?", const=True, type=parse_bool, default=default, **options)
-        group.add_argument(f"--no_{item.name}", dest=item.name, action="store_false", help=argparse.SUPPRESS)
+        group.add_argument(*names, dest=name, nargs="?", const=True, type=parse_bool, default=default, **options)
+        group.add_argument(f"--no_{name}", dest=name, action="store_false", help=argparse.SUPPRESS)
         return
     if not {"type", "nargs", "action"} & set(options):
         options["type"] = _type_of(item, default)
-    group.add_argument(*names, dest=item.name, default=default, **options)
+    group.add_argument(*names, dest=name, default=default, **options)
 
 
 def _type_of(item: Field, default: Any) -> type:

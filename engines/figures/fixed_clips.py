@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ...datasets.clips import ClipShape, PretrainClips
+from ...datasets.clips import ClipShape, PretrainClips, PretrainSample
 from ...datasets.lists.list_file import read_list
 from ...datasets.lists.seeding import clip_key
 from ...datasets.transforms.pretraining import pretrain_transform
@@ -67,7 +67,7 @@ class FixedClips:
     def batches(self, size: int = 4) -> list[ClipBatch]:
         """The clips on the device."""
         device = self._normalizer.mean.device
-        return [self._normalizer.prepare(part, device) for part in
+        return [self._normalizer.prepare(PretrainSample(*part), device) for part in
                 zip(*(values.split(size) for values in self._clips), strict=True)]
 
     def measure(self, mae: nn.Module, sampler: nn.Module | None) -> dict[str, float]:

@@ -72,8 +72,11 @@ class Diagnostics:
             self._overlap += torch.stack([(visible & self._previous).sum(), visible.sum()])
         self._previous = visible
 
-    def policy(self, log_pi: Tensor, pixels: Tensor) -> None:
-        """log pi (B, N) and the frames it was made from, in [0, 1]; most calls return at once, see `every`."""
+    def policy(self, log_pi: Tensor, pixels: Tensor | None) -> None:
+        """log pi (B, N) and the frames it was made from, in [0, 1]; most calls return at once, see `every`. In a still
+        image, and where there are no pixels, nothing moves that the policy could follow."""
+        if pixels is None or pixels.shape[2] == 1:
+            return
         if self._calls % self.every == 0:
             found = correlation(log_pi.exp().float(), frame_difference(pixels.float(), self.grid))
             finite = found.isfinite()   # a policy that is not is in a step that is skipped

@@ -19,9 +19,18 @@ class PatchSize(NamedTuple):
 
 
 def patch_size_of(mae: nn.Module) -> PatchSize:
-    """Read from the patch embedding's convolution, so that any VideoMAE fork's model will do."""
-    tubelet, patch, _ = mae.encoder.patch_embed.proj.kernel_size
-    return PatchSize(patch, tubelet)
+    """Read from the patch embedding's convolution, so that any VideoMAE fork's model will do. One over images, with a
+    kernel of two sides, has tubelets of one frame.
+
+    Raises:
+        ValueError: there is no such convolution, or its patches are not square.
+    """
+    kernel = getattr(getattr(getattr(getattr(mae, "encoder", None), "patch_embed", None), "proj", None), "kernel_size",
+                     ())
+    if len(kernel) not in (2, 3) or kernel[-1] != kernel[-2]:
+        raise ValueError(f"{type(mae).__name__} has no encoder.patch_embed.proj that is a convolution of square "
+                         "patches: give PatchSize(patch_size, tubelet_size) yourself")
+    return PatchSize(kernel[-1], kernel[0] if len(kernel) == 3 else 1)
 
 
 def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """The reconstruction error L_R of Eq. 6, for any masked autoencoder of VideoMAE's interface."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -12,10 +13,16 @@ from .interface import PatchSize
 
 @dataclass(frozen=True)
 class Reconstruction:
-    """How L_R is measured (Table 3d). loss: "mse" or "l1"; normalize: targets normalised inside each patch."""
+    """How L_R is measured (Table 3d).
+
+    loss: "mse" or "l1". normalize: targets normalised inside each patch.
+    targets: `targets(pixels, mask) -> (B, M, C)` in the place of the pixels: of pixels (B, 3, T, H, W) in [0, 1] and a
+        mask bool (B, N), the values that the model predicts for each masked token, in ascending order of the tokens.
+    """
 
     loss: str = "mse"
     normalize: bool = True
+    targets: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Error of each masked token, mean over its values, float32 (B, M); its mean is L_R (Eq. 6)."""
@@ -25,6 +32,8 @@ class Reconstruction:
     def target(self, batch: ClipBatch, mask: Tensor, patch: PatchSize, masked: Tensor | None = None) -> Tensor:
         """Pixels of the masked tokens, (B, M, 3 * tubelet * p * p), float32. masked: I_m, where it is known."""
         with torch.no_grad():
+            if self.targets is not None:
+                return self.targets(batch.pixels, mask).float()
             return reconstruction_targets(batch.pixels, mask, patch.patch_size, patch.tubelet_size, self.normalize,
                                           masked)
 

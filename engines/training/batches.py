@@ -57,6 +57,8 @@ class OnDevice:
         for batch in self.loader:
             with torch.cuda.stream(stream):
                 moved = [one.to(self.device, non_blocking=True) for one in batch]
+            if hasattr(batch, "_fields"):
+                moved = type(batch)(*moved)   # keeps the names: a batch's keys are known by theirs
             current = torch.cuda.current_stream(self.device)
             current.wait_stream(stream)
             for one in moved:
@@ -65,11 +67,16 @@ class OnDevice:
 
 
 class Normalizer:
-    """ImageNet's mean and std on one device, made once and not in every step."""
+    """A data set's mean and std on one device, made once and not in every step; ImageNet's, unless others are given.
 
-    def __init__(self, device: torch.device):
-        self.mean = torch.tensor(IMAGENET_DEFAULT_MEAN, device=device).view(1, 3, 1, 1, 1)
-        self.std = torch.tensor(IMAGENET_DEFAULT_STD, device=device).view(1, 3, 1, 1, 1)
+    Args:
+        mean, std: a number a channel, of pixels in [0, 1].
+    """
+
+    def __init__(self, device: torch.device, mean: Sequence[float] = IMAGENET_DEFAULT_MEAN,
+                 std: Sequence[float] = IMAGENET_DEFAULT_STD):
+        self.mean = torch.tensor(mean, device=device).view(1, -1, 1, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, -1, 1, 1, 1)
 
     def normalize(self, pixels: Tensor) -> Tensor:
         """Pixels in [0, 1] (B, 3, T, H, W) -> what VideoMAE's networks see."""
@@ -84,17 +91,37 @@ class Normalizer:
         return videos * self.std + self.mean
 
     def prepare(self, batch: Sequence[Tensor], device: torch.device) -> ClipBatch:
-        """A loader's (videos, mask[, keys]) -> `ClipBatch`.
+        """A loader's (videos, mask, ...) -> `ClipBatch`.
 
-        uint8 videos are normalised here, on the device (a quarter of the bytes over the bus); float videos are taken
-        as already normalised, as VideoMAE's own loader yields them.
+        Args:
+            batch: videos (B, C, T, H, W), or images (B, C, H, W), which become clips of one frame. uint8 is normalised
+                here, on the device (a quarter of the bytes over the bus); floats are taken as already normalised, as
+                VideoMAE's own loader yields them. The keys of the random draws are the field `key` of a
+                `PretrainSample`. No other element is ever taken for them: a third one may be a label or a second mask.
+
+        Raises:
+            ValueError: the mask is no tensor, or the videos have another shape or number of channels.
         """
-        videos, mask, *rest = batch
-        videos = videos.to(device, non_blocking=True)
+        videos, mask, *_ = batch
+        keys = getattr(batch, "key", None)
+        if not isinstance(mask, Tensor):
+            raise ValueError(f"the loader's mask is a {type(mask).__name__} and no tensor (B, N): it must yield "
+                             "(videos, mask); tats.engines.fork.loader_mask makes masks")
+        videos = self.checked(videos).to(device, non_blocking=True)
         mask = mask.to(device, non_blocking=True).flatten(1).bool()
         if videos.dtype == torch.uint8:
             pixels = videos.float() / 255
             videos = self.normalize(pixels)
         else:
             pixels = self.denormalize(videos.float())
-        return ClipBatch(videos, pixels, mask, rest[0].to(device, non_blocking=True) if rest else None)
+        return ClipBatch(videos, pixels, mask, None if keys is None else keys.to(device, non_blocking=True))
+
+    def checked(self, videos: Tensor) -> Tensor:
+        """The videos, images as clips of one frame. Raises ValueError: another shape or number of channels."""
+        if videos.ndim == 4:
+            videos = videos.unsqueeze(2)
+        channels = self.mean.shape[1]
+        if videos.ndim != 5 or videos.shape[1] != channels:
+            raise ValueError(f"videos of shape {tuple(videos.shape)}: wanted are (B, {channels}, T, H, W), or images "
+                             f"(B, {channels}, H, W), for a mean and std of {channels} channels")
+        return videos

@@ -148,7 +148,7 @@ def load_pretraining(mae: nn.Module, checkpoint: str | Path | Mapping[str, Any],
 
     Returns:
         The report, and the weights of the token sampler that the file holds (empty: none), under the names of our
-        samplers: of AdaMAE's `encoder.get_token_probs.*` and `encoder.pos_embed_probs`, or of our "sampler".
+        samplers: of our "sampler", else of AdaMAE's `encoder.get_token_probs.*` and `encoder.pos_embed_probs`.
 
     Raises:
         As `load_encoder`.
@@ -158,12 +158,16 @@ def load_pretraining(mae: nn.Module, checkpoint: str | Path | Mapping[str, Any],
     else:
         source = "the checkpoint"
     weights = find_weights(checkpoint, model_key)
-    sampler = _sampler_of(checkpoint)
-    adamae = tuple("encoder." + name for name in _ADAMAE_SAMPLER)
-    for name in [name for name in weights if name.startswith(("sampler.", *adamae))]:
-        sampler[name.removeprefix("sampler.").removeprefix("encoder.")] = weights.pop(name)
+    sampler, others = _sampler_of(checkpoint), {}
+    for prefix, starts in (("sampler.", ("sampler.",)), ("encoder.", tuple("encoder." + n for n in _ADAMAE_SAMPLER))):
+        found = {name: weights.pop(name) for name in list(weights) if name.startswith(starts)}
+        if sampler:   # never merged: AdaMAE's model keeps its own, which nothing trains where a fork has ours
+            others |= dict.fromkeys(found, "another sampler, beside the one that was trained")
+        else:
+            sampler = {name.removeprefix(prefix): value for name, value in found.items()}
     tables = ("pos_embed", "encoder.pos_embed", "decoder.pos_embed")
     weights, dropped = _drop(weights, dict.fromkeys(tables, _POSITIONS))
+    dropped |= others
     report = compare(mae, weights, source, dropped)
     _load(mae, weights, report, beside=(), allow_partial=allow_partial)
     return report, sampler

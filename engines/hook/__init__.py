@@ -1,0 +1,7 @@
+"""The sampler as two calls inside a training loop of one's own: `choose` before the forward, `learn` after it."""
+
+from .masked import keep_visible, noise_of
+from .sampling import SamplingHook
+from .tokens import PixelTokens
+
+__all__ = ["PixelTokens", "SamplingHook", "keep_visible", "noise_of"]

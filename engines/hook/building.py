@@ -1,0 +1,72 @@
+"""What a hook is made of: where its tokens come from, the policy, and what trains it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
+from ..config.pretraining import MaskConfig, SamplerConfig
+from ..core.runtime import Precision, Runtime
+from ..runs.pretraining_build import sampler_config, sampler_schedule
+from ..training.learner import Learner
+from ..training.optim import make_optimizer, parameter_groups
+from .options import HookOptions
+from .tokens import CalledTokens, ModelTokens, PixelTokens
+
+TokenSource = ModelTokens | CalledTokens | PixelTokens
+
+
+def token_source(model: nn.Module | None, grid: TokenGrid, tokens: Any, width: int | None) -> TokenSource:
+    """The source that `SamplingHook(tokens=..., width=...)` names.
+
+    Raises:
+        ValueError: there is none of that name, or what it needs is missing.
+    """
+    if callable(tokens) or tokens == "given":
+        if width is None:
+            raise ValueError("tokens of your own need width=D, their last dimension")
+        return CalledTokens(tokens if callable(tokens) else torch.Tensor.detach, width)
+    if tokens == "pixels":
+        return PixelTokens(grid, width or 192)
+    if tokens != "model":
+        raise ValueError(f'tokens must be "model", "pixels", "given" or a function, got {tokens!r}')
+    if model is None:
+        raise ValueError('without a model the tokens come from elsewhere: tokens="pixels", or "given" with width=D')
+    return ModelTokens(model, grid)
+
+
+def build_policy(row: Masking, grid: TokenGrid, width: int, masks: MaskConfig, config: SamplerConfig) -> TokenSampler:
+    """The row's sampler for tokens of this width.
+
+    Args:
+        masks: its mask_type names the row, or is empty where the row has no name and so no flags of its own.
+
+    Raises:
+        ValueError: it does not keep to the contract of `TokenSampler`.
+    """
+    arguments = sampler_config(masks, config) if masks.mask_type else \
+        {"mask_ratio": masks.mask_ratio, "visible": masks.num_visible}
+    net = row.sampler(grid, width, **arguments)
+    check_sampler(net, width)
+    return net
+
+
+def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: SamplerConfig, runtime: Runtime,
+                   precision: Precision) -> Learner:
+    """g_theta with its optimiser and schedule; without an optimiser where it has nothing to learn."""
+    if row.learner is None:
+        return Learner(net, precision=precision)
+    optimizer = make_optimizer(parameter_groups(net, options.weight_decay), options.opt, eps=options.opt_eps,
+                               betas=options.opt_betas, momentum=options.momentum)
+    return Learner(net, optimizer, _rate(row, options, config), clip_grad=options.clip_grad, runtime=runtime,
+                   precision=precision)
+
+
+def _rate(row: Masking, options: HookOptions, config: SamplerConfig) -> Callable[[int], float]:
+    if row.learner == "reinforce" and options.follow is not None:
+        return lambda step: max(group["lr"] for group in options.follow.param_groups)
+    if config.sampler_lr_final is not None:
+        return sampler_schedule(config, options.epochs, options.steps_per_epoch)
+    return lambda step: config.sampler_lr

@@ -1,0 +1,60 @@
+"""Errors as a training loop has them -> the error of each masked token, as Algorithm 1 wants them."""
+
+import torch
+from torch import Tensor
+
+
+def masked_errors(errors: Tensor, masked: Tensor, num_tokens: int, known: Tensor | None = None) -> Tensor:
+    """float32 (B, M), of the masked tokens in ascending order, without gradient.
+
+    B: clips, N: tokens, M: masked tokens of a clip.
+
+    Args:
+        errors: one number a token, (B, N) of all tokens, (B, M) of the masked ones, or with `known` (B, K) of the K
+            tokens that it marks; in ascending order of the tokens (t h w).
+        masked: I_m, int64 (B, M), ascending.
+        known: bool. Of the shape of `errors`: which of them mean something. (B, N) beside errors (B, K): which K tokens
+            they are of. A masked token without one, such
+            as one that is not decoded, gets the mean of its clip's known masked tokens; where a clip has none, the mean
+            of the batch. Not a reward of 0, which would say that the token is easy.
+
+    Raises:
+        ValueError: shapes that fit none of these.
+    """
+    batch, count = masked.shape
+    if errors.ndim != 2 or len(errors) != batch:
+        raise ValueError(f"errors of shape {tuple(errors.shape)}: one number a token is wanted, (B, N) = ({batch}, "
+                         f"{num_tokens}) or (B, M) = ({batch}, {count}); take the mean over a token's values first")
+    errors = errors.detach().float()
+    if known is not None:
+        known = known.to(errors.device).flatten(1).bool()
+        if known.shape == (batch, num_tokens) and errors.shape[1] != num_tokens:
+            errors = _scattered(errors, known)
+        if known.shape != errors.shape:
+            raise ValueError(f"known of shape {tuple(known.shape)} beside errors of shape {tuple(errors.shape)}: it "
+                             f"must have their shape, or be (B, N) = ({batch}, {num_tokens})")
+    if errors.shape[1] == num_tokens:
+        errors = errors.gather(1, masked)
+        known = None if known is None else known.gather(1, masked)
+    if errors.shape[1] != count:
+        raise ValueError(f"errors of {errors.shape[1]} tokens a clip: {num_tokens} (all) or {count} (the masked ones) "
+                         "are wanted; where others were decoded, say which with known=, bool (B, N)")
+    return errors if known is None else _filled(errors, known)
+
+
+def _scattered(errors: Tensor, known: Tensor) -> Tensor:
+    """(B, K) -> (B, N), at the K places of each row that are known."""
+    places = known.to(torch.uint8).sort(dim=1, descending=True, stable=True).indices[:, :errors.shape[1]]
+    if not bool((known.sum(dim=1) == errors.shape[1]).all()):
+        raise ValueError(f"errors of {errors.shape[1]} tokens a clip, and known marks {int(known.sum(dim=1).min())} to "
+                         f"{int(known.sum(dim=1).max())}")
+    return torch.zeros(known.shape, device=errors.device).scatter_(1, places, errors)
+
+
+def _filled(errors: Tensor, known: Tensor) -> Tensor:
+    """The clip's mean, else the batch's, where nothing is known; (B, M) both."""
+    kept = torch.where(known, errors, 0.0)
+    number = known.sum(dim=1, keepdim=True)
+    clip = torch.where(number > 0, kept.sum(dim=1, keepdim=True) / number.clamp(min=1),
+                       kept.sum() / number.sum().clamp(min=1))
+    return torch.where(known, errors, clip)
