@@ -81,7 +81,7 @@ class Pretraining(TrainingRun):
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
         hidden = grid_of(mae).num_tokens - self.num_visible
         if (sampler is None or sampler.num_visible == self.num_visible) and (
-                fixed is None or int(fixed[1][0].sum()) == hidden):   # tube masks come in other numbers than random ones
+                fixed is None or int(fixed[1][0].sum()) == hidden):   # tube masks hide other numbers than random ones
             mae.num_masked = hidden
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
@@ -89,6 +89,7 @@ class Pretraining(TrainingRun):
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            self.epochs, settings.sampler.mae_only_epochs)
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
+        self.carries = row.learner == "ppo" and not settings.sampler.flush_buffer
         self.source = source_of(Path(settings.model.init_from), settings.model.trust_checkpoint) \
             if settings.model.init_from else None
         self.set_up({"MAE": self.mae, "sampler": self.sampler}, {"train": self.loader.dataset.clip_list}, clip_order,
@@ -182,6 +183,10 @@ class Pretraining(TrainingRun):
     def restore_progress(self, state: dict) -> None:
         """As `Resumable.restore_progress`."""
         self.diagnostics.load(state["diagnostics"])
+        self.buffer.load(state.get("episodes", []), self.runtime.device)
+
+    def restore_carried(self, state: dict) -> None:
+        """As `Resumable.restore_carried`: with --no_flush_buffer, the episodes that wait for the next epoch's."""
         self.buffer.load(state.get("episodes", []), self.runtime.device)
 
     def epoch_record(self) -> dict[str, float]:
