@@ -81,8 +81,8 @@ PRETRAINING = (
             {None: "the model's own: sine and cosine of the flattened index", "sincos1d": "of the flattened index",
              "sincos3d": "of time, height and width"},
             "The code that the paper builds on has the flattened index. To the letter: `--pos_embed sincos3d`."),
-    Reading("MultiScaleCrop (Table 4); \"random resized cropping\", \"scaling within [0.5, 1]\", \"horizontal flipping\" "
-            "(Sec. 8.1)", ("pretrain_aug",), {"multiscale": "MultiScaleCrop", "rrc": "resized crop and flip"},
+    Reading("MultiScaleCrop (Table 4); \"random resized cropping\", "
+            "\"scaling in [0.5, 1]\", \"horizontal flipping\" (Sec. 8.1)", ("pretrain_aug",), {"multiscale": "MultiScaleCrop", "rrc": "resized crop and flip"},
             "Sec. 8.1 \"closely follows AdaMAE\", whose code has MultiScaleCrop. The text: `--pretrain_aug rrc`, "
             "without flips on SSv2."),
     Reading("batch size 32 \"on 8 GPUs\", base learning rate 1.5e-4 (Sec. 4, Table 4)",
