@@ -82,7 +82,8 @@ PRETRAINING = (
              "sincos3d": "of time, height and width"},
             "The code that the paper builds on has the flattened index. To the letter: `--pos_embed sincos3d`."),
     Reading("MultiScaleCrop (Table 4); \"random resized cropping\", "
-            "\"scaling in [0.5, 1]\", \"horizontal flipping\" (Sec. 8.1)", ("pretrain_aug",), {"multiscale": "MultiScaleCrop", "rrc": "resized crop and flip"},
+            "\"scaling in [0.5, 1]\", \"horizontal flipping\" (Sec. 8.1)", ("pretrain_aug",),
+            {"multiscale": "MultiScaleCrop", "rrc": "resized crop and flip"},
             "Sec. 8.1 \"closely follows AdaMAE\", whose code has MultiScaleCrop. The text: `--pretrain_aug rrc`, "
             "without flips on SSv2."),
     Reading("batch size 32 \"on 8 GPUs\", base learning rate 1.5e-4 (Sec. 4, Table 4)",
