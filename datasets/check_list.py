@@ -25,6 +25,7 @@ from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
+from .sources.opening import is_elsewhere, open_source
 from .video.decode import BACKENDS, FRAME_PATTERN, VideoError, open_video, resolve_backend
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def probe(job: tuple[str, tuple[int, int]], backend: str, every_frame: bool, sec
           frame_pattern: str = "") -> Probe:
     """Open a video and decode its first, middle and last frame, or all. job: its path, and the row's span."""
     path, span = job
-    if not os.path.exists(path):
+    if not is_elsewhere(path) and not os.path.exists(path):
         return Probe("missing", "no such file", 0, "")
     try:
         identity = _identity(path)
@@ -75,8 +76,9 @@ def probe(job: tuple[str, tuple[int, int]], backend: str, every_frame: bool, sec
 def _identity(path: str) -> str:
     if os.path.isdir(path):
         return ""
-    size = os.path.getsize(path)
-    with open(path, "rb") as file:
+    with open_source(path) if is_elsewhere(path) else open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
         digest = hashlib.sha256(file.read(_PROBE_BYTES))
         file.seek(max(0, size - _PROBE_BYTES))
         digest.update(file.read(_PROBE_BYTES))

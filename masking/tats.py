@@ -11,6 +11,7 @@ from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
 from ..models import TrajectoryAttention
+from ..models.mixed_precision import float32_product
 from .grid import TokenGrid
 from .sampler import TokenSampler
 
@@ -51,7 +52,7 @@ class SamplerBlock(nn.Module):
         hidden = self.mlp.act(self.mlp.fc1(self.norm2(tokens)))
         with torch.autocast(tokens.device.type, enabled=False):
             weight = head.weight @ self.mlp.fc2.weight                                # (1, 4 D)
-            return head(tokens.float() + self.mlp.fc2.bias) + hidden.float() @ weight.t()
+            return head(tokens.float() + self.mlp.fc2.bias) + float32_product(hidden, weight)
 
 
 class TrajectoryBlock(SamplerBlock):

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .convert.checkpoints import WeightsMismatch, load_encoder, load_pretraining
+from .convert.class_names import class_names_of
 from .convert.files import find_weights, read_checkpoint
 from .convert.huggingface import hf_model
 from .mae import PretrainVisionTransformer
@@ -75,8 +76,12 @@ def save_safetensors(path: Path, weights: Mapping[str, Tensor], config: Mapping[
     save_file({name: value.contiguous() for name, value in weights.items()}, path, metadata=header)
 
 
-def write_folder(folder: Path, model: nn.Module, encoder_only: bool = False, norm_pix_loss: bool = True) -> None:
+def write_folder(folder: Path, model: nn.Module, encoder_only: bool = False, norm_pix_loss: bool = True,
+                 class_names: Sequence[str] | None = None) -> None:
     """config.json, model.safetensors and preprocessor_config.json: what `from_pretrained` reads.
+
+    Args:
+        class_names: of a classifier, the name of label 0 first: id2label and label2id. None: LABEL_0, ...
 
     Raises:
         ValueError: the model is one that Hugging Face's VideoMAE cannot be.
@@ -84,6 +89,9 @@ def write_folder(folder: Path, model: nn.Module, encoder_only: bool = False, nor
     config, weights = hf_model(model, encoder_only)
     if "norm_pix_loss" in config:
         config["norm_pix_loss"] = norm_pix_loss
+    if class_names is not None and "id2label" in config:
+        config |= {"id2label": dict(enumerate(class_names)),
+                   "label2id": {name: label for label, name in enumerate(class_names)}}
     save_safetensors(folder / "model.safetensors", weights)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     size = config["image_size"]
@@ -124,13 +132,14 @@ def export(args: argparse.Namespace) -> None:
     if args.model:
         config = config_of(args.model, find_weights(checkpoint, args.model_key), args.num_frames, args.input_size)
     model, config = build(checkpoint, config, args.model_key)
+    names = class_names_of(checkpoint, getattr(model, "num_classes", 0))
     if args.format == "safetensors":
         if args.encoder:
             raise ValueError("--encoder goes with --format hf")
-        save_safetensors(args.out, model.state_dict(), config)
+        save_safetensors(args.out, model.state_dict(), config if names is None else config | {"class_names": names})
     else:
         settings = checkpoint.get("settings", {}).get("loss", {})
-        write_folder(args.out, model, args.encoder, settings.get("normlize_target", True))
+        write_folder(args.out, model, args.encoder, settings.get("normlize_target", True), names)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

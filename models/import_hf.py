@@ -37,7 +37,19 @@ def import_folder(folder: str | Path) -> dict[str, Any]:
     except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error})") from error
     config, weights = from_hf(hf_config, _weights(folder))
-    return {"model": weights, "config": config}
+    names = _class_names(hf_config, config["kwargs"].get("num_classes", 0))
+    return {"model": weights, "config": config} | ({} if names is None else {"class_names": names})
+
+
+def _class_names(hf_config: dict, classes: int) -> list[str] | None:
+    """id2label in the order of the labels; None where it holds no names, or not those of the head's classes."""
+    found = hf_config.get("id2label")
+    if not classes or not isinstance(found, dict) or set(map(str, found)) != set(map(str, range(classes))):
+        return None
+    names = [str({str(label): name for label, name in found.items()}[str(label)]) for label in range(classes)]
+    if names == [f"LABEL_{label}" for label in range(classes)] or len(set(names)) < classes:
+        return None
+    return names
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

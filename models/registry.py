@@ -7,6 +7,8 @@ from .vit import VisionTransformer
 
 # (embedding dimension, blocks, heads), and the same of the decoder.
 _SIZES = {"small": (384, 12, 6), "base": (768, 12, 12), "large": (1024, 24, 16), "huge": (1280, 32, 16)}
+# VideoMAEv2's largest: patches of 14 pixels, an MLP of 6144 channels in the encoder and 2234 in the decoder.
+_GIANT = {"img_size": 224, "patch_size": 14, "mlp_ratio": 48 / 11, "qkv_bias": True}
 _DECODERS = {"small": (192, 4, 3), "base": (384, 4, 6), "large": (512, 4, 8), "huge": (640, 4, 8)}
 
 # A model for CPUs and tests: 16 x 24 x 24 pixels, 288 tokens. Its positions and its first attention weights are such
@@ -30,6 +32,10 @@ def _classifier(size: str) -> dict:
 _TABLE: dict[str, tuple[type[nn.Module], dict]] = {
     **{f"pretrain_videomae_{size}_patch16_224": (PretrainVisionTransformer, _pretraining(size)) for size in _SIZES},
     **{f"vit_{size}_patch16_224": (VisionTransformer, _classifier(size)) for size in _SIZES},
+    "pretrain_videomae_giant_patch14_224": (PretrainVisionTransformer, {
+        **_GIANT, "encoder_embed_dim": 1408, "encoder_depth": 40, "encoder_num_heads": 16, "decoder_embed_dim": 512,
+        "decoder_depth": 4, "decoder_num_heads": 8}),
+    "vit_giant_patch14_224": (VisionTransformer, {**_GIANT, "embed_dim": 1408, "depth": 40, "num_heads": 16}),
     "pretrain_tats_tiny": (PretrainVisionTransformer, {
         **_TINY, "encoder_embed_dim": 96, "encoder_depth": 2, "encoder_num_heads": 4, "decoder_embed_dim": 64,
         "decoder_depth": 1, "decoder_num_heads": 2, "zero_head": True}),

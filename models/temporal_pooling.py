@@ -31,6 +31,24 @@ def pool_over_time(trajectories: Tensor, proj_q: torch.nn.Linear, kv_weight: Ten
     return _PoolOverTime.apply(trajectories, proj_q.weight.to(dtype), bias, kv_weight.to(dtype), num_heads)
 
 
+def plain_pool_over_time(trajectories: Tensor, proj_q: torch.nn.Linear, proj_kv: torch.nn.Linear,
+                         num_heads: int) -> Tensor:
+    """Eq. 2 as it stands, for reading and as the test's reference: every key and value is made.
+
+    Args:
+        trajectories: y~ (B, F, N, D).
+
+    Returns:
+        (B, N, D), with the bias of W_v.
+    """
+    frames, tokens = trajectories.shape[1:3]
+    along = trajectories.transpose(1, 2)                                              # y~_st., (B, N, F, D)
+    own = along[:, torch.arange(tokens), torch.arange(tokens) // (tokens // frames)]  # y~_stt
+    queries = proj_q(own).unflatten(-1, (num_heads, 1, -1))                           # (B, N, h, 1, d)
+    keys, values = (one.unflatten(-1, (num_heads, -1)).transpose(2, 3) for one in proj_kv(along).chunk(2, dim=-1))
+    return F.scaled_dot_product_attention(queries, keys, values).flatten(2)
+
+
 class _PoolOverTime(torch.autograd.Function):
     """Heads come first in what multiplies weights, (h, B P, ...), tokens first in what multiplies trajectories.
 

@@ -188,11 +188,15 @@ class VisionTransformer(nn.Module):
         """Names of parameters without weight decay, beside vectors and biases."""
         return {"pos_embed", "cls_token"}
 
-    def forward_features(self, videos: Tensor) -> Tensor:
-        """(B, C, T, H, W) -> (B, D)."""
+    def forward_tokens(self, videos: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, N, D), behind the last block, before the mean."""
         tokens = self.patch_embed(videos)
         tokens = self.pos_drop(tokens + self.pos_embed.to(tokens.dtype))
-        tokens = self.norm(run_blocks(self.blocks, tokens, self.use_checkpoint))
+        return self.norm(run_blocks(self.blocks, tokens, self.use_checkpoint))
+
+    def forward_features(self, videos: Tensor) -> Tensor:
+        """(B, C, T, H, W) -> (B, D)."""
+        tokens = self.forward_tokens(videos)
         return self.fc_norm(tokens.mean(dim=1)) if self.fc_norm is not None else tokens[:, 0]
 
     def forward(self, videos: Tensor) -> Tensor:

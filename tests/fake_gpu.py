@@ -7,12 +7,14 @@ be on the GPU), and a list of the places where the host would wait for the GPU.
 
 import collections
 import contextlib
+import copy
 import traceback
 from pathlib import Path
 from unittest import mock
 
 import torch
 import torch.distributed as dist
+from timm.utils import model_ema
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -125,6 +127,18 @@ def _to(self: nn.Module, device=None, *_: object, **__: object) -> nn.Module:
     return self
 
 
+_deepcopy = copy.deepcopy
+
+
+def _copied(value, memo=None):
+    """`copy.deepcopy`, which would copy the memory of tensors that have none."""
+    if isinstance(value, nn.Module):
+        memo = {} if memo is None else memo
+        memo |= {id(one): nn.Parameter(torch.empty_like(one), one.requires_grad) for one in value.parameters()}
+        memo |= {id(one): torch.empty_like(one) for one in value.buffers()}
+    return _deepcopy(value, memo)
+
+
 class _Alone(nn.Module):
     """DistributedDataParallel without the other processes."""
 
@@ -173,6 +187,10 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(dist, "barrier", lambda *_, **__: None)
     monkeypatch.setattr(amp_common, "amp_definitely_not_available", lambda: False)   # GradScaler asks for a driver
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
+    for module in (copy, model_ema):
+        monkeypatch.setattr(module, "deepcopy", _copied)
+    generator = torch.Generator   # one of a GPU that is not there writes to memory that is not its own
+    monkeypatch.setattr(torch, "Generator", lambda device="cpu": generator())
     monkeypatch.setattr(torch.cuda, "Stream", mock.MagicMock())
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())

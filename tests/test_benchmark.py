@@ -48,6 +48,25 @@ def test_memory_of_the_lean_mode_is_lower(tmp_path):
     assert {"commit", "torch", "device", "threads", "flags"} <= set(written[0])
 
 
+@pytest.mark.parametrize("method", ["tats", "tats-lean", "adamae", "tube"])
+def test_no_network_s_weights_count_as_activations(method):
+    """Of the sampler neither: every storage that is kept is checked against those of both networks."""
+    config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(
+        ["memory", *TINY, "--methods", method]))
+    step = benchmark.step_builders(config)[method]()
+    weights = {one.untyped_storage().data_ptr() for learner in step.learners if learner is not None
+               for one in learner.module.parameters()}
+    assert {one.untyped_storage().data_ptr() for one in step.parameters()} == weights
+    row, = benchmark.measure_memory(config)
+    counted = {}
+    for name, beside in (("all", step.parameters()), ("model", step.model.parameters())):
+        with SavedBytes([*beside, *step.batch]) as saved:
+            step()
+        counted[name] = saved.peak / 2**20
+    assert row["saved_mib"] == pytest.approx(counted["all"], rel=.02)
+    assert (counted["model"] > counted["all"]) == (step.learners[1] is not None)
+
+
 def test_whole_steps_move_every_network():
     config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(["step", *TINY]))
     for name, build in benchmark.step_builders(config).items():

@@ -84,6 +84,10 @@ def test_value_explained():
     watch.mask(masks("..##"))
     watch.value(torch.full((3,), 2.0), rewards)
     assert watch.read()[0]["value_explained_variance"] == pytest.approx(0.0)
+    same = Diagnostics(GRID, CPU)
+    same.mask(masks("..##"))
+    same.value(torch.zeros(3), torch.tensor([0.97, 0.97001, 0.96999]))   # an autoencoder on its plateau
+    assert "value_explained_variance" not in same.read()[0]
     watch.value(torch.full((3,), 4.0), rewards)   # residuals 2 + (9 + 4 + 1), spread 4: 1 - 16/4
     assert watch.read()[0]["value_explained_variance"] == pytest.approx(-3.0)
 

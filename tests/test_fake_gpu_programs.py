@@ -21,11 +21,12 @@ ALLOWED = {
     "meters.py:means": "a line of progress or of log.txt", "bad_steps.py:check": "every 10 steps",
     "interrupts.py:agreed": "every 10 steps, in all processes", "bad_steps.py:forget": "the start of a run",
     "bad_steps.py:<dictcomp>": "the start of a run", "runtime.py:any": "after a checkpoint",
-    "health.py:state": "a checkpoint's counts", "learner.py:state_dict": "the scale of float16's scaler",
+    "health.py:<genexpr>": "a network for evaluation is made", "health.py:state": "a checkpoint's counts",
+    "learner.py:state_dict": "the scale of float16's scaler",
     "learner.py:weights": "a checkpoint's weights",
     "evaluation.py:_gather": "the end of a validation or test", "diagnostics.py:_totals": "the end of an epoch",
 }
-FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch", "health.py:<genexpr>": "the same",
+FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch",
         "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here"}
 CPU_AVERAGE = {"engine_for_finetuning.py:train_one_epoch": "--model_ema_force_cpu copies the weights in every step"}
 FP16 = {"learner.py:_step_unless": "float16's scaler", "learner.py:step": "float16's scaler"}

@@ -8,6 +8,7 @@ from tats.masking.tats import TATS
 from tats.models import TrajectoryAttention, create_model
 from tats.models.landmarks import landmark_attention, landmark_trajectories
 from tats.models.mae import take, token_order
+from tats.models.temporal_pooling import plain_pool_over_time
 from tats.models.vit import PatchEmbed
 from torch import nn
 
@@ -70,14 +71,7 @@ def test_trajectories_through_landmarks_without_the_weights():
 
 def pooled_plainly(trajectories, attention):
     """Eq. 2 with every key and value made: trajectories (B, F, N, D)."""
-    batch, frames, tokens, dim = trajectories.shape
-    heads = attention.num_heads
-    along = trajectories.transpose(1, 2)                                              # (B, N, F, D)
-    own = torch.stack([along[:, token, token * frames // tokens] for token in range(tokens)], dim=1)
-    queries = attention.proj_q(own).view(batch, tokens, heads, 1, -1)
-    keys, values = (one.unflatten(-1, (heads, -1)).transpose(2, 3) for one in attention.proj_kv(along).chunk(2, dim=-1))
-    weights = (queries @ keys.transpose(-1, -2) * (dim // heads) ** -0.5).softmax(dim=-1)
-    return (weights @ values).reshape(batch, tokens, dim)
+    return plain_pool_over_time(trajectories, attention.proj_q, attention.proj_kv, attention.num_heads)
 
 
 @pytest.mark.parametrize("bias", [True, False])

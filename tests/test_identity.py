@@ -358,6 +358,13 @@ def test_settings_of_an_evaluation_do_not_replace_those_of_the_run(trained, tmp_
     assert result["identity"] == json.loads(before)["identity"]
 
 
+def test_neighbours_do_not_replace_a_trained_result(trained, tmp_path):
+    _, again = trained
+    again("fine", tmp_path / "out", epochs=1)
+    with pytest.raises(ValueError, match="is of --eval_mode finetune"):
+        again("fine", tmp_path / "out", "--eval_mode", "knn", epochs=1)
+
+
 def test_fewer_epochs_than_a_run_has_behind_it(trained, tmp_path):
     _, again = trained
     again("fine", tmp_path / "out", epochs=3)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 # for the three engines: both lie in engines/ itself.
 FLOORS = [
     ["models"], ["models/convert"], ["models/programs"],
+    ["datasets/sources"],
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
     ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
     ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/programs"],
@@ -34,7 +35,7 @@ def room_of(path):
         return "engines/compare_masks"
     if folder == "engines":
         return "engines/loops" if path.name.startswith("engine_for_") else "engines/programs"
-    return "models/programs" if folder == "models" and path.stem.endswith("_hf") else folder
+    return "models/programs" if folder == "models" and path.stem.startswith(("export_", "import_")) else folder
 
 
 def file_of(parts):

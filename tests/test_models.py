@@ -276,3 +276,20 @@ def test_pooling_and_head():
     assert first.fc_norm is None
     torch.testing.assert_close(first.forward_features(videos), first.norm(tokens)[:, 0])
     assert small_classifier(grid, num_classes=0)(videos).shape == (2, 12)
+
+
+def test_videomae_v2s_giant():
+    """Tensors and sizes of VideoMAEv2's ViT-g, counted from its published layout; nothing is allocated."""
+    with torch.device("meta"):
+        model = create_model("vit_giant_patch14_224", num_classes=710)
+        mae = create_model("pretrain_videomae_giant_patch14_224")
+    shapes = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    # patch_embed, 40 blocks of (2 norms, qkv, q_bias, v_bias, proj, 2 linear layers), fc_norm, head
+    assert len(shapes) == 2 + 40 * (4 + 3 + 2 + 4) + 2 + 2
+    assert shapes["patch_embed.proj.weight"] == (1408, 3, 2, 14, 14)
+    assert shapes["blocks.39.mlp.fc1.weight"] == (6144, 1408) and shapes["blocks.0.attn.q_bias"] == (1408,)
+    assert model.patch_embed.num_patches == 8 * 16 * 16
+    shapes = {name: tuple(value.shape) for name, value in mae.state_dict().items()}
+    assert shapes["decoder.head.weight"] == (14 * 14 * 3 * 2, 512)
+    assert shapes["decoder.blocks.3.mlp.fc1.weight"] == (2234, 512) and "decoder.blocks.4.norm1.weight" not in shapes
+    assert mae.encoder.blocks[0].attn.num_heads == 16 and mae.decoder.blocks[0].attn.num_heads == 8

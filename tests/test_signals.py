@@ -114,8 +114,8 @@ def launched(shapes, tmp_path):
         fault = json.dumps({"rank": 0, "kind": "slow save", "seconds": seconds})
         command = ["bash", "-euc", lines, "bash", sys.executable, *launcher, str(HERE / "forked_runs.py"), *words]
         log = open(tmp_path / "log", "w")
-        begun.append(subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1", "FAULT": fault}, stderr=log,
-                                      stdout=log, start_new_session=True))
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "FAULT": fault, "DS_ACCELERATOR": "cpu"}
+        begun.append(subprocess.Popen(command, env=environment, stderr=log, stdout=log, start_new_session=True))
         wait_for(lambda: begun[0].poll() is not None or (
             (out / "log.txt").is_file() and len((out / "log.txt").read_text().splitlines()) > 0),
             "the run does not begin")
@@ -132,6 +132,27 @@ TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
 def child_of(pid):
     return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+DEEPSPEED = ("-m", "deepspeed.launcher.runner", "--num_gpus=2", "--master_port=29643")
+
+
+@pytest.mark.parametrize(("who", "name"), [("launcher", "SIGTERM"), ("below", "SIGTERM"), ("launcher", "SIGUSR1")])
+def test_a_signal_to_two_processes_of_deepspeed(who, name, launched, fault):
+    """launcher: the command `deepspeed`, which hands nothing on and dies; below: what it starts, and what trains."""
+    pytest.importorskip("deepspeed")
+    out, script = launched(DEEPSPEED)
+    launcher = child_of(script.pid)
+    os.kill({"launcher": launcher, "below": child_of(launcher)}[who], getattr(signal, name))
+    wait_for(lambda: not processes_with(str(out)), "somebody is left behind")
+    (newest,) = [path for _, path in checkpointing.numbered_checkpoints(out)]
+    assert newest.name.startswith("epoch-") and checkpointing.load(newest)["identity"]["hash"]
+    assert (out / "stopped").is_file()
+    fault(f"{name} to {'the command deepspeed' if who == 'launcher' else 'its launcher'}", "saved, then all ended",
+          "nothing")
+
+
+test_a_signal_to_two_processes_of_deepspeed.pytestmark += ends_a_run
 
 
 @pytest.mark.parametrize(("who", "name", "seconds"), [

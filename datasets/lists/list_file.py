@@ -18,6 +18,7 @@ from typing import TextIO
 
 import numpy as np
 
+from ..sources.addresses import require_drivers
 from .columns import MAX_PATH, WHOLE, Layout, Row, find_layout
 
 SHOWN_BAD_ROWS = 5
@@ -116,6 +117,7 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
     if bad:
         shown = "; ".join(bad[:SHOWN_BAD_ROWS])
         raise ValueError(f"{len(bad)} of {len(rows) + len(bad)} rows of {path} cannot be used: {shown}")
+    require_drivers(rows.paths)
     return rows
 
 

@@ -8,6 +8,7 @@ import logging
 import os
 import stat
 
+from ..sources.opening import SourceError, is_elsewhere, open_source
 from .error import VideoError
 
 # "auto" takes the first that is installed and loads. PyAV stands first because of what its reader does on real files:
@@ -71,6 +72,11 @@ def _is_new_enough() -> bool:
 
 def open_reader(path: str, backend: str, frame_pattern: str = ""):
     """The reader of a backend, in this process; `frame_pattern` as `FolderReader`. Raises as `open_video`."""
+    if is_elsewhere(path):
+        try:
+            return reader_class(resolve_backend(backend))(path, open_source(path))
+        except SourceError as error:
+            raise VideoError(path, error) from None
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:

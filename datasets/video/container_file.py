@@ -1,6 +1,7 @@
 """Opening a video file with PyAV: which containers, which of its streams, and how its packets are listed cheaply."""
 
 import os
+from typing import BinaryIO
 
 import av
 
@@ -19,8 +20,11 @@ _LARGE = 16 << 20   # bytes: below, reading all is as fast as being clever
 _MOV_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 
 
-def open_container(path: str) -> av.container.InputContainer:
+def open_container(path: str, file: BinaryIO | None = None) -> av.container.InputContainer:
     """Open a file.
+
+    Args:
+        file: what is read instead, where `path` is no local file; whoever opened it closes it.
 
     Raises:
         VideoError: its container is not accepted.
@@ -28,8 +32,10 @@ def open_container(path: str) -> av.container.InputContainer:
     """
     av.logging.set_level(av.logging.PANIC)   # the cause is in our own error; FFmpeg's lines would break the bar
     # "file:" keeps a name with a colon from being read as an address.
-    name = "file:" + os.path.abspath(path)
+    name = "file:" + os.path.abspath(path) if file is None else file
     try:
+        if file is not None:
+            file.seek(0)
         return av.open(name, options=_OPEN, metadata_errors="ignore")
     except av.FFmpegError as error:
         if error.errno == _EINVAL and (refused := _refused_format(name)):
@@ -37,12 +43,14 @@ def open_container(path: str) -> av.container.InputContainer:
         raise
 
 
-def _refused_format(name: str) -> str:
+def _refused_format(name: str | BinaryIO) -> str:
     """What FFmpeg takes a file for whose container is not in FORMATS; "" for one that is. Its name is in the log."""
     av.logging.set_level(av.logging.ERROR)
     skips = av.logging.get_skip_repeated()
     av.logging.set_skip_repeated(False)   # the file before this one may have been refused in the same words
     try:
+        if not isinstance(name, str):
+            name.seek(0)
         with av.logging.Capture() as lines:
             av.open(name, options=_OPEN, metadata_errors="ignore").close()
     except av.FFmpegError:

@@ -32,6 +32,11 @@ class OpenVideo:
         self._path, self._reader, self._start = path, reader, 0
         self.num_frames: int = reader.num_frames
 
+    @property
+    def start(self) -> int:
+        """Which frame of the whole video is the first one here; 0 unless `restrict` says otherwise."""
+        return self._start
+
     def restrict(self, first: int, count: int) -> None:
         """Be a part of the video from now on, as lists of folders of pictures say it.
 

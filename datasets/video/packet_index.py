@@ -2,11 +2,12 @@
 
 import os
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
 
+from ..sources.opening import size_of, version_of
 from .container_file import choose_stream, open_for_listing
 from .error import VideoError
 
@@ -42,19 +43,27 @@ class PacketIndex(NamedTuple):
         return int(found[0]) if len(found) == 1 else None
 
 
-def index_of(path: str, container: av.container.InputContainer, stream: av.VideoStream) -> PacketIndex:
+def index_of(path: str, container: av.container.InputContainer, stream: av.VideoStream,
+             file: BinaryIO | None = None) -> PacketIndex:
     """The index of an open file.
+
+    Args:
+        file: what the container reads, where `path` is no local file.
 
     Raises:
         VideoError: the file ends before the place where its own index puts the last frame.
         av.FFmpegError: it cannot be read.
     """
-    status = os.stat(path)
-    key = (os.path.abspath(path), status.st_mtime_ns, status.st_size)
+    if file is None:
+        status = os.stat(path)
+        key = (os.path.abspath(path), status.st_mtime_ns, status.st_size)
+    else:
+        key = (path, version_of(file), size_of(file))
     if key in _CACHE:
         _CACHE.move_to_end(key)
         return _CACHE[key]
-    index = _from_own_index(path, stream.index) or _listed(path, container, stream)
+    index = _from_own_index(path, stream.index) if file is None else None
+    index = index or _listed(path, container, stream, key[-1])
     _CACHE[key] = index
     while len(_CACHE) > 1 and sum(len(other.pts) for other in _CACHE.values()) > _REMEMBERED:
         _CACHE.popitem(last=False)
@@ -73,7 +82,7 @@ def _from_own_index(path: str, number: int) -> PacketIndex | None:
         entries = {(entry.pos, entry.size): entry.is_keyframe for entry in stream.index_entries}
         places: list[tuple[int, int]] = []
         try:
-            index = _listed(path, container, stream, places)
+            index = _listed(path, container, stream, os.path.getsize(path), places)
         except av.FFmpegError:
             return None
     if len(places) != len(entries) or set(places) != set(entries):
@@ -82,9 +91,9 @@ def _from_own_index(path: str, number: int) -> PacketIndex | None:
     return index._replace(keys=np.flatnonzero([entries[place] for place in places]))
 
 
-def _listed(path: str, container: av.container.InputContainer, stream: av.VideoStream,
+def _listed(path: str, container: av.container.InputContainer, stream: av.VideoStream, size: int,
             places: list[tuple[int, int]] | None = None) -> PacketIndex:
-    """Go through all packets. places: gets (position, size) of each."""
+    """Go through all packets of a file of `size` bytes. places: gets (position, size) of each."""
     pts, dts, keys, shown, damaged = [], [], [], [], []
     for packet in container.demux(stream):
         if not packet.size:
@@ -102,7 +111,7 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
     frames, starts = int(shown.sum()), np.array(keys, np.int64)
     missing = _missing(damaged, starts, dts)
     ends = [entry.pos + entry.size for entry in stream.index_entries]
-    if (missing and missing[-1] == len(pts) - 1) or (ends and max(ends) > os.path.getsize(path)):
+    if (missing and missing[-1] == len(pts) - 1) or (ends and max(ends) > size):
         raise VideoError(path, f"the file is cut off: {frames} of {max(stream.frames, frames)} frames are there")
     times = np.sort(pts[shown])
     # .avi has no presentation times, and a few others have useless ones.

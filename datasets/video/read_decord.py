@@ -6,7 +6,9 @@ more frames than they hold can keep it in native code for ever; it turns picture
 mirror them. The reader for PyAV has none of these faults.
 """
 
+import io
 import re
+from typing import BinaryIO
 
 import numpy as np
 import torch  # noqa: F401  (loaded before decord: the other order crashes in native code)
@@ -22,12 +24,15 @@ class DecordReader:
 
     first_number = 0
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, file: BinaryIO | None = None):
         import decord
         self._error = decord.DECORDError
         self.path = path
         try:
-            self._video = decord.VideoReader(path, num_threads=1)
+            if file is not None:   # decord copies it into its own memory
+                with file:
+                    file = io.BytesIO(file.read())
+            self._video = decord.VideoReader(path if file is None else file, num_threads=1)
             self.num_frames = len(self._video)
         except (self._error, RuntimeError) as error:
             raise VideoError(path, _cause(error)) from None

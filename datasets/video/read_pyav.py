@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from itertools import chain, dropwhile
+from typing import BinaryIO
 
 import av
 import numpy as np
@@ -21,16 +22,20 @@ _TRIED_KEYS = 3   # key frames that a seek is tried with before the file is read
 
 
 class PyAVReader:
-    """A file opened with PyAV. One thread; `close` it."""
+    """A file opened with PyAV. One thread; `close` it.
+
+    Args:
+        path: of the file. file: open for reading, where it is no local one; it is closed with the reader.
+    """
 
     first_number = 0
 
-    def __init__(self, path: str):
-        self.path = path
+    def __init__(self, path: str, file: BinaryIO | None = None):
+        self.path, self._file = path, file
         self._container = None
         try:
             self._open()
-            self._index = index_of(path, self._container, self._stream)
+            self._index = index_of(path, self._container, self._stream, file)
             self.num_frames = self._index.num_frames
             if not self.num_frames:
                 raise VideoError(path, "no frames in the video stream")
@@ -60,14 +65,19 @@ class PyAVReader:
 
     def close(self) -> None:
         """Close the file."""
+        self._close_container()
+        if self._file is not None:
+            self._file.close()
+
+    def _close_container(self) -> None:
         if self._container is not None:
             self._container.close()
             self._container = None
             gc.collect(1)   # frames whose side data were looked at are in cycles
 
     def _open(self) -> None:
-        self.close()
-        self._container = open_container(self.path)
+        self._close_container()
+        self._container = open_container(self.path, self._file)
         self._stream = choose_stream(self.path, self._container)
         self._codec = self._stream.codec_context
         self._codec.thread_count = 1                          # the loader's workers are the parallel part

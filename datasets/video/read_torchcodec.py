@@ -5,6 +5,7 @@ that was cut off passes for a shorter one.
 """
 
 import re
+from typing import BinaryIO
 
 import numpy as np
 
@@ -17,13 +18,17 @@ class TorchcodecReader:
 
     first_number = 0
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, file: BinaryIO | None = None):
         if path.lower().endswith(".avi"):   # seen with 0.17: other frames than PyAV's and decord's, which agree
             raise VideoError(path, "torchcodec takes the frames of .avi in a wrong order: use another video backend")
         from torchcodec.decoders import VideoDecoder
         self.path = path
         try:
-            self._video = VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
+            source = path
+            if file is not None:
+                with file:
+                    source = file.read()
+            self._video = VideoDecoder(source, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
             self.num_frames = len(self._video)
         except (RuntimeError, ValueError) as error:
             raise VideoError(path, _cause(error)) from None

@@ -1,7 +1,8 @@
-"""How fast, and how much memory: steps, activations, trajectory attention, loaders, fine-tuning, growth with the size.
+"""How fast, and how much memory: steps, activations, trajectory attention, loaders, fine-tuning, growth, an estimate.
 
     python -m tats.engines.benchmark step --methods tats tube --videomae ../VideoMAE --adamae ../adamae --out step.csv
     python -m tats.engines.benchmark attention --motionformer ../Motionformer
+    python -m tats.engines.benchmark estimate --gpu h100 --batch_size 32 --amp bf16 --methods random tube adamae tats
     python -m tats.engines.benchmark loader --videos clips/*.mp4 --videomae ../VideoMAE
 
 Contestants take turns in one process; the originals run from clones that you name, unmodified.
@@ -22,6 +23,7 @@ from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import write_csv
 from . import loader as benchmark_loader
 from .attention import attentions, contestants
+from .estimate import GPUS, estimate
 from .finetune import FinetuneStep
 from .growth import draw_growth, growth
 from .originals import Clone, OriginalStep
@@ -51,6 +53,7 @@ class BenchmarkConfig:
                                       "dashes: tats_depth=2", nargs="*")
     amp: str = flag("fp32", "precision of ours", choices=("fp32", "bf16", "fp16", "auto"))
     device: str = flag("cpu", "where", choices=("cpu", "cuda"))
+    gpu: str = flag("h100", "estimate: of which GPU", choices=tuple(GPUS))
     threads: int = flag(1, "threads of the CPU")
     videos: tuple[str, ...] = flag((), "loader: files to read", nargs="*")
     video_backend: str = flag("auto", "loader: our decoder")
@@ -105,7 +108,7 @@ def measure_memory(config: BenchmarkConfig) -> list[dict]:
         step()
         if config.device == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        beside = [*step.model.parameters(), *(item for item in step.batch if item is not None)]
+        beside = [*step.parameters(), *(item for item in step.batch if item is not None)]
         rows.append({"name": name, "saved_mib": saved_mib(step, beside)})
         if config.device == "cuda":
             rows[-1]["cuda_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
@@ -158,8 +161,17 @@ def measure_growth(config: BenchmarkConfig) -> list[dict]:
     return rows
 
 
+def estimate_steps(config: BenchmarkConfig) -> list[dict]:
+    """Time, memory and MFU of our steps on a GPU that is not here, see `estimate`."""
+    if config.amp == "auto":
+        raise ValueError("estimate: say --amp bf16, fp16 or fp32; there is no GPU to ask")
+    extra = tuple(word for item in config.extra for word in ("--" + item.lstrip("-")).split("=", 1))
+    return [{"gpu": config.gpu} | row for row in estimate(config.methods, config.size(), GPUS[config.gpu], extra)]
+
+
 MEASUREMENTS = {"step": measure_step, "memory": measure_memory, "attention": measure_attention,
-                "loader": measure_loader, "finetune": measure_finetune, "growth": measure_growth}
+                "loader": measure_loader, "finetune": measure_finetune, "growth": measure_growth,
+                "estimate": estimate_steps}
 
 
 def get_parser() -> argparse.ArgumentParser:

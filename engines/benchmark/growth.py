@@ -35,7 +35,7 @@ def _point(axis: str, value: int, name: str, size: StepSize, pairs: int) -> dict
         size = replace(size, **{axis: value})
     step = OurStep(name, size, extra)
     row, = summary(take_turns({name: step}, pairs, 1, size.device))
-    row["saved_mib"] = saved_mib(step, [*step.model.parameters(), *step.batch])
+    row["saved_mib"] = saved_mib(step, [*step.parameters(), *step.batch])
     return {"axis": axis, "value": value, "tokens": step.batch[1].shape[1]} | row
 
 

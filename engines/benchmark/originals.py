@@ -118,6 +118,10 @@ class OriginalStep:
             self.engine.train_one_epoch(self.model, [self.batch], self.optimizer, self.device, 0, self.scaler,
                                         max_norm=None, start_steps=0)
 
+    def parameters(self) -> list[torch.Tensor]:
+        """Of all its networks."""
+        return list(self.model.parameters())
+
 
 @contextlib.contextmanager
 def _synchronizing_only_cuda() -> Iterator[None]:

@@ -18,6 +18,10 @@ class LoaderConfig:
                                  within="[0, inf)", identity=False)
     frame_pattern: str = flag("", FRAME_PATTERN)
     num_workers: int = flag(10, "loader processes a rank", within="[0, inf)", identity=False)
+    cache_dir: str = flag("", "folder in which what is fetched from addresses (s3://, https://, ...) is kept; none: "
+                          "fetched anew each time", identity=False)
+    cache_gb: float = flag(50.0, "how much is kept there; the least recently used goes", within="(0, inf)",
+                           identity=False)
     pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU", identity=False)
 
     @property

@@ -52,7 +52,12 @@ class LabelledDataConfig(TrainLoaderConfig):
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400, SSV2, ...: gives classes, stride, views, sampling, flips")
     nb_classes: int | None = flag(None, "number of classes; None: that of --data_set. Enough for any other list",
                                   within="[2, inf)", identity=FIXED)
+    sampling: str | None = flag(None, "a clip at a fixed stride, or one frame out of each of num_frames equal parts of "
+                                "the video (SSV2's); None: that of --data_set, else dense",
+                                choices=("dense", "segments"))
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
+    flip: bool = flag(True, "mirror training clips where the data set allows it; --no_flip: never, for classes that "
+                      "tell left from right")
     num_sample: int = flag(2, "repeated augmentation: training clips made of one decode", within="[1, inf)")
     short_side_size: int | None = flag(None, "shorter side in evaluation, before the crop; None: input_size",
                                        within="[1, inf)")

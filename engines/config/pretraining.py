@@ -25,6 +25,8 @@ class ModelConfig:
                                  "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"),
                                  identity=FIXED)
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time", identity=False)
+    compile: bool = flag(False, "compile the MAE and the sampler with torch.compile: a first step of a minute, then "
+                         "faster ones", identity=False)
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)", identity=SOURCE)
     trust_checkpoint: bool = flag(False, "allow pickled objects in --init_from (old VideoMAE files); runs their code",
                                   identity=False)
@@ -50,6 +52,7 @@ class DataConfig(TrainLoaderConfig):
     data_path: str = flag("", "list file: a video path a line, an optional label behind it", identity=CONTENT)
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
+    flip: bool = flag(True, "mirror clips with --pretrain_aug rrc, where the data set allows it; --no_flip: never")
     pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), centre, or all",
                              choices=("multiscale", "rrc", "center", "resize"))
 

@@ -3,9 +3,11 @@ SIGINT (Ctrl-C)."""
 
 import atexit
 import contextlib
+import os
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -35,6 +37,7 @@ class Interrupts(contextlib.AbstractContextManager):
 
     def __init__(self, runtime: Runtime):
         self.runtime, self._got, self._before, self._pressed = runtime, 0, {}, None
+        self._runner = parent_of(os.getppid()) if "CROSS_RANK" in os.environ else None
         atexit.register(end_children)   # for callers without `run_program`
 
     def __enter__(self) -> "Interrupts":
@@ -56,10 +59,23 @@ class Interrupts(contextlib.AbstractContextManager):
             self._pressed = now if self._pressed is None else self._pressed
 
     def agreed(self) -> str | None:
-        """Name of the signal that any process got, None without; every process must call."""
+        """Name of the signal that any process got, None without; every process must call.
+
+        The command `deepspeed` hands no signal on: where it is gone, SIGTERM counts as received.
+        """
+        if self._runner is not None and not self._got and parent_of(os.getppid()) != self._runner:
+            self._got = signal.SIGTERM
         got = torch.tensor(self._got, device=self.runtime.device)
         number = int(self.runtime.largest(got)) if self.runtime.world_size > 1 else self._got
         return signal.Signals(number).name if number else None
+
+
+def parent_of(pid: int) -> int | None:
+    """Number of the process that started process `pid`, or that has taken its place; None outside of Linux."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def outlive_signals(worker: int) -> None:

@@ -50,3 +50,16 @@ def peak_memory(run: Path) -> Number | None:
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
     return Number(max(peaks)) if peaks else None
+
+
+def must_not_replace(run: Path | None, eval_mode: str) -> None:
+    """Raises ValueError: the folder holds the result of another --eval_mode."""
+    path = (run or Path()) / "result.json"
+    if run is None or not path.is_file():
+        return
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8")).get("eval_mode", eval_mode)
+    except (ValueError, AttributeError):
+        return
+    if kept != eval_mode:
+        raise ValueError(f"{path} is of --eval_mode {kept}, this run of {eval_mode}: give another --output_dir")

@@ -71,8 +71,8 @@ class FixedClips:
                 zip(*(values.split(size) for values in self._clips), strict=True)]
 
     def measure(self, mae: nn.Module, sampler: nn.Module | None) -> dict[str, float]:
-        """fixed_error: L_R under the fixed masks (the training error rises as the policy gets better at finding hard
-        tokens, this one does not). policy_moved: the share of pi's probability that moved since the last call."""
+        """fixed_error: L_R under the fixed masks, which no policy changes: runs can be compared by it, not by their
+        training error. policy_moved: the share of pi's probability that moved since the last call."""
         _evaluating(mae, sampler)
         batches = self.batches()
         errors = [look(mae, None, batch, self._reconstruction).errors.mean(dim=1) for batch in batches]

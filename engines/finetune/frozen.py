@@ -19,6 +19,19 @@ def features_of(classifier: nn.Module, precision: Precision) -> Callable[[Tensor
     return features
 
 
+def tokens_of(classifier: nn.Module, precision: Precision) -> Callable[[Tensor], Tensor]:
+    """Clips (B, 3, T, H, W) -> tokens (B, N, D) in the order (t h w), each through fc_norm by itself; eval mode.
+
+    `features_of` takes the mean first and fc_norm of it then, so that it is not the mean of these.
+    """
+    def tokens(clips: Tensor) -> Tensor:
+        with precision.autocast():
+            found = classifier.forward_tokens(clips)
+            return found if classifier.fc_norm is None else classifier.fc_norm(found)
+
+    return tokens
+
+
 def freeze_all_but_head(classifier: nn.Module) -> None:
     """For the linear probe: nothing learns but the last layer."""
     for name, parameter in classifier.named_parameters():

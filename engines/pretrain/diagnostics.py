@@ -10,6 +10,7 @@ from torch import Tensor
 from ...masking import TokenGrid
 from ..core.runtime import Runtime
 
+LEAST_DEVIATION = 1e-3  # of the clips' rewards, over their root mean square: below it there is nothing to explain
 FEWEST = 100  # visible tokens that a frame or place must expect before its coverage is reported: fewer are noise
 
 
@@ -102,7 +103,7 @@ class Diagnostics:
         of the step before, other clips, as a multiple of chance: large when the policy looks at the same places
         whatever the clip; motion_correlation, of pi with the frame difference; value_explained_variance,
         1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the value network is worse than the
-        mean. What was not called is left out.
+        mean; left out where the rewards hardly differ. What was not called is left out.
         """
         totals = self._totals(runtime)
         clips, seen = float(totals["clips"]), totals["seen"].view(*self.grid)
@@ -123,6 +124,6 @@ class Diagnostics:
             numbers["motion_correlation"] = correlation_sum / correlated
         count, reward, square, residual = totals["value"].tolist()
         variation = square - reward**2 / count if count else 0.0
-        if variation > 0:
+        if variation > (LEAST_DEVIATION ** 2) * square:
             numbers["value_explained_variance"] = 1 - residual / variation
         return numbers, coverage

@@ -1,19 +1,21 @@
 """Validation and the final test of a run: the same loaders for a trained network and for frozen features."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from torch.utils.data import DataLoader
 
 from ...datasets.labelled import Views
-from ...datasets.lists.list_file import ClipList
+from ...datasets.lists.list_file import ClipList, read_list, scan_list
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings
 from ..core.records import file_hash
 from ..core.runtime import Runtime
 from ..engine_for_finetuning import EvaluationSetup
+from ..figures.answers import draw_confusion
+from ..finetune.answers import answers, confusion, most_confused, write_confusion, write_predictions
 from ..finetune.evaluation import RowTable, accuracies, write_result
 from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
@@ -24,6 +26,22 @@ from .finetuning_build import Task, evaluation_loader
 logger = logging.getLogger(__name__)
 
 
+def read_labelled(path: Path, classes: int) -> ClipList:
+    """A list whose every row has a label.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_list`; of rows without a label it says which program takes them.
+    """
+    try:
+        return read_list(path, num_classes=classes)
+    except ValueError:
+        missing = int((scan_list(path, need_label=False)[0].labels < 0).sum())
+        if not missing:
+            raise
+        raise ValueError(f"{missing} rows of {path} have no label, which training and accuracy need; for the answers "
+                         f"to videos without labels: python -m tats.engines.predict CHECKPOINT {path}") from None
+
+
 class Evaluator:
     """Evaluates networks on the run's lists.
 
@@ -32,9 +50,11 @@ class Evaluator:
         size: side in pixels of the clips.
 
     Attributes:
+        class_names: of the labels, for the files that `test` writes; None: their numbers.
         between: called after each batch, as often on every process; None: nothing is.
     """
 
+    class_names: Sequence[str] | None = None
     between: Callable[[], None] | None = None
 
     def __init__(self, settings: Settings, task: Task, lists: Mapping[str, ClipList], size: int, runtime: Runtime):
@@ -51,37 +71,48 @@ class Evaluator:
         learner.net.eval()
         return engine_for_finetuning.validate(self._loader("val", 0, 1), learner, self.setup, len(self.lists["val"]))
 
+    def scores(self, learner: Learner) -> RowTable:
+        """Probabilities of the test list's videos, the mean over their views; labels may be missing."""
+        learner.net.eval()
+        return engine_for_finetuning.test_views(self._loader("test", self.task.segments, self.task.crops), learner,
+                                                self.setup, len(self.lists["test"]))
+
     def test(self, learner: Learner, source: Path | None, run: Mapping = MappingProxyType({})) -> dict:
-        """Multi-view test; writes result.json and returns what is in it.
+        """Multi-view test; writes predictions.csv, confusion.csv, confusion.png and result.json, and returns what is
+        in the last.
 
         Args:
             learner: the network.
             source: the file that holds its weights, named by its hash. None, or a file that is not there: no hash.
             run: what else the result says of the run that the weights are from.
         """
-        learner.net.eval()
         tests, task = self.lists["test"], self.task
-        loader = self._loader("test", task.segments, task.crops)
-        if self.settings.evaluation.eval_mode == "knn":
-            table = self._nearest_neighbours(learner, loader)
-        else:
-            table = engine_for_finetuning.test_views(loader, learner, self.setup, len(tests))
+        knn = self.settings.evaluation.eval_mode == "knn"
+        table = self._nearest_neighbours(learner) if knn else self.scores(learner)
         for row, fault in table.faults.items():
             logger.warning("counted as wrong: line %d of %s, %s", tests.lines[row], tests.source, fault)
+        matrix = confusion(table)
         result = accuracies(table) | {
             "views": {"segments": task.segments, "crops": task.crops},
             "unreadable": [{"line": int(tests.lines[row]), "path": tests.paths[row], "cause": fault}
                            for row, fault in table.faults.items()],
             "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
-            "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None, **run}
+            "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None,
+            "most_confused": most_confused(matrix, self.class_names), **run}
         if self.runtime.is_main and self.settings.run.output_dir:
-            write_result(self.settings.run.output_dir, result)
+            folder = Path(self.settings.run.output_dir)
+            write_predictions(folder / "predictions.csv", list(answers(table, tests.paths, self.class_names, 5)))
+            write_confusion(folder / "confusion.csv", matrix, self.class_names)
+            draw_confusion(matrix, self.class_names, folder / "confusion.png")
+            write_result(folder, result)   # last: where it is, the others are too
         logger.info("test: top-1 %.2f, top-5 %.2f on %d of %d videos, %d x %d views", result["top1"], result["top5"],
                     result["num_evaluated"], result["num_expected"], task.segments, task.crops)
         return result
 
-    def _nearest_neighbours(self, learner: Learner, test_loader: DataLoader) -> RowTable:
+    def _nearest_neighbours(self, learner: Learner) -> RowTable:
         """k-NN scores of the test list among the centre clips of the training list."""
+        learner.net.eval()
+        test_loader = self._loader("test", self.task.segments, self.task.crops)
         features = features_of(learner.module, learner.precision)
         train = engine_for_finetuning.evaluate_rows(self._loader("train", 0, 1), features, self.setup,
                                                     len(self.lists["train"]))

@@ -46,12 +46,12 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
     if known and data.nb_classes not in (None, known.classes):
         raise ValueError(f"--nb_classes {data.nb_classes}, but {data.data_set} has {known.classes} classes")
     classes = data.nb_classes if known is None else known.classes
-    sampling = Sampling(known.style if known else "dense", num_frames,
+    sampling = Sampling(data.sampling or (known.style if known else "dense"), num_frames,
                         stride_of(data.data_set, data.sampling_rate))
     defaults = (known.test_segments, known.test_crops) if known else (5, 3)
     given = (data.test_num_segment, data.test_num_crop)
     segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
-    return Task(classes, sampling, known.flip if known else True, segments, crops)
+    return Task(classes, sampling, data.flip and (known is None or known.flip), segments, crops)
 
 
 def classifier_config(config: ClassifierConfig, classes: int, source: Mapping[str, Any]) -> dict:

@@ -10,19 +10,21 @@ from pathlib import Path
 import torch
 from timm.utils import ModelEmaV3
 
-from ...datasets.lists.list_file import read_list
-from ...models import create_model
+from ...datasets.lists.class_names import agreed_names, read_class_names
+from ...models import create_model, read_checkpoint
+from ...models.convert.class_names import class_names_of
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings, without_training
 from ..core import checkpointing, runtime
 from ..core.lineage import source_of, tested_run
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
+from ..core.results import must_not_replace
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
-from .evaluator import Evaluator
+from .evaluator import Evaluator, read_labelled
 from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
 from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
@@ -41,9 +43,11 @@ class Finetuning(TrainingRun):
         evaluation = settings.evaluation
         self.trains = not (evaluation.eval or evaluation.eval_mode == "knn")
         self.settings = settings if self.trains else without_training(settings)
+        if evaluation.eval_mode == "knn":
+            must_not_replace(self.folder, "knn")
         self.task = resolve_task(settings.data, settings.model.num_frames)
-        self.lists = {split: read_list(Path(settings.data.data_path) / f"{split}.csv",
-                                       num_classes=self.task.classes) for split in self._splits()}
+        self.lists = {split: read_labelled(Path(settings.data.data_path) / f"{split}.csv", self.task.classes)
+                      for split in self._splits()}
         runtime.seed_everything(settings.run.seed)
         self.weights = self._weights_file()
         self.classifier, self.model_config = build_classifier(
@@ -54,6 +58,7 @@ class Finetuning(TrainingRun):
         self.precision = runtime.choose_precision(settings.optim.amp, here.device)
         self.classifier.to(here.device)
         self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, here)
+        self.class_names = self.evaluator.class_names = self._class_names()
         self.best = -1.0
         trust = settings.model.trust_checkpoint
         if evaluation.eval:   # a test has the identity of what it tests
@@ -73,6 +78,19 @@ class Finetuning(TrainingRun):
         if evaluation.eval:
             return ("test",)
         return tuple(split for split in SPLITS if split != "val" or not evaluation.disable_eval_during_finetuning)
+
+    def _class_names(self) -> list[str] | None:
+        """Those beside the lists; where a finished network is tested, else those of its checkpoint.
+
+        Raises:
+            ValueError: the two disagree.
+        """
+        evaluation, folder = self.settings.evaluation, self.settings.data.data_path
+        listed, trained = read_class_names(folder, self.task.classes), None
+        if evaluation.eval and evaluation.eval_mode != "knn":
+            trained = class_names_of(read_checkpoint(self.weights, self.settings.model.trust_checkpoint),
+                                     self.task.classes)
+        return agreed_names(listed, trained, folder)
 
     def _weights_file(self) -> Path | None:
         """The file whose weights the run starts from. With --eval: --resume, else --finetune, else output_dir's own.
@@ -138,10 +156,14 @@ class Finetuning(TrainingRun):
     def state(self, name: str) -> dict:
         """As `Resumable.state`."""
         ema = self.setup.ema
-        return {"model": self.learner.weights(), "config": self.model_config,
+        return {"model": self.learner.weights(), "config": self.model_config, "class_names": self.class_names,
                 "optimizer": self.learner.save(self.folder / name),
                 **({"model_ema": ema.module.state_dict()} if ema is not None else {}), "best": self.best,
-                "settings": {topic: dict(group) for topic, group in asdict(self.settings).items()}}
+                "settings": self._described()}
+
+    def _described(self) -> dict[str, dict]:
+        """The settings as plain dictionaries: `predict` reads from them how a clip is cut out."""
+        return {topic: dict(group) for topic, group in asdict(self.settings).items()}
 
     def restore(self, state: dict, source: Path) -> None:
         """As `Resumable.restore`; refuses another model."""
@@ -163,8 +185,9 @@ class Finetuning(TrainingRun):
         if self.runtime.is_main:
             with outliving_a_full_disk("checkpoint-best.pth"):
                 checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
-                                               "best": self.best, "identity": self.identity.record(),
-                                               "source": self.source}, self.folder / "checkpoint-best.pth")
+                                               "best": self.best, "class_names": self.class_names,
+                                               "identity": self.identity.record(), "source": self.source,
+                                               "settings": self._described()}, self.folder / "checkpoint-best.pth")
         self.runtime.barrier()
 
     def epoch_record(self) -> dict[str, float]:

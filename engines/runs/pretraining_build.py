@@ -1,6 +1,8 @@
 """Building a pre-training run from its settings: model, masking, sampler, learners; and building one again."""
 
 import logging
+import os
+import shutil
 
 from torch import nn
 
@@ -87,6 +89,8 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
     optim = settings.optim
     lr, decay = schedules_of(optim, steps_per_epoch, runtime.world_size)
+    if settings.model.compile:
+        compile_in_place(mae, sampler)
 
     def learner(net: nn.Module, rate, skip: tuple[str, ...]) -> Learner:
         optimizer = optimizer_of(parameter_groups(net, optim.weight_decay, skip), optim)
@@ -102,6 +106,21 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     if how == "ppo":
         return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
+
+
+def compile_in_place(*nets: nn.Module | None) -> None:
+    """torch.compile for each network's call; their weights keep their names.
+
+    Raises:
+        ValueError: there is no compiler that it could use.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ValueError(f"--compile needs a C++ compiler and finds no {compiler}: install one, name it in CXX, or "
+                         "leave the flag out")
+    for net in nets:
+        if net is not None:
+            net.compile()
 
 
 def initialise(mae: nn.Module, sampler: TokenSampler | None, settings: Settings) -> None:

@@ -80,8 +80,9 @@ class Pretraining(TrainingRun):
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
         hidden = grid_of(mae).num_tokens - self.num_visible
-        if (sampler is None or sampler.num_visible == self.num_visible) and (
-                fixed is None or int(fixed[1][0].sum()) == hidden):   # tube masks hide other numbers than random ones
+        # Tube masks come in other numbers than the random ones of the fixed clips.
+        alike = fixed is None or int(fixed[1][0].sum()) == hidden
+        if alike and (sampler is None or sampler.num_visible == self.num_visible):
             mae.num_masked = hidden
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
@@ -227,7 +228,7 @@ def clip_loader(settings: Settings, here: runtime.Runtime, mae: nn.Module,
     data = settings.data
     clips = read_list(data.data_path, need_label=False)
     known = data_set(data.data_set) if data.data_set else None
-    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=known.flip if known else True)
+    transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=data.flip and (known is None or known.flip))
     shape = ClipShape(settings.model.num_frames, stride_of(data.data_set, data.sampling_rate))
     dataset = PretrainClips(clips, shape, transform, per_clip, data.decoding, watched(clips, settings, here))
     return training_loader(dataset, settings, here)

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
@@ -86,6 +87,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(read_changes(program.parser, argv))
+    keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     if LAUNCHERS & os.environ.keys():   # a launcher that is killed must leave no trainers behind
         end_with_parent(signal.SIGTERM)

@@ -1,0 +1,58 @@
+"""How a list names what is no local file.
+
+    /data/shards/000003.tar::000000042.mp4         a member of a local tar file, read in place
+    s3://bucket/videos/a.mp4                       an object behind an address that fsspec knows
+    s3://bucket/shards/000003.tar::000000042.mp4   a member of a tar file there, read by its byte range
+"""
+
+import importlib.util
+import itertools
+from collections.abc import Sequence
+
+_MEMBER = ".tar::"
+# scheme -> (the module that reads it, the package to install)
+_DRIVERS = {"s3": ("s3fs", "s3fs"), "s3a": ("s3fs", "s3fs"), "gs": ("gcsfs", "gcsfs"), "gcs": ("gcsfs", "gcsfs"),
+            "http": ("aiohttp", "aiohttp"), "https": ("aiohttp", "aiohttp"),
+            "hf": ("huggingface_hub", "huggingface_hub"), "az": ("adlfs", "adlfs"), "abfs": ("adlfs", "adlfs")}
+_LOOKED_AT = 1000   # rows of a list; a scheme that none of them has is met when its first video is opened
+
+
+class SourceError(OSError):
+    """Why something elsewhere cannot be read, in one line, without its name."""
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a path of a list is anything but a local file or folder."""
+    return "://" in path or _MEMBER in path
+
+
+def split_member(path: str) -> tuple[str, str | None]:
+    """("a.tar", "b.mp4") of "a.tar::b.mp4"; (path, None) of anything else."""
+    container, found, member = path.partition(_MEMBER)
+    return (container + ".tar", member) if found else (path, None)
+
+
+def scheme_of(path: str) -> str:
+    """"s3" of "s3://bucket/a.mp4", "" of a local path."""
+    scheme, found, _ = path.partition("://")
+    return scheme if found else ""
+
+
+def require_drivers(paths: Sequence[str]) -> None:
+    """Look whether what reads the addresses of a list is installed, before a run begins.
+
+    Raises:
+        ValueError: it is not; the package is named.
+    """
+    step = max(1, len(paths) // _LOOKED_AT)
+    for scheme in {scheme_of(paths[row]) for row in range(0, len(paths), step)} - {""}:
+        if fault := driver_fault(scheme):
+            raise ValueError(fault)
+
+
+def driver_fault(scheme: str) -> str:
+    """Why addresses of a scheme cannot be read; "" where they can."""
+    for module, package in itertools.chain([("fsspec", "fsspec")], [_DRIVERS[scheme]] if scheme in _DRIVERS else []):
+        if importlib.util.find_spec(module) is None:
+            return f"{scheme}:// needs {package}: pip install {package}, or this project's extra 'remote'"
+    return ""

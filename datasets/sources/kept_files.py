@@ -1,0 +1,142 @@
+"""Copies of objects on a local disk, up to a size; the least recently used ones go. Many processes may share a folder.
+
+Settings are environment variables, so that loader workers and decoder processes, however they are started, know them.
+"""
+
+import contextlib
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+logger = logging.getLogger(__name__)
+
+FOLDER, GIGABYTES = "TATS_CACHE_DIR", "TATS_CACHE_GB"
+DEFAULT_GB = 50.0
+_KEPT_SHARE = .9      # of the limit, after the oldest ones are gone: the next few need no look at the whole folder
+_ABANDONED = 3600     # seconds after which a file that nobody finished is taken for a killed process's
+
+
+def keep_remote_files(folder: str, gigabytes: float) -> None:
+    """From now on this process and those that it starts keep what they fetch in `folder`; "": as the environment says.
+
+    Raises:
+        ValueError: no room is allowed, or the folder cannot be made.
+    """
+    if not folder:
+        return
+    if gigabytes <= 0:
+        raise ValueError(f"--cache_gb must be above 0, got {gigabytes:g}")
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"--cache_dir {folder}: {error.strerror}") from None
+    os.environ[FOLDER], os.environ[GIGABYTES] = os.path.abspath(folder), str(gigabytes)
+
+
+def kept_files() -> "KeptFiles | None":
+    """The cache that the environment names; None: there is none."""
+    folder = os.environ.get(FOLDER)
+    return KeptFiles(Path(folder), int(float(os.environ.get(GIGABYTES) or DEFAULT_GB) * 1e9)) if folder else None
+
+
+class KeptFiles:
+    """A folder of copies.
+
+    Args:
+        folder: it may be shared by processes, also of several machines where its file system has locks.
+        limit: bytes.
+    """
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder, self.limit = folder, limit
+
+    def path(self, name: str) -> Path:
+        """Where the copy of an object lies."""
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / digest[:2] / digest[2:]
+
+    def open(self, name: str, fetch: Callable[[], bytes]) -> BinaryIO | bytes:
+        """The copy of an object, open; where there is none, what `fetch` returns, which is kept from then on.
+
+        A file that is open stays readable when another process deletes it.
+
+        Raises:
+            What `fetch` raises; nothing is kept then.
+        """
+        path = self.path(name)
+        try:
+            file = open(path, "rb")  # noqa: SIM115 - handed on
+        except FileNotFoundError:
+            content = fetch()
+            self._keep(path, content)
+            return content
+        with contextlib.suppress(OSError):   # on a file system that others only read
+            os.utime(path)
+        return file
+
+    def _keep(self, path: Path, content: bytes) -> None:
+        if len(content) > self.limit:
+            return
+        try:
+            self._make_room(len(content))
+            _write_whole(path, content)
+        except OSError as error:   # a cache that cannot be written costs time, no run
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
+                raise
+            logger.warning("--cache_dir %s: %s; what is fetched is not kept", self.folder, error.strerror)
+
+    def _make_room(self, size: int) -> None:
+        """Count `size` bytes in, and delete the oldest files where they would be too many."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / "size", "a+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            text = file.read()
+            total = int(text) if text.isdigit() else self.limit   # unknown: look
+            if total + size > self.limit:
+                total = self._delete_oldest(max(0, int(_KEPT_SHARE * self.limit) - size))
+            file.truncate(0)
+            file.write(b"%d" % (total + size))
+
+    def _delete_oldest(self, wanted: int) -> int:
+        """Delete until at most `wanted` bytes are left; how many there are."""
+        found = sorted(self._files())
+        total = sum(size for _, size, _ in found)
+        for _, size, path in found:
+            if total <= wanted:
+                break
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            total -= size
+        return total
+
+    def _files(self) -> Iterator[tuple[float, int, str]]:
+        """(last used, bytes, path) of the copies; what a killed process left unfinished goes."""
+        for folder in self.folder.glob("[0-9a-f][0-9a-f]"):
+            for entry in os.scandir(folder):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat()
+                    if not entry.name.endswith(".writing"):
+                        yield status.st_mtime, status.st_size, entry.path
+                    elif time.time() - status.st_mtime > _ABANDONED:
+                        os.unlink(entry.path)
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    """The file appears whole or not at all."""
+    path.parent.mkdir(exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    try:
+        with open(unfinished, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)

@@ -1,0 +1,170 @@
+"""Open what a list names, wherever it lies, as a file that can be read and moved in."""
+
+import io
+import os
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import BinaryIO
+
+from .addresses import SourceError, is_elsewhere, split_member
+from .kept_files import kept_files
+from .remote import MISSING, fetch
+from .tar_index import ENDING, find, members_of, write_index
+
+__all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
+
+_MOST_INDEX_BYTES = 64 << 20   # of indexes that a process holds
+
+
+class PartOfFile(io.RawIOBase):
+    """Bytes [offset, offset + size) of a local file as a file of its own; nothing is copied.
+
+    version: of the whole file, tells it from a later one under the same name.
+    """
+
+    def __init__(self, file: BinaryIO, offset: int, size: int, version: object = None):
+        super().__init__()
+        self.version = version
+        self._file, self._offset, self._size, self._place = file, offset, size, 0
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        """As of any file."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
+        self._place = max(0, start + place)
+        return self._place
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._place
+
+    def readinto(self, buffer) -> int:
+        """As of any file."""
+        view = memoryview(buffer).cast("B")
+        wanted = max(0, min(len(view), self._size - self._place))
+        self._file.seek(self._offset + self._place)
+        count = self._file.readinto(view[:wanted]) if wanted else 0
+        self._place += count
+        return count
+
+    def close(self) -> None:
+        """Close the file, too."""
+        self._file.close()
+        super().close()
+
+
+def open_source(path: str) -> BinaryIO:
+    """A video that is no local file, open for reading.
+
+    Local tar files are read in place. Everything remote is fetched in one piece, a member of a tar file by its byte
+    range, and kept in the folder of `keep_remote_files` where there is one.
+
+    Raises:
+        SourceError: it cannot be read, and why.
+    """
+    container, name = split_member(path)
+    if "://" not in container:
+        return _local_member(container, name)
+    if name is None:
+        file = _kept(path, lambda: fetch(container))
+    else:
+        member = find(_index(container, None), name, None)
+        file = _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
+    if size_of(file) == 0:
+        raise SourceError("the file is empty")
+    return file
+
+
+def _kept(name: str, content: Callable[[], bytes]) -> BinaryIO:
+    cache = kept_files()
+    found = content() if cache is None else cache.open(name, content)
+    return io.BytesIO(found) if isinstance(found, bytes) else found
+
+
+def _local_member(container: str, name: str) -> BinaryIO:
+    try:
+        file = open(container, "rb", buffering=0)  # noqa: SIM115 - handed on
+    except OSError as error:
+        raise SourceError(error.strerror) from None
+    try:
+        status = os.fstat(file.fileno())
+        version = status.st_size, status.st_mtime_ns
+        member = find(_index(container, version), name, status.st_size)
+        if member.offset + member.size > status.st_size:
+            raise SourceError("the tar file is cut off")
+        if member.size == 0:
+            raise SourceError("the file is empty")
+    except BaseException:
+        file.close()
+        raise
+    return PartOfFile(file, member.offset, member.size, version)
+
+
+def size_of(file: BinaryIO) -> int:
+    """Bytes of an open file, which stays where it is: others read on from there."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
+
+
+def version_of(file: BinaryIO) -> object:
+    """What tells an open source from a later one of the same name; None: nothing does, objects do not change."""
+    return getattr(file, "version", None)
+
+
+class _Indexes:
+    """Indexes of tar files that were used last, up to _MOST_INDEX_BYTES."""
+
+    def __init__(self):
+        self._kept: OrderedDict[tuple, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple, make: Callable[[], bytes]) -> bytes:
+        """The index under a key; `make` gives it where it is not there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        index = self._kept[key] = make()
+        self._bytes += len(index)
+        while self._bytes > _MOST_INDEX_BYTES and len(self._kept) > 1:
+            self._bytes -= len(self._kept.popitem(last=False)[1])
+        return index
+
+
+_INDEXES = _Indexes()
+
+
+def _index(container: str, version: tuple | None) -> bytes:
+    """The index of a tar file; where none lies beside it, one made from the tar file itself."""
+    return _INDEXES.get((container, version), lambda: _read_local(container) if version else _read_remote(container))
+
+
+def _read_local(container: str) -> bytes:
+    try:
+        with open(container + ENDING, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        with open(container, "rb") as file:
+            return write_index(members_of(file), os.fstat(file.fileno()).st_size)
+
+
+def _read_remote(container: str) -> bytes:
+    def read() -> bytes:
+        try:
+            return fetch(container + ENDING)
+        except SourceError as error:
+            if MISSING not in str(error):
+                raise
+            raise SourceError(f"no {container.rsplit('/', 1)[-1]}{ENDING} beside the shard: make it with python -m "
+                              "tats.datasets.pack SHARD.tar where the shards are local, and upload it too") from None
+
+    with _kept(container + ENDING, read) as file:
+        return file.read()

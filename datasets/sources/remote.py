@@ -1,0 +1,105 @@
+"""Bytes of objects behind addresses, through fsspec: a bounded number of attempts, and the length is checked."""
+
+import functools
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from .addresses import SourceError, driver_fault, scheme_of
+
+ATTEMPTS = 5
+MISSING = "No such object"
+FIRST_WAIT = .25    # seconds before the second attempt; doubled before each further one
+_CONNECT, _SILENCE = 10, 20   # seconds until a connection stands, and without a byte on it
+
+
+def fetch(address: str, start: int | None = None, end: int | None = None) -> bytes:
+    """A whole object, or its bytes [start, end).
+
+    Raises:
+        SourceError: it is not there, may not be read, or could not be read in ATTEMPTS attempts: the last one's cause.
+    """
+    def read() -> bytes:
+        system, path = _system(os.getpid(), scheme_of(address)), address
+        expected = system.info(path).get("size") if start is None else end - start
+        content = system.cat_file(path, start=start, end=end)
+        if expected is not None and len(content) != expected:
+            raise SourceError(f"{len(content)} bytes came instead of {expected}")
+        return content
+
+    if fault := driver_fault(scheme_of(address)):
+        raise SourceError(fault)
+    # Drivers draw their waiting times from `random`, and a clip's own draws must not depend on the network.
+    state = random.getstate()
+    try:
+        return attempted(read)
+    finally:
+        random.setstate(state)
+
+
+def attempted(read: Callable[[], bytes]) -> bytes:
+    """`read()`, tried again where its error may pass.
+
+    Raises:
+        SourceError: the cause of the last attempt.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return read()
+        except Exception as raised:  # noqa: BLE001 - each driver raises errors of its own
+            error = _unwrapped(raised)
+            if not _may_pass(error):
+                raise SourceError(_cause(error)) from None
+            if attempt == ATTEMPTS:
+                raise SourceError(f"{_cause(error)} ({ATTEMPTS} attempts)") from None
+        time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
+    raise AssertionError("unreachable")
+
+
+def _unwrapped(error: Exception) -> Exception:
+    """fsspec's HTTP calls everything that goes wrong with an object's size "not found": what it was."""
+    cause = error.__cause__
+    is_http = isinstance(cause, FileNotFoundError) or type(cause).__module__.split(".")[0] in ("aiohttp", "asyncio")
+    return _unwrapped(cause) if isinstance(error, FileNotFoundError) and is_http else error
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether another attempt makes sense: not for what is missing, forbidden or impossible."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | ImportError | TypeError):
+        return False
+    status = getattr(error, "status", None)
+    if isinstance(status, int) and 400 <= status < 500:
+        return status in (408, 425, 429)
+    return not isinstance(error, ValueError) or type(error).__module__.split(".")[0] in ("aiohttp", "botocore")
+
+
+def _cause(error: Exception) -> str:
+    """One line that says what happened."""
+    status = getattr(error, "status", None)
+    if isinstance(error, FileNotFoundError) or status in (404, 410):
+        return MISSING
+    if isinstance(status, int):
+        return f"the server answered {status} {getattr(error, 'message', '')}".strip()
+    text = " ".join(str(error).split())
+    return text[:300] if isinstance(error, SourceError) else f"{type(error).__name__}: {text[:300]}".rstrip(": ")
+
+
+@functools.cache
+def _system(pid: int, scheme: str) -> Any:
+    """fsspec's file system of a scheme; one for each process, since its threads do not survive a fork."""
+    import fsspec
+
+    options: dict[str, Any] = {"skip_instance_cache": True}
+    if scheme in ("http", "https"):
+        from aiohttp import ClientTimeout
+
+        options["client_kwargs"] = {"timeout": ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)}
+    elif scheme in ("s3", "s3a"):
+        options["config_kwargs"] = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE,
+                                    "retries": {"max_attempts": 1, "mode": "standard"}}
+    system = fsspec.filesystem(scheme, **options)
+    if scheme in ("s3", "s3a"):
+        system.retries = 1   # the attempts are counted here
+    return system

@@ -1,0 +1,70 @@
+"""Where the members of a tar file lie: a small text file beside it, NAME.tar.index, that is searched as it is.
+
+Its first line is "tats-tar-index 1 BYTES" with the size of the tar file, each further one "OFFSET SIZE MEMBER" with
+tabs between: a member is found in a million lines without taking them apart.
+"""
+
+import tarfile
+from collections.abc import Iterable
+from typing import BinaryIO, NamedTuple
+
+from .addresses import SourceError
+
+ENDING = ".index"
+_HEAD = b"tats-tar-index 1 "
+
+
+class Member(NamedTuple):
+    """A regular file in a tar file: its bytes lie at [offset, offset + size)."""
+
+    offset: int
+    size: int
+    name: str
+
+
+def members_of(file: BinaryIO) -> list[Member]:
+    """The regular files of an open tar file, in its order; of their content nothing is read.
+
+    Raises:
+        SourceError: it is no tar file, a compressed one, or cut off.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            found = [Member(entry.offset_data, entry.size, entry.name) for entry in archive
+                     if entry.isreg() and not entry.issparse()]
+    except (tarfile.TarError, EOFError, ValueError) as error:
+        raise SourceError(f"no plain tar file ({error}); a compressed one must be unpacked first") from None
+    size = file.seek(0, 2)
+    if found and found[-1].offset + found[-1].size > size:
+        raise SourceError(f"the tar file is cut off: {found[-1].name} ends behind its {size} bytes")
+    return found
+
+
+def write_index(members: Iterable[Member], tar_size: int) -> bytes:
+    """The index as bytes."""
+    lines = [b"%d\t%d\t%s" % (one.offset, one.size, one.name.encode("utf-8", "surrogateescape")) for one in members
+             if "\n" not in one.name]
+    return b"\n".join([_HEAD + b"%d" % tar_size, *lines, b""])
+
+
+def find(index: bytes, name: str, tar_size: int | None) -> Member:
+    """A member by its name.
+
+    Args:
+        tar_size: of the tar file as it is now; None: not known.
+
+    Raises:
+        SourceError: it is not in there, or the index belongs to another version of the tar file.
+    """
+    end = index.find(b"\n")
+    said = index[len(_HEAD):end]
+    if not index.startswith(_HEAD) or not said.isdigit():
+        raise SourceError("its .index is none: make it anew with python -m tats.datasets.pack SHARD.tar")
+    if tar_size is not None and int(said) != tar_size:
+        raise SourceError(f"its .index was made for a tar file of {int(said)} bytes, it has {tar_size}: make it anew "
+                          "with python -m tats.datasets.pack SHARD.tar")
+    place = index.find(b"\t%s\n" % name.encode("utf-8", "surrogateescape"), end)
+    if place < 0:
+        raise SourceError("No such member of the tar file")
+    offset, size = index[index.rfind(b"\n", 0, place) + 1:place].split(b"\t")
+    return Member(int(offset), int(size), name)
