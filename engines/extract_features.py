@@ -75,7 +75,7 @@ class ExtractConfig(LoaderConfig):
     fps: float | None = flag(None, "with --windows: frames a second, for folders of pictures", within="(0, inf)")
     batch_size: int = flag(16, "clips at once")
     amp: str = flag("auto", "compute dtype", choices=("auto", "fp32", "bf16", "fp16"))
-    device: str = flag("auto", "auto, cuda or cpu")
+    device: str = flag("auto", "where the network runs", choices=("auto", "cuda", "cpu"))
     dist_url: str = flag("env://", "where the processes meet")
 
 

@@ -65,6 +65,10 @@ def check_command(words):
     if words[:2] == ["python", "-m"] or words[0] == "torchrun":
         place = words.index("-m") + 1
         check_module(words[place], words[place + 1:])
+    elif words[0] == "python" and words[1].endswith(".py"):
+        text = (ROOT / words[1]).read_text()
+        for word in words[2:]:
+            assert not word.startswith("--") or f'"{word}"' in text, f"{words[1]} does not know {word}"
     elif words[0] == "bash" or words[0].startswith("run_scripts/"):
         path, *arguments = words[words[0] == "bash":]
         check_script(path, arguments, environment)

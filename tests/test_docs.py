@@ -135,6 +135,7 @@ def spans(text):
 def known_flags():
     """Every option of every program, and those of other tools and of the scripts that the pages name."""
     found = {"--fork", "--long", "--nproc_per_node", "--help"}
+    found |= set(re.findall(r'"(--\w+)"', (ROOT / "tests/mutation/run.py").read_text()))
     for path in [*ROOT.glob("engines/*.py"), *ROOT.glob("engines/*/__main__.py"), *ROOT.glob("datasets/*.py"),
                  *ROOT.glob("models/*.py")]:
         if "def get_parser" in path.read_text():

@@ -104,8 +104,8 @@ class RunConfig:
                                           "with, e.g. --change lr 1e-4; it is recorded. Repeatable", nargs=2,
                                           action="append", metavar=("FLAG", "VALUE"), identity=False)
     start_epoch: int = flag(0, "first epoch, from 0", within="[0, inf)", identity=FIXED)
-    seed: int = flag(0, "seed", within="[0, 18446744073709551615]", identity=FIXED)
-    device: str = flag("auto", "auto, cuda or cpu", identity=False)
+    seed: int = flag(0, "seed", within="[0, 4294967295]", identity=FIXED)
+    device: str = flag("auto", "where the networks run", choices=("auto", "cuda", "cpu"), identity=False)
     dist_url: str = flag("env://", "where the processes meet", identity=False)
     dist_timeout: float = flag(30.0, "minutes that a process waits for the others before all end with an error",
                                within="(0, inf)", identity=False)
