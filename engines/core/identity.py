@@ -158,7 +158,7 @@ def allowed(found: Iterable[Difference], changed: Iterable[str], source: Path, d
     else:
         hints = dict.fromkeys(f"--change {_argument(one, found)}" for one in refused)
         ways.append(f"{' '.join(hints)}, which goes on and is recorded")
-    raise ValueError(f"{source} belongs to another run (flag: this run | the checkpoint): "
+    raise ValueError(f"cannot resume from {source}, which belongs to another run (flag: this run | the checkpoint): "
                      f"{'; '.join(map(str, refused))}. Either {', or '.join(ways)}")
 
 
