@@ -46,7 +46,7 @@ if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
 else
     source=$OUTPUT_ROOT/rehearsal/moving_shapes_224
     [ -f "$source/test.csv" ] || "$PYTHON" -m tats.datasets.moving_shapes --out "$source" --size 224 --render_size 256 \
-        --frames 64 --train 24 --val 8 --test 20
+        --frames 64 --train 16 --val 1 --test 4
     rows=$(awk -v name="$dataset" '$1 == name && $2 == "train" { print int(($3 + $4) / 2); exit }' "$settings/list_sizes.txt")
     echo "no $dataset/train.csv in DATA_ROOT: moving shapes of 224 pixels stand in for its videos" >&2
 fi
