@@ -1,9 +1,11 @@
 """The report of a rehearsal: its numbers by hand, and each thing that it warns of."""
 
 import json
+import logging
 
 import pytest
 from dry_runs import run_script
+from tats.engines.core.logs import Lines
 from tats.engines.report.rehearsal import get_parser, main, problems_of, read_parts
 
 FLAGS = ["--rows", "9537", "--epochs", "400", "100", "--clips", "2560", "1280"]
@@ -49,6 +51,17 @@ def set_line(work, name, **values):
 
 def test_a_good_rehearsal_has_no_problems(work):
     assert found(work) == []
+    (work / "pretrain.log").write_text("10:00 WARNING the policy never acts: all 1 epochs have random masks\n"
+                                       "10:01 WARNING epoch 0: the policy does not move\n")
+    assert found(work) == []
+
+
+def test_a_warning_says_that_it_is_one():
+    record = logging.LogRecord("x", logging.WARNING, "x.py", 1, "no room for %s", ("a.pth",), None)
+    lines = Lines("%(asctime)s %(message)s", "%H:%M:%S")
+    assert lines.format(record).split(" ", 1)[1] == "WARNING no room for a.pth"
+    record.levelno = logging.INFO
+    assert lines.format(record).split(" ", 1)[1] == "no room for a.pth"
 
 
 @pytest.mark.parametrize(("harm", "said"), [
@@ -58,7 +71,7 @@ def test_a_good_rehearsal_has_no_problems(work):
     (lambda work: (work / "pretrain/bad_videos.txt").write_text("a.mp4\n"), "1 unreadable video(s)"),
     (lambda work: (work / "finetune/result.json").write_text('{"num_evaluated": 19, "num_expected": 20}'), "19 of 20"),
     (lambda work: (work / "finetune/result.json").unlink(), "0 of ?"),
-    (lambda work: (work / "pretrain.log").write_text("10:00 WARNING the error map is flat\n"), "the error map is flat"),
+    (lambda work: (work / "pretrain.log").write_text("10:00 WARNING no key frames\n"), "no key frames"),
 ], ids=["loaders", "memory", "resume", "videos", "test", "no-test", "warning"])
 def test_what_would_go_wrong_is_named(work, harm, said):
     harm(work)

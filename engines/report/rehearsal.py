@@ -21,6 +21,8 @@ from ...datasets.program import run_program
 from ..config.flags import FlagParser
 
 STARVED = 0.2    # share of the time spent waiting for data above which more loaders pay
+# Warnings that a few steps bring with them: of the shortened flags, and of a policy that has hardly begun.
+OF_REHEARSALS = re.compile(r"another value of|the policy never acts|error map is still flat|WARNING epoch \d+: ")
 FULL = 0.9       # share of the GPU's memory above which another driver or fragment ends the run
 
 
@@ -108,7 +110,7 @@ def problems_of(work: Path, parts: Sequence[Part], memory: float | None, epochs:
         yield f"the test evaluated {result.get('num_evaluated', 0)} of {result.get('num_expected', '?')} videos"
     said = [line for name in ("pretrain.log", "resume.log", "finetune.log") for line in _text(work / name).splitlines()]
     yield from dict.fromkeys(re.sub(r".*?\bWARNING\b[: ]*", "", line) for line in said if "WARNING" in line
-                             and "another value of" not in line)
+                             and not OF_REHEARSALS.search(line))
 
 
 def _disk(run: Path, epochs: int) -> Iterator[str]:
