@@ -263,3 +263,38 @@ def test_the_policys_rate_falls_over_its_own_updates():
     assert 1e-3 < rate(11) < 1.1e-3 and rate(99) == rate(11)
     constant = sampler_schedule(SamplerConfig(sampler_lr=3e-3, mae_only_epochs=9), 4, 3)
     assert constant(0) == constant(50) == 3e-3
+
+
+def test_the_buffer_goes_into_a_checkpoint_and_back():
+    mae, tats, training = both(reuse_forward=False)
+    batch = training.setup.normalizer.prepare(loader(1, 4)[0], CPU)
+    buffer, again = EpisodeBuffer(), EpisodeBuffer()
+    for value in (None, torch.zeros(4)):   # a strategy without a value network has None there
+        buffer.update(phase_one(mae, tats, batch, False, training, Meters())._replace(old_value=value))
+    again.load(buffer.state(), CPU)
+    for before, after in zip(buffer, again, strict=True):
+        assert (before.old_value is None) == (after.old_value is None) and after.forward is None
+        for name in ("tokens", "masked", "old_log_prob", "reward", "masked_probability", "keys"):
+            assert torch.equal(getattr(before, name), getattr(after, name)), name
+
+
+@pytest.mark.parametrize(("flags", "reuses"), [
+    ({}, True), ({"ppo_ratio": "resampled"}, False), ({"ppo_epochs": 2}, False), ({"update_every": 2}, False),
+    ({"reuse_forward": False}, False)])
+def test_phase_ones_forward_serves_only_where_theta_has_not_moved(flags, reuses):
+    assert ppo_training(tiny_mae(), **flags).reuses == reuses
+    assert not ppo_training(tiny_mae(), update_freq=2, **flags).reuses
+
+
+def test_the_last_epoch_alone_is_the_policys():
+    assert ppo_training(tiny_mae(), epochs=3, mae_only_epochs=2, random_share=.5,
+                        random_share_final=1.).random_share(2) == .5
+
+
+def test_the_explained_variance_is_read_in_every_tenth_step(monkeypatch):
+    read = []
+    monkeypatch.setattr("tats.engines.engine_for_pretraining.explained_variance",
+                        lambda *_: read.append(1) or torch.tensor(0.))
+    mae, tats, training = both(mae_only_epochs=9)
+    train_one_epoch(0, loader(21, 2), mae, tats, EpisodeBuffer(), training, Meters())
+    assert len(read) == 3   # steps 0, 10, 20

@@ -3,12 +3,19 @@
 A pattern of files below the root of the checkout -> test files below tests/, perhaps with `::test` behind them.
 """
 
-_PRETRAINING = ("test_engine_rows.py", "test_engine_ppo.py", "test_ppo.py", "test_diagnostics.py", "test_bad_steps.py")
+_CONTRACT = "test_a_sampler_that_breaks_the_contract_is_refused_before_training"
+_PRETRAINING = ("test_samplers.py", "test_models_golden.py", "test_engine_rows.py", "test_engine_ppo.py", "test_ppo.py",
+                "test_diagnostics.py", "test_bad_steps.py")
 _ATTENTION = ("test_trajectory_attention.py", "test_fast_paths.py")
 
 TARGETS = {
     "masking/gumbel.py": ("test_gumbel.py", "test_masking_contract.py"),
-    "masking/*.py": ("test_masking_contract.py", "test_gumbel.py", "test_models_golden.py", "test_engine_rows.py"),
+    "masking/sampler.py": ("test_samplers.py", "test_masking_contract.py", f"test_plugins.py::{_CONTRACT}",
+                           "test_engine_rows.py"),
+    "masking/tats.py": ("test_samplers.py", "test_fast_paths.py", "test_masking_contract.py", "test_figures.py",
+                        "test_engine_rows.py"),
+    "masking/*.py": ("test_samplers.py", "test_masking_contract.py", "test_gumbel.py", "test_models_golden.py",
+                     "test_engine_rows.py"),
     "engines/pretrain/ppo.py": ("test_ppo.py", "test_diagnostics.py", "test_engine_ppo.py"),
     "engines/pretrain/reconstruction.py": ("test_engine_rows.py", "test_models_golden.py"),
     "engines/pretrain/interface.py": _PRETRAINING,
