@@ -3,6 +3,7 @@
 from dataclasses import replace
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from fake_gpu import DEVICE, backward, fake_gpu
@@ -24,7 +25,7 @@ TINY = ["--data_path", "none", "--model", "pretrain_tats_tiny", "--batch_size", 
 class Loader:
     """The same batch again and again, on the CPU, as a DataLoader gives it."""
 
-    dataset = SimpleNamespace(clip_list=SimpleNamespace(paths=["x"] * 10_000))
+    dataset = SimpleNamespace(clip_list=SimpleNamespace(paths=["x"] * 10_000, labels=np.zeros(10_000, int)))
 
     def __init__(self, *batch):
         self.batch = batch
