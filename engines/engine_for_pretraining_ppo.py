@@ -111,7 +111,7 @@ def train_one_epoch(epoch: int, loader: Sequence, mae: Learner, tats: Learner, b
         buffer.update(phase_one(mae, tats, batch, more, training, log, random_share))  # L9-13
         if not more and len(buffer) >= k_steps:                                       # L14: k, over a resume too
             phase_two(tats, buffer, training, log)                                    # L15-22
-    if len(buffer):
+    if len(buffer) and training.config.flush_buffer:
         phase_two(tats, buffer, training, log)  # no episode is carried into an epoch whose MAE has moved on
 
 

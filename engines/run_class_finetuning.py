@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
+from .config import readings
 from .config.common import parser_of
+from .config.explain import explain, explaining
 from .config.finetuning import DEAD_FLAGS, FINETUNING, Settings
 from .config.flags import FlagParser
 from .runs.finetuning_run import Finetuning
@@ -18,7 +20,7 @@ from .runs.training_run import Program, run_training
 
 def get_parser() -> FlagParser:
     """The program's command line, every flag from `config.finetuning`."""
-    return parser_of("run_class_finetuning", __doc__, FINETUNING, DEAD_FLAGS)
+    return explaining(parser_of("run_class_finetuning", __doc__, FINETUNING, DEAD_FLAGS))
 
 
 def train_and_test(run: Finetuning) -> dict:
@@ -34,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     Returns what is in result.json.
     """
+    if explain(get_parser(), argv, Settings.from_args, readings.FINETUNING):
+        return {}
     return run_training(Program(get_parser(), Settings.from_args, DEAD_FLAGS, Finetuning, train_and_test), argv)
 
 

@@ -2,6 +2,7 @@
 
     python -m tats.engines.run_mae_pretraining --data_path train.csv --output_dir out --mask_type tats --mask_ratio .95
     torchrun --nproc_per_node=8 -m tats.engines.run_mae_pretraining ...
+    python -m tats.engines.run_mae_pretraining --tats_recipe paper --explain
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,9 @@ from collections.abc import Sequence
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from ..datasets.program import run_program
+from .config import readings
 from .config.common import parser_of
+from .config.explain import explain, explaining
 from .config.flags import FlagParser
 from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
 from .runs.pretraining_run import Pretraining
@@ -18,7 +21,7 @@ from .runs.training_run import Program, run_training
 
 def get_parser() -> FlagParser:
     """The program's command line, every flag from `config.pretraining`."""
-    return parser_of("run_mae_pretraining", __doc__, PRETRAINING, DEAD_FLAGS)
+    return explaining(parser_of("run_mae_pretraining", __doc__, PRETRAINING, DEAD_FLAGS))
 
 
 def train(run: Pretraining) -> None:
@@ -29,6 +32,8 @@ def train(run: Pretraining) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
+    if explain(get_parser(), argv, Settings.from_args, readings.PRETRAINING):
+        return
     run_training(Program(get_parser(), Settings.from_args, DEAD_FLAGS, Pretraining, train), argv)
 
 

@@ -22,7 +22,7 @@ from .config.flags import FlagParser
 from .core import checkpointing
 from .core.logs import set_up_logging
 from .figures.inference import look, probabilities_of
-from .figures.rows import TRUE_PATCHES, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
+from .figures.rows import TRUE_PATCHES, all_patches_row, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .figures.sheet import Row, draw_film, draw_sheet
 from .pretrain.interface import clip_size, grid_of
 from .pretrain.reconstruction import Reconstruction
@@ -47,7 +47,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--no_leak", action="store_true", help="denormalise predictions with the visible pixels' mean "
                         "and deviation, not with the true patch's")
     parser.add_argument("--trajectories", nargs="*", metavar="T,H,W", help="also draw where the sampler's trajectory "
-                        "attention follows these tokens (Fig. 3); without any: the three most probable ones")
+                        "attention follows these tokens (Fig. 3); without any: the three most probable ones; "
+                        "all: the mean over all tokens")
+    parser.add_argument("--without", nargs="*", default=[], choices=("reconstruction", "error", "probability"),
+                        help="rows of the sheet that are left out (Fig. 2 has no error)")
     parser.add_argument("--format", nargs="+", default=["png"], choices=("png", "gif", "mp4"),
                         help="a sheet, moving pictures, or several")
     parser.add_argument("--data_set", default="", help="name of the videos' data set, for the captions")
@@ -97,6 +100,21 @@ def query_tokens(places: list[str], mae: nn.Module, sampler: nn.Module | None, b
     if places:
         return [token_at(place, grid_of(mae)) for place in places]
     return probabilities_of(mae, sampler, batch)[0].topk(3).indices.tolist()
+
+
+def trajectory_sheet(places: list[str], mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch,
+                     ) -> tuple[list[Row], str]:
+    """Fig. 3's rows and the second line of its caption. Raises ValueError, as `query_tokens`."""
+    chosen = [place for place in places if place != "all"]
+    tokens = query_tokens(chosen, mae, sampler, batch)
+    rows, lines = [frames_row(batch.pixels)], []
+    if "all" in places:
+        rows.append(all_patches_row(mae, sampler, batch))
+        lines.append("all patches: the mean of all queries")
+    if chosen or not places:
+        rows += trajectory_rows(mae, sampler, batch, tokens)
+        lines.append("queries (t,h,w) are outlined")
+    return rows, "; ".join(lines)
 
 
 def attention_of(sampler: nn.Module) -> str:
@@ -156,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible
             rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak, f"{name} mask")
+            rows = [row for row in rows if row.title.split("\n")[0] not in args.without]
             for other in args.compare:
                 label, mask = compared_mask(other, ratio, batch, mae)
                 rows.append(mask_row(label, batch.pixels, mask, mae))
@@ -164,10 +183,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 caption += "\n" + ("patch mean and deviation from the visible pixels" if args.no_leak else TRUE_PATCHES)
             save_figure(rows, caption, stem.with_name(f"{stem.name}-r{ratio:g}"), args.format, args.frames)
         if args.trajectories is not None:
-            tokens = query_tokens(args.trajectories, mae, sampler, batch)
-            rows = [frames_row(batch.pixels), *trajectory_rows(mae, sampler, batch, tokens)]
-            caption = (f"{title}: trajectory attention of {trained} ({attention_of(sampler)}), mean of heads\n"
-                       "queries (t,h,w) are outlined")
+            rows, caption = trajectory_sheet(args.trajectories, mae, sampler, batch)
+            caption = f"{title}: trajectory attention of {trained} ({attention_of(sampler)}), mean of heads\n{caption}"
             save_figure(rows, caption, stem.with_name(f"{stem.name}-trajectories"), args.format, args.frames)
 
 

@@ -1,17 +1,19 @@
-"""Fill in the paper's Tables 1, 2, 3 and 9 from the runs below a folder.
+"""Fill in the paper's Tables 1, 2, 3, 5, 6 and 9 from the runs below a folder.
 
     python -m tats.engines.tables OUTPUT_ROOT [--tables 1 3] [--recipe ours] [--format markdown] [--require]
 
-Accuracies come from result.json of the fine-tuning runs, memory from log.txt of the pre-training runs; of several seeds
-the mean counts. The paper's numbers, and the run that each belongs to, stand in paper_tables.csv beside this file. Runs
-of a row with other flags than the row's stand in a table of their own.
+Accuracies come from result.json of the fine-tuning runs, memory and reconstruction errors from log.txt of the
+pre-training runs; of several seeds the mean counts. The paper's numbers, and the run that each belongs to, stand in
+paper_tables.csv beside this file. Beside them stand VideoMAE and AdaMAE under their own scripts (BASELINES=published)
+and random masks (METHOD=random), which the paper does not have. Runs of a row with other flags than the row's stand in
+a table of their own.
 """
 
 import argparse
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 
@@ -19,7 +21,8 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..datasets.program import run_program
-from .core.results import peak_memory, result_number
+from .core.paper_entry import PAPER, VARIANT, Entry, of_the_paper
+from .core.results import Number, last_number, peak_memory, result_number
 
 TITLES = {
     "1": "Table 1: fine-tuning on the data set of pre-training",
@@ -29,49 +32,24 @@ TITLES = {
     "3c": "Table 3c: memory of pre-training (UCF101, 0.95)",
     "3d": "Table 3d: reconstruction loss (UCF101, 0.95)",
     "3e": "Table 3e: trajectory attention blocks (UCF101, 0.95)",
+    "5": "Table 5: m_o and k, reconstruction error (0.95)",
+    "6": "Table 6: c1, c2, c3, reconstruction error (UCF101, 0.95)",
     "9": "Table 9: the whole of SSv2",
 }
 NOT_RUN = "not run"
 CELL = "paper | ours | difference"
 SEEDS = "ours: mean ± standard deviation (number of seeds)"
-INCOMPLETE = "* not every video of the test list was evaluated"
+INCOMPLETE = "* not every video of the test list was evaluated, or the pre-training has not ended"
+MEMORY = ("memory: the most that PyTorch held on one GPU. Fused attention keeps no N x N weights, which the paper's "
+          "memory holds: the two cannot be compared")
+ERRORS = ("reconstruction error: train_fixed_error of the last epoch, on the same clips under the same random masks "
+          "for all cases. The paper does not say on which masks it is; the training loss is under each run's own")
 STALE = "stale: the pre-training behind it has been made anew since"
 OTHERS = "Runs with other flags than their row's"
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One number of the paper and ours.
-
-    Attributes:
-        table, row, column: its place.
-        run: folder below OUTPUT_ROOT that it comes from.
-        metric: "top1" or "top5" in percent, or "memory_gb".
-        paper, ours: the numbers; ours is None where nothing was run, paper where the flags are not the row's.
-        complete: all videos that were expected were evaluated.
-        seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
-        stale: the pre-training of one of them has been made anew since.
-    """
-
-    table: str
-    row: str
-    column: str
-    run: str
-    metric: str
-    paper: float | None
-    ours: float | None = None
-    complete: bool = True
-    seeds: int = 0
-    deviation: float | None = None
-    stale: bool = False
-
-    @property
-    def difference(self) -> float | None:
-        """Ours minus the paper's."""
-        return None if None in (self.ours, self.paper) else self.ours - self.paper
-
-
-def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "9"), recipe: str = "paper") -> list[Entry]:
+def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "5", "6", "9"),
+                 recipe: str = "paper") -> list[Entry]:
     """Every number of `tables` ("3" is 3a to 3e), with ours where its run has ended.
 
     With recipe "ours" the column of TATS comes from the runs of TATS_RECIPE=ours.
@@ -80,20 +58,26 @@ def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "9")
         ValueError: a result.json or log.txt that is not what the programs write.
     """
     with files(__package__).joinpath("paper_tables.csv").open(encoding="utf-8") as file:
-        rows = pd.read_csv(file, dtype=str)
-    rows = rows[rows["table"].str.startswith(tuple(tables))]
+        frame = pd.read_csv(file, dtype=str)
+    frame = frame[frame["table"].str.startswith(tuple(tables))]
+    rows = list(of_the_paper(frame.to_dict("records")))
     if recipe != "paper":
-        rows = rows.assign(run=rows["run"].str.replace("^tats/", f"tats_{recipe}/", regex=True))
-    entries = [_fill(output_root, row, row["run"]) for row in rows.to_dict("records")]
-    return entries + [_fill(output_root, row | {"paper": None}, variant) for row in rows.to_dict("records")
-                      for variant in _variants(output_root, row["run"])]
+        rows = [row | {"run": re.sub("^tats/", f"tats_{recipe}/", row["run"])} for row in rows]
+    return [_fill(output_root, row) for row in rows] + [
+        _fill(output_root, row | {"run": variant, "paper": None, "kind": VARIANT})
+        for row in rows for variant in _variants(output_root, row["run"])]
 
 
-def _fill(output_root: Path, row: dict, run: str) -> Entry:
-    """The row's number from the folder `run` and those of its other seeds."""
-    row = row | {"run": run, "paper": None if row["paper"] is None else float(row["paper"])}
-    read = peak_memory if row["metric"] == "memory_gb" else lambda folder: result_number(folder, row["metric"])
-    found = [number for folder in _seeds(output_root / run) if (number := read(folder)) is not None]
+def _number(folder: Path, metric: str) -> Number | None:
+    if metric == "memory_gb":
+        return peak_memory(folder)
+    return last_number(folder, metric) if metric.startswith("train_") else result_number(folder, metric)
+
+
+def _fill(output_root: Path, row: dict) -> Entry:
+    """The row's number from its folder and those of its other seeds."""
+    found = [number for folder in _seeds(output_root / row["run"])
+             if (number := _number(folder, row["metric"])) is not None]
     if not found:
         return Entry(**row)
     numbers = pd.Series([number.value for number in found])
@@ -116,18 +100,18 @@ def _variants(output_root: Path, run: str) -> list[str]:
 
 
 def _cell(entry: Entry) -> str:
-    paper = [] if entry.paper is None else [f"{entry.paper:.2f}"]
+    paper = [] if entry.paper is None else [entry.shown(entry.paper)]
     if entry.ours is None:
         return " | ".join([*paper, NOT_RUN])
-    several = "" if entry.deviation is None else f" ± {entry.deviation:.2f} ({entry.seeds})"
-    ours = f"{entry.ours:.2f}{several}{'' if entry.complete else '*'}{' stale' if entry.stale else ''}"
-    return " | ".join([*paper, ours, *([] if entry.difference is None else [f"{entry.difference:+.2f}"])])
+    several = "" if entry.deviation is None else f" ± {entry.shown(entry.deviation)} ({entry.seeds})"
+    ours = f"{entry.shown(entry.ours)}{several}{'' if entry.complete else '*'}{' stale' if entry.stale else ''}"
+    return " | ".join([*paper, ours, *([] if entry.difference is None else [entry.shown(entry.difference, "+")])])
 
 
 def _grids(entries: Sequence[Entry]) -> list[tuple[str, pd.DataFrame]]:
     """(title, cells) for each table, rows and columns in the paper's order; last the runs with other flags."""
     frame = pd.DataFrame({**asdict(entry), "cell": _cell(entry)} for entry in entries)
-    printed, others = frame[frame["paper"].notna()], frame[frame["paper"].isna() & frame["ours"].notna()]
+    printed, others = frame[frame["kind"] != VARIANT], frame[(frame["kind"] == VARIANT) & frame["ours"].notna()]
     grids = [(f"{TITLES[table]} ({CELL})", _grid(own, "row", "column"))
              for table, own in printed.groupby("table", sort=False)]
     others = others.drop_duplicates(["run", "metric"])
@@ -157,23 +141,25 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 
 def to_csv(entries: Sequence[Entry]) -> str:
-    """A line for each number: table, row, column, run, metric, paper, ours, difference, complete, seeds, deviation,
-    stale; without paper and difference for a run with other flags."""
-    frame = pd.DataFrame({**asdict(entry), "difference": entry.difference} for entry in entries)
-    done = frame["ours"].notna()
-    for name, shown in (("paper", "{:.2f}"), ("ours", "{:.2f}"), ("difference", "{:+.2f}"),
-                        ("deviation", "{:.2f}")):
-        frame[name] = frame[name].map(shown.format, na_action="ignore")
+    """A line for each number: table, row, column, run, metric, kind, paper, ours, difference, complete, seeds,
+    deviation, stale; without paper and difference where the paper has no such number."""
+    shown = ("paper", "ours", "difference", "deviation")
+    frame = pd.DataFrame(
+        {**asdict(entry), **{name: None if (value := getattr(entry, name)) is None else
+                             entry.shown(value, "+" if name == "difference" else "") for name in shown}}
+        for entry in entries)
     for name in ("complete", "seeds", "stale"):
-        frame[name] = frame[name].astype(object).where(done, None)
-    order = ["table", "row", "column", "run", "metric", "paper", "ours", "difference", "complete", "seeds", "deviation",
-             "stale"]
-    return frame[done | frame["paper"].notna()][order].to_csv(index=False, lineterminator="\n")
+        frame[name] = frame[name].astype(object).where(frame["ours"].notna(), None)
+    order = ["table", "row", "column", "run", "metric", "kind", "paper", "ours", "difference", "complete", "seeds",
+             "deviation", "stale"]
+    return frame[frame["ours"].notna() | (frame["kind"] != VARIANT)][order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:
     said = [(SEEDS, any(entry.deviation is not None for entry in entries)),
-            (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries))]
+            (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries)),
+            (MEMORY, any(entry.metric == "memory_gb" and entry.ours is not None for entry in entries)),
+            (ERRORS, any(entry.metric.startswith("train_") for entry in entries))]
     return ["\n".join(note for note, holds in said if holds)] if any(holds for _, holds in said) else []
 
 
@@ -184,8 +170,8 @@ def get_parser() -> argparse.ArgumentParser:
     """The program's command line."""
     parser = argparse.ArgumentParser("tables", description=__doc__.splitlines()[0])
     parser.add_argument("output_root", type=Path, help="OUTPUT_ROOT of the row scripts")
-    parser.add_argument("--tables", nargs="+", default=["1", "2", "3", "9"], choices=["1", "2", "3", "9", *TITLES],
-                        metavar="TABLE", help="1, 2, 3 (or 3a to 3e), 9")
+    parser.add_argument("--tables", nargs="+", default=["1", "2", "3", "5", "6", "9"],
+                        choices=["3", *TITLES], metavar="TABLE", help="1, 2, 3 (or 3a to 3e), 5, 6, 9")
     parser.add_argument("--recipe", choices=["paper", "ours"], default="paper", help="TATS_RECIPE of the runs")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
     parser.add_argument("--require", action="store_true", help="exit with 1 when a number is missing")
@@ -203,7 +189,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise FileNotFoundError(f"no folder of runs: {args.output_root}")
     entries = read_entries(args.output_root, args.tables, args.recipe)
     sys.stdout.write(FORMATS[args.format](entries))
-    printed = [entry for entry in entries if entry.paper is not None]
+    printed = [entry for entry in entries if entry.kind == PAPER]
     missing = [entry for entry in printed if entry.ours is None]
     if args.require and missing:
         runs = ", ".join(dict.fromkeys(entry.run for entry in missing))

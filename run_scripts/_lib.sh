@@ -3,11 +3,14 @@
 # A script sources this file and calls one of pretrain, finetune, transfer, ablation, run_table. From the environment:
 #   METHOD         tats (default), adamae, videomae, or any other --mask_type
 #   TATS_RECIPE    paper (default here: as printed) or ours; --tats_recipe likewise
+#   BASELINES      table4 (default): videomae and adamae with Tables 4 and 7, too; published: with their projects' scripts
 #   SEED           0; of pre-training and fine-tuning, as --seed. A table runs all of SEEDS ("0 1 2")
 #   DATA_ROOT      holds ucf101/train.csv, val.csv, test.csv, and the same for hmdb51, k400, ssv2, ssv2full
-#   OUTPUT_ROOT    runs go to OUTPUT_ROOT/METHOD/SCRIPT'S NAME (tats_ours/... with that recipe); default: output, here.
+#   OUTPUT_ROOT    runs go to OUTPUT_ROOT/METHOD/SCRIPT'S NAME ; default: output, here. tats_ours/..., videomae_published/...
+#                  with TATS_RECIPE=ours, BASELINES=published.
 #                  Arguments that change what is computed are added to the name: .../pretrain_ucf101_r095__seed=1
 #   CHECKPOINT     start fine-tuning from this file, not from the pre-training run's last one
+#   ANY_SIZE=1     take lists of any length (settings/list_sizes.txt has the paper's)
 #   GPUS           on this node; default: all. 0: CPU.  NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: several nodes
 #   PYTHON         interpreter; default: .venv/bin/python of the checkout, else python3
 #   DEEPSPEED=0    fine-tune without DeepSpeed; ZERO_STAGE (1)
@@ -19,6 +22,7 @@ scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 settings=$scripts/settings
 source "$scripts/lib/supervise.sh"
 source "$scripts/lib/variants.sh"
+source "$scripts/lib/lists.sh"
 source "$scripts/lib/run.sh"
 source "$scripts/lib/table.sh"
 paper_gpus=8   # batch sizes in the settings are for one of 8 GPUs
@@ -82,32 +86,16 @@ read_arguments() {
         ours) if [ "$METHOD" = tats ]; then column=tats_ours; fi ;;
         *) die "TATS_RECIPE (--tats_recipe) is paper or ours, got '$TATS_RECIPE'" ;;
     esac
-    export METHOD TATS_RECIPE
+    case ${BASELINES:=table4}:$METHOD in
+        published:videomae | published:adamae) column=${METHOD}_published ;;
+        table4:* | published:*) ;;
+        *) die "BASELINES is table4 or published, got '$BASELINES'" ;;
+    esac
+    export METHOD TATS_RECIPE BASELINES
     if [ "$seed" = "${SEED:-}" ] && [ -n "$seed" ]; then rest=(--seed "$seed" ${rest[@]+"${rest[@]}"}); fi
 }
 
 tag() { echo "r0${1#0.}"; }   # 0.95 -> r095
-
-# Sets $data to the folder of lists of data set $1, and checks that it has the lists $2...
-find_lists() {
-    local name=$1 list subset=
-    case $1 in k400 | ssv2) subset=" --fraction val" ;; esac   # Sec. 4: as many videos as for validation, about 15 %
-    shift
-    data=${DATA_ROOT:-}/$name
-    if on SMOKE; then
-        data=$OUTPUT_ROOT/moving_shapes
-        if ! on DRY_RUN && [ ! -f "$data/test.csv" ]; then
-            "$PYTHON" -m tats.datasets.moving_shapes --out "$data" --train 64 --val 16 --test 16
-        fi
-        return
-    fi
-    if on DRY_RUN; then return; fi
-    [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv (tats.datasets.build_lists makes it)"
-    for list; do
-        [ -f "$data/$list.csv" ] || die "no list $data/$list.csv: set DATA_ROOT, or make it with" \
-            "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data$subset"
-    done
-}
 
 # Sets $checkpoint: CHECKPOINT, or the last one of the finished run in folder $1, which script $2 makes with arguments $3...
 find_checkpoint() {
@@ -131,8 +119,16 @@ find_checkpoint() {
 # Sets $pretraining to the flags of pre-training on data set $1.
 pretraining_flags() {
     pretraining=("@$settings/pretrain.args" "@$settings/pretrain_${1%full}.args")
+    if [[ $column = *_published ]]; then pretraining+=("@$settings/published/$METHOD/pretrain_${1%full}.args"); fi
     if on SMOKE; then pretraining+=("@$settings/pretrain_smoke.args"); fi
     if [ "$mask_type" = tats ]; then pretraining+=(--tats_recipe "${TATS_RECIPE:-paper}"); fi
+}
+
+# Sets $finetuning likewise.
+finetuning_flags() {
+    finetuning=("@$settings/finetune.args" "@$settings/finetune_${1%full}.args")
+    if [[ $column = *_published ]]; then finetuning+=("@$settings/published/$METHOD/finetune_${1%full}.args"); fi
+    if on SMOKE; then finetuning+=("@$settings/finetune_smoke.args"); fi
 }
 
 # pretrain_as NAME DATASET RATIO FLAGS...   (user's arguments in $rest)
@@ -158,7 +154,7 @@ only_known() {
 # finetune_as RUN DATASET SOURCE SCRIPT SOURCE_DATASET RATIO: on DATASET from the pre-training run SOURCE, which SCRIPT
 # makes. The pre-training has the same seed; inside a table, the table's other arguments too.
 finetune_as() {
-    local flags=("@$settings/finetune.args" "@$settings/finetune_${2%full}.args") given=() name=$1 variant from
+    local given=() name=$1 variant from
     find_lists "$2" train val test
     need_deepspeed
     if on OF_A_TABLE; then given=(${rest[@]+"${rest[@]}"}); elif [ -n "$seed" ]; then given=(--seed "$seed"); fi
@@ -166,14 +162,14 @@ finetune_as() {
     from=$(variant_of run_mae_pretraining "${pretraining[@]}" --mask_ratio "$6" -- ${given[@]+"${given[@]}"})
     find_checkpoint "$OUTPUT_ROOT/$column/$3$from" "$4" ${given[@]+"${given[@]}"}
     only_known run_class_finetuning
-    if on SMOKE; then flags+=("@$settings/finetune_smoke.args"); fi
-    variant=$(variant_of run_class_finetuning "${flags[@]}" -- ${rest[@]+"${rest[@]}"})
+    finetuning_flags "$2"
+    variant=$(variant_of run_class_finetuning "${finetuning[@]}" -- ${rest[@]+"${rest[@]}"})
     from=${from%__seed=*}
     if [ -n "$from" ]; then name+=__from${from//__/_}; fi
     if [ "$GPUS" -gt 0 ] && [ "${DEEPSPEED:-1}" != 0 ]; then
-        flags+=(--enable_deepspeed --zero_stage "${ZERO_STAGE:-1}")
+        finetuning+=(--enable_deepspeed --zero_stage "${ZERO_STAGE:-1}")
     fi
-    run "$OUTPUT_ROOT/$column/$name$variant" tats.engines.run_class_finetuning "${flags[@]}" --data_path "$data" \
+    run "$OUTPUT_ROOT/$column/$name$variant" tats.engines.run_class_finetuning "${finetuning[@]}" --data_path "$data" \
         --finetune "$checkpoint" --update_freq "$(accumulation)"
 }
 

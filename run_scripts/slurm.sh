@@ -2,7 +2,7 @@
 # Submit any script of this folder with sbatch; a table as an array, one task for each row and method.
 #   run_scripts/slurm.sh pretrain_ucf101_r095.sh --seed 1        NNODES=4 run_scripts/slurm.sh pretrain_k400_r095.sh
 #   MAX_TASKS=6 run_scripts/slurm.sh table1.sh ucf101
-# GPUS (8) a node, NNODES (1), CPUS (8) a GPU, MAX_TASKS at a time. Partition, account, time limit: sbatch's own variables
+# GPUS (8) a node, NNODES (1), CPUS (12: 10 loaders, 2 more) a GPU, MAX_TASKS at a time. Partition, account, time limit: sbatch's own variables
 # (SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT). Five minutes before the time limit the run saves and ends; then,
 # as when preempted, the job is queued again and goes on from its newest checkpoint. DRY_RUN=1 prints the sbatch command.
 set -euo pipefail
@@ -16,7 +16,7 @@ inside() { # SCRIPT ARGUMENTS...: in the job, on its first node
     MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
     export MASTER_ADDR MASTER_PORT=$((20000 + SLURM_JOB_ID % 20000)) SRUN=srun
     # From Slurm 22.05 on srun does not inherit the job's --cpus-per-task.
-    export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-${SLURM_CPUS_PER_TASK:-$((GPUS * ${CPUS:-8}))}}
+    export SRUN_CPUS_PER_TASK=${SRUN_CPUS_PER_TASK:-${SLURM_CPUS_PER_TASK:-$((GPUS * ${CPUS:-12}))}}
     if [ -n "${SLURM_ARRAY_TASK_ID:-}" ]; then
         read -r method row seed <<<"$(LIST_ROWS=1 "$scripts/$script" "$@" | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p")"
         while [ $# -gt 0 ] && [[ $1 != -* ]]; do shift; done
@@ -34,7 +34,7 @@ submit() { # SCRIPT ARGUMENTS...
     shift
     [ -x "$scripts/$script" ] || { echo "error: no script $scripts/$script" >&2; exit 2; }
     command=(sbatch --job-name="${script%.sh}" --nodes="$NNODES" --ntasks-per-node=1 --gpus-per-node="$GPUS"
-        --cpus-per-task=$((GPUS * ${CPUS:-8})) --requeue --open-mode=append --signal=B:USR1@300)
+        --cpus-per-task=$((GPUS * ${CPUS:-12})) --requeue --open-mode=append --signal=B:USR1@300)
     if [[ $script = table*.sh ]]; then
         rows=$(LIST_ROWS=1 "$scripts/$script" "$@" | wc -l)
         command+=(--array="0-$((rows - 1))${MAX_TASKS:+%$MAX_TASKS}")

@@ -67,3 +67,27 @@ DATA_SETS = {
     "ssv2": ("SSV2", 174, 2, 2),
     "ssv2full": ("SSV2", 174, 2, 2),
 }
+
+# What the projects' own scripts and the defaults of their programs say (VideoMAE 14ef8d8, AdaMAE aa19850), for ViT-B;
+# of the programs' defaults: --min_lr, --weight_decay, --warmup_epochs of fine-tuning, the augmentation, the rate of
+# pre-training where no script gives one. Epochs and mask ratio are the paper's.
+_PRETRAINING = {"model": "pretrain_videomae_base_patch16_224", "decoder_depth": 4, "num_frames": 16, "opt": "adamw",
+                "opt_betas": [.9, .95], "weight_decay": .05, "warmup_epochs": 40, "min_lr": 1e-5, "input_size": 224,
+                "pretrain_aug": "multiscale", "loss": "mse", "normlize_target": True, "clip_grad": None,
+                "batch_size": 32, "lr": 1.5e-4}
+_FINETUNING = {"model": "vit_base_patch16_224", "opt": "adamw", "opt_betas": [.9, .999], "weight_decay": .05,
+               "warmup_epochs": 5, "min_lr": 1e-6, "layer_decay": .75, "drop_path": .1, "fc_drop_rate": 0,
+               "aa": "rand-m7-n4-mstd0.5-inc1", "smoothing": .1, "reprob": .25, "mixup": .8, "cutmix": 1,
+               "num_sample": 1, "batch_size": 8, "lr": 1e-3, "test_num_crop": 3}
+# scripts/ucf101/..._ratio_0.75_epoch_3200/{pretrain,finetune}.sh of VideoMAE; there is none for HMDB51
+_VIDEOMAE_UCF101 = (_PRETRAINING | {"batch_size": 24, "lr": 3e-4, "sampling_rate": 4},
+                    _FINETUNING | {"batch_size": 16, "num_sample": 2, "lr": 5e-4, "min_lr": 1e-5, "layer_decay": .7,
+                                   "drop_path": .2, "fc_drop_rate": .5, "sampling_rate": 4, "test_num_segment": 5})
+# scripts/kinetics/..._ratio_0.9_epoch_800 of VideoMAE; AdaMAE's for Kinetics-400, which UCF101 and HMDB51 take, too
+_KINETICS = (_PRETRAINING | {"sampling_rate": 4}, _FINETUNING | {"sampling_rate": 4, "test_num_segment": 5})
+# scripts/ssv2/..._ratio_0.9_epoch_800 of VideoMAE, AdaMAE's for SSv2
+_SSV2 = (_PRETRAINING | {"sampling_rate": 2}, _FINETUNING | {"lr": 5e-4, "test_num_segment": 2})
+PUBLISHED = {
+    "videomae": {"ucf101": _VIDEOMAE_UCF101, "hmdb51": _VIDEOMAE_UCF101, "k400": _KINETICS, "ssv2": _SSV2},
+    "adamae": {"ucf101": _KINETICS, "hmdb51": _KINETICS, "k400": _KINETICS, "ssv2": _SSV2},
+}

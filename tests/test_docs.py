@@ -228,5 +228,5 @@ def test_the_recipe_is_the_one_of_the_page():
     ours, paper = (resolve_recipe(SamplerConfig(tats_recipe=recipe)) for recipe in ("ours", "paper"))
     differ = {name for name, value in vars(ours).items() if value != getattr(paper, name)} - {"tats_recipe"}
     section = TEXTS["docs/algorithm.md"].split("## Two recipes")[1].split("The same in both recipes")[0]
-    assert differ == {"sampler_lr", "entropy_coef", "ppo_ratio", "ppo_weighting", "adv_norm"}
+    assert differ == {"sampler_lr", "entropy_coef", "ppo_ratio", "ppo_weighting", "adv_norm", "tats_approx"}
     assert {f"--{name}" for name in differ} <= set(spans(section))

@@ -122,7 +122,10 @@ def test_every_flag_changed_on_a_second_start(program, name):
     if kind in (FIXED, SOURCE, SETUP):
         with pytest.raises(ValueError, match=f"cannot go on with another .*{name}"):
             verdict(program, [], change, **more)
-    elif name in ("tats_recipe", "policy_coef"):   # other flags follow them and must be named, too
+    elif name == "tats_recipe":   # the network of theta follows it
+        with pytest.raises(ValueError, match="cannot go on with another tats_approx"):
+            verdict(program, [], change)
+    elif name == "policy_coef":   # another flag follows it and must be named, too
         with pytest.raises(ValueError, match="--change entropy_coef"):
             verdict(program, [], change)
     else:

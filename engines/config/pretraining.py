@@ -70,8 +70,9 @@ class LossConfig:
 class SamplerConfig:
     """Learned sampler (TATS; AdaMAE takes its published settings)"""
 
-    tats_recipe: str = flag("ours", "'ours' works; 'paper' is the printed form: resampled ratio, uniform weighting, "
-                            "value baseline, c1 = c2 = c3, sampler_lr 1.5e-6. Single flags override either",
+    tats_recipe: str = flag("ours", "'ours' works; 'paper' is what the paper says it ran: Orthoformer, resampled "
+                            "ratio, uniform weighting, value baseline, c1 = c2 = c3, sampler_lr 1.5e-6. Single flags "
+                            "override either; --explain lists them",
                             choices=("ours", "paper"))
     sampler_lr: float | None = flag(None, "learning rate of theta, not scaled; None: 1.5e-6 (paper) or 1e-4 (ours)",
                                     within="(0, inf)")
@@ -79,6 +80,9 @@ class SamplerConfig:
                                           "along a cosine; None: sampler_lr stays constant. A run whose policy makes "
                                           "fewer updates (--mae_only_explained, --target_kl) ends at a higher rate",
                                           within="[0, inf)")
+    sampler_warmup_epochs: int = flag(0, "epochs of linear warm-up of theta's learning rate from 0, counted from the "
+                                      "policy's first; Table 4 lists 40 and does not say whether theta has them",
+                                      within="[0, inf)")
     mae_only_epochs: int = flag(10, "m_o, epochs of random masking before the policy acts", aliases=("--m_o",),
                                 within="[0, inf)")
     mae_only_explained: float = flag(0.0, "lengthen m_o, epoch by epoch, until the autoencoder explains this share of "
@@ -87,6 +91,8 @@ class SamplerConfig:
                                      within="[0, 1)")
     update_every: int = flag(1, "k, steps between two updates of the policy",
                              aliases=("--sampler_update_interval",), within="[1, inf)")
+    flush_buffer: bool = flag(True, "learn at an epoch's end from the episodes of fewer than k steps that are left; "
+                              "false: they wait for the next epoch's, as Algorithm 1 prints it")
     ppo_epochs: int = flag(1, "passes over the buffer in each update of the policy", within="[1, inf)")
     target_kl: float | None = flag(None, "with several passes: stop after the first whose KL(pi_old || pi) exceeds "
                                    "this, e.g. 0.01; None: make all passes", within="(0, inf)")
@@ -112,9 +118,11 @@ class SamplerConfig:
                                choices=("trajectory", "mha"), identity=FIXED)
     tats_heads: int | None = flag(None, "attention heads of the sampler; None: 64 channels each", within="[1, inf)",
                                   identity=FIXED)
-    tats_approx: str = flag("none", "exact trajectory attention or its approximation",
-                            choices=("none", "orthoformer"), identity=FIXED)
-    num_landmarks: int = flag(128, "landmarks of the approximation", within="[1, inf)", identity=FIXED)
+    tats_approx: str | None = flag(None, "exact trajectory attention (none) or its approximation; None: exact (ours), "
+                                   "orthoformer (paper)",
+                                   choices=("none", "orthoformer"), identity=FIXED)
+    num_landmarks: int = flag(128, "landmarks of the approximation (Motionformer's 128; the paper names no "
+                              "number)", within="[1, inf)", identity=FIXED)
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)", identity=FIXED)
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts",
                                within="[0, 1]")
@@ -160,6 +168,7 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
         "ppo_ratio": "resampled" if paper else "recorded",
         "ppo_weighting": "uniform" if paper else "policy",
         "adv_norm": "none" if paper else "clip",
+        "tats_approx": "orthoformer" if paper else "none",
     }
     config = replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None})
     if config.mae_only_explained and not config.mae_only_epochs:

@@ -20,10 +20,20 @@ from .event_files import EventFiles
 logger = logging.getLogger(__name__)
 
 
+class Lines(logging.Formatter):
+    """A warning says that it is one."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """As logging's own."""
+        text = super().formatMessage(record)
+        return text if record.levelno < logging.WARNING else text.replace(" ", f" {record.levelname} ", 1)
+
+
 def set_up_logging(is_main: bool) -> None:
     """Messages of rank 0 go to stderr; the other ranks only report warnings."""
-    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, stream=sys.stderr,
-                        format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(Lines("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
     for chatty in ("matplotlib", "PIL", "torch.distributed", "libav"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -63,3 +63,21 @@ def must_not_replace(run: Path | None, eval_mode: str) -> None:
         return
     if kept != eval_mode:
         raise ValueError(f"{path} is of --eval_mode {kept}, this run of {eval_mode}: give another --output_dir")
+
+
+def last_number(run: Path, name: str) -> Number | None:
+    """`name` of the last line of log.txt; complete where the row script has left its note that the run has ended. None
+    where the log or the number is missing.
+
+    Raises:
+        ValueError: it is not what run_mae_pretraining writes.
+    """
+    path = run / "log.txt"
+    if not path.is_file():
+        return None
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        found = [float(line[name]) for line in lines[-1:] if line.get(name) is not None]
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
+    return Number(found[0], (run / "finished").is_file()) if found else None

@@ -72,3 +72,10 @@ def trajectories(mae: nn.Module, sampler: TokenSampler, batch: ClipBatch, query_
     """Where the sampler's attention follows chosen tokens of the first clip, (Q, T', H' * W'). Raises ValueError, as
     `TokenSampler.trajectories`."""
     return sampler.trajectories(tokenize(mae, batch.videos[:1], positions=not sampler.own_positions), query_index)
+
+
+def mean_trajectory(mae: nn.Module, sampler: TokenSampler, batch: ClipBatch, size: int = 196) -> Tensor:
+    """Where the attention of all tokens of the first clip goes on average, (T', H' * W'), `size` queries at a time;
+    sums to 1 in every frame. Raises ValueError, as `TokenSampler.trajectories`."""
+    queries = torch.arange(batch.mask.shape[1]).split(size)
+    return sum(trajectories(mae, sampler, batch, part).sum(dim=0) for part in queries) / batch.mask.shape[1]

@@ -10,7 +10,7 @@ from ...masking import TokenGrid
 from ..pretrain.interface import grid_of, patch_size_of
 from ..pretrain.reconstruction import Reconstruction
 from ..training.batches import ClipBatch
-from .inference import look, trajectories
+from .inference import look, mean_trajectory, trajectories
 from .pictures import error_map, reconstructed_frames, token_map
 from .sheet import Row
 
@@ -60,22 +60,33 @@ def trajectory_rows(mae: nn.Module, sampler: nn.Module, batch: ClipBatch, tokens
     Raises:
         ValueError: the sampler has no trajectory attention, or not that many tokens.
     """
+    maps = trajectories(mae, sampler, batch, torch.tensor(list(tokens)))
+    rows = []
+    for token, weights in zip(tokens, maps, strict=True):
+        row = _over_grey(f"query {place_of(token, grid_of(mae))}", weights, batch, mae)
+        _outline(row.images, token, grid_of(mae), patch_size_of(mae))
+        rows.append(row)
+    return rows
+
+
+def all_patches_row(mae: nn.Module, sampler: nn.Module, batch: ClipBatch) -> Row:
+    """Fig. 3 over all space-time patches: the same as `trajectory_rows` in the mean of all queries. Raises likewise."""
+    return _over_grey("all patches", mean_trajectory(mae, sampler, batch), batch, mae)
+
+
+def _over_grey(title: str, weights: Tensor, batch: ClipBatch, mae: nn.Module) -> Row:
+    """Weights (T', H' * W') that sum to 1 in every frame, as multiples of uniform, over the clip's grey frames."""
     from matplotlib import colormaps
 
     patch, grid = patch_size_of(mae), grid_of(mae)
-    maps = trajectories(mae, sampler, batch, torch.tensor(list(tokens)))
     grey = _images(batch.pixels).mean(axis=-1, keepdims=True).repeat(3, axis=-1)    # colours are the attention's alone
-    rows = []
-    for token, weights in zip(tokens, maps, strict=True):
-        share = token_map(weights.reshape(1, -1) * grid.tokens_per_frame, grid, patch)[0].cpu().numpy()
-        high = max(float(share.max()), 2.0)
-        fine = share.repeat(patch.patch_size, axis=1).repeat(patch.patch_size, axis=2)
-        strength = np.clip(fine / high, 0, 1)
-        blend = 0.3 + 0.65 * np.sqrt(strength)[..., None]
-        picture = (1 - blend) * grey + blend * colormaps["inferno"](strength)[..., :3]
-        _outline(picture, token, grid, patch)
-        rows.append(Row(f"query {place_of(token, grid)}\n(1 = uniform)", picture, "inferno", (0.0, high), bar=True))
-    return rows
+    share = token_map(weights.reshape(1, -1) * grid.tokens_per_frame, grid, patch)[0].cpu().numpy()
+    high = max(float(share.max()), 2.0)
+    fine = share.repeat(patch.patch_size, axis=1).repeat(patch.patch_size, axis=2)
+    strength = np.clip(fine / high, 0, 1)
+    blend = 0.3 + 0.65 * np.sqrt(strength)[..., None]
+    picture = (1 - blend) * grey + blend * colormaps["inferno"](strength)[..., :3]
+    return Row(f"{title}\n(1 = uniform)", picture, "inferno", (0.0, high), bar=True)
 
 
 def place_of(token: int, grid: TokenGrid) -> str:

@@ -83,6 +83,9 @@ class GoingOn(Resumable):
                            ", the unfinished epoch's episodes and mask statistics start empty" if self.position else "")
         if self.position:
             self._restore_progress(state["progress"], source, same)
+        elif same and self.carries:
+            own = state["progress"][self.runtime.rank]
+            self.restore_carried(own | load_share(own, source, self.runtime))
         self.bad_steps.reset()
         logger.info("resumed from %s, %s epoch %d", source, "within" if self.position else "after", state["epoch"])
 

@@ -148,5 +148,6 @@ def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -
 def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:
     """Learning rate of theta by its own updates: one a step and pass once the policy acts, whatever k."""
     final = config.sampler_lr if config.sampler_lr_final is None else config.sampler_lr_final
-    return CosineSchedule(config.sampler_lr, final,
-                          max(0, epochs - config.mae_only_epochs) * steps_per_epoch * config.ppo_epochs)
+    an_epoch = steps_per_epoch * config.ppo_epochs
+    total = max(0, epochs - config.mae_only_epochs) * an_epoch
+    return CosineSchedule(config.sampler_lr, final, total, min(config.sampler_warmup_epochs * an_epoch, total))

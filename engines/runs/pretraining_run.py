@@ -90,6 +90,7 @@ class Pretraining(TrainingRun):
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            self.epochs, settings.sampler.mae_only_epochs)
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
+        self.carries = row.learner == "ppo" and not settings.sampler.flush_buffer
         self.source = source_of(Path(settings.model.init_from), settings.model.trust_checkpoint) \
             if settings.model.init_from else None
         self.set_up({"MAE": self.mae, "sampler": self.sampler}, {"train": self.loader.dataset.clip_list}, clip_order,
@@ -183,6 +184,10 @@ class Pretraining(TrainingRun):
     def restore_progress(self, state: dict) -> None:
         """As `Resumable.restore_progress`."""
         self.diagnostics.load(state["diagnostics"])
+        self.buffer.load(state.get("episodes", []), self.runtime.device)
+
+    def restore_carried(self, state: dict) -> None:
+        """As `Resumable.restore_carried`: with --no_flush_buffer, the episodes that wait for the next epoch's."""
         self.buffer.load(state.get("episodes", []), self.runtime.device)
 
     def epoch_record(self) -> dict[str, float]:

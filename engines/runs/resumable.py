@@ -39,9 +39,10 @@ class Resumable:
             when the run goes on, it is that of before.
         changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
+        carries: whether `own_share` is needed between two epochs, too.
     """
 
-    memory = 1
+    memory, carries = 1, False
 
     def __init__(self, run: RunConfig, here: runtime.Runtime, saves: bool = True):
         self.flags, self.runtime = run, here
@@ -176,7 +177,7 @@ class Resumable:
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position
         progress = {"meters": self.meters.state(), **self.progress()} if position else {}
-        if position:
+        if position or self.carries:
             progress |= save_share(self.own_share(), self.folder, name, self.runtime)
         state = self.state(name) | {
             "identity": self.identity.record(), "source": self.source, "changes": self.changes,
@@ -211,3 +212,6 @@ class Resumable:
 
     def restore_progress(self, state: dict) -> None:
         """Put back what `progress` and `own_share` returned."""
+
+    def restore_carried(self, state: dict) -> None:
+        """Put back what `own_share` returned between two epochs, where the run `carries` it."""

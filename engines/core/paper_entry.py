@@ -1,0 +1,74 @@
+"""A number of the paper's tables with ours beside it, and the entries that stand beside the paper's own."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+PAPER, PUBLISHED, BESIDE, VARIANT = "paper", "published", "beside", "variant"   # kinds of entries
+METHODS = {"videomae": "VideoMAE", "adamae": "AdaMAE", "tats": "TATS"}
+RANDOM = "random (not in the paper)"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One number of the paper and ours.
+
+    Attributes:
+        table, row, column: its place.
+        run: folder below OUTPUT_ROOT that it comes from.
+        metric: "top1" or "top5" in percent, "memory_gb", or a number of log.txt.
+        kind: PAPER, a number of the paper under Tables 4 and 7; PUBLISHED, the same number under the baseline's own
+            scripts; BESIDE, a number that the paper does not have; VARIANT, of a run with other flags than its row's.
+        paper, ours: the numbers; ours is None where nothing was run, paper where it has none.
+        complete: all videos that were expected were evaluated; of a number of log.txt, that the run has ended.
+        seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
+        stale: the pre-training of one of them has been made anew since.
+    """
+
+    table: str
+    row: str
+    column: str
+    run: str
+    metric: str
+    kind: str
+    paper: float | None
+    ours: float | None = None
+    complete: bool = True
+    seeds: int = 0
+    deviation: float | None = None
+    stale: bool = False
+
+    @property
+    def difference(self) -> float | None:
+        """Ours minus the paper's; None where the two are not of the same thing: memory."""
+        return None if None in (self.ours, self.paper) or self.metric == "memory_gb" else self.ours - self.paper
+
+    def shown(self, value: float, sign: str = "") -> str:
+        """The value with as many digits as the paper prints."""
+        return f"{value:{sign}.{4 if self.metric.startswith('train_') else 2}f}"
+
+
+def of_the_paper(rows: Iterable[dict]) -> Iterator[dict]:
+    """The rows of paper_tables.csv as keyword arguments of `Entry`; then what stands beside them: the baselines under
+    their own scripts, random masks, the training loss."""
+    beside = []
+    for row in rows:
+        row = row | {"kind": PAPER, "paper": float(row["paper"])}
+        yield row
+        method, _, run = row["run"].partition("/")
+        if row["metric"] == "train_fixed_error":
+            beside.append(row | {"column": f"{row['column']} training loss", "metric": "train_loss", "kind": BESIDE,
+                                 "paper": None})
+        elif row["table"] not in ("1", "2", "3c", "9"):
+            continue
+        elif method == "tats":
+            beside.append(_renamed(row, METHODS[method], RANDOM) | {"run": f"random/{run}", "kind": BESIDE,
+                                                                    "paper": None})
+        else:
+            beside.append(_renamed(row, METHODS[method], f"{METHODS[method]} (own scripts)") |
+                          {"run": f"{method}_published/{run}", "kind": PUBLISHED})
+    yield from sorted(beside, key=lambda row: row["kind"] == BESIDE)
+
+
+def _renamed(row: dict, name: str, other: str) -> dict:
+    """The method's name stands in front of the row's or of the column's."""
+    return row | {place: other + row[place][len(name):] for place in ("row", "column") if row[place].startswith(name)}

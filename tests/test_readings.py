@@ -1,0 +1,141 @@
+"""What --tats_recipe paper runs, sentence by sentence, and that --explain and the page say so."""
+
+import shutil
+
+import pytest
+import torch
+from doc_pages import ROOT
+from dry_runs import SCRIPTS
+from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
+from tats.engines.config import finetuning, pretraining, readings
+from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.core.meters import Meters
+from tats.engines.engine_for_pretraining_ppo import train_one_epoch
+from tats.engines.run_class_finetuning import get_parser as finetuning_parser
+from tats.engines.run_mae_pretraining import get_parser, main
+from tats.engines.runs.pretraining_build import sampler_schedule
+from tiny_runs import assert_equal_states, final_state, small_pretraining_flags
+
+ROW = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_ucf101.args", "--mask_type", "tats",
+       "--mask_ratio", "0.95", "--tats_recipe", "paper"]
+FINETUNING_ROW = [f"@{SCRIPTS}/settings/finetune.args", f"@{SCRIPTS}/settings/finetune_ucf101.args"]
+# Flag: what the paper says it ran, with the place in the paper.
+PAPER = {
+    "tats_approx": "orthoformer",       # "In practice, we employ an approximation of TA (Orthoformer)", Sec. 3.2
+    "num_landmarks": 128,               # not in the paper; Motionformer's configuration
+    "ppo_ratio": "resampled",           # I_m' of Eq. 8 and of line 18
+    "ppo_weighting": "uniform",         # the plain mean: nothing else is printed
+    "adv_norm": "none",                 # A = L_R - psi, Sec. 3.3
+    "policy_coef": 1e-4, "value_coef": 1e-4, "entropy_coef": 1e-4,   # Table 4
+    "sampler_lr": 1.5e-6,               # Table 4
+    "sampler_lr_final": None, "sampler_warmup_epochs": 0,   # Table 4 does not say that its schedule is theta's
+    "mae_only_epochs": 10, "update_every": 1,   # Table 4
+    "clip_epsilon": .2,                 # Sec. 3.3
+    "softmax_temp": 1,                  # Table 4
+    "tats_depth": 1, "tats_attention": "trajectory",   # Tables 3e and 3a
+    "flush_buffer": True, "reward": "token", "policy_head_init": "zeros",   # not said, see docs/reproducing.md
+    "random_share": 0, "context_share": 0, "ppo_epochs": 1, "target_kl": None, "target_entropy": None,   # ours, off
+}
+
+
+def settings(*words):
+    return pretraining.Settings.from_args(get_parser().parse_args(["--data_path", "x", *words]))
+
+
+def test_the_papers_recipe():
+    sampler = settings(*ROW).sampler
+    assert {name: getattr(sampler, name) for name in PAPER} == PAPER
+
+
+def test_our_recipe_has_exact_attention():
+    assert (resolve_recipe(SamplerConfig()).tats_approx, settings().sampler.tats_approx) == ("none", "none")
+    assert settings("--tats_recipe", "paper", "--tats_approx", "none").sampler.tats_approx == "none"
+
+
+@pytest.mark.parametrize(("words", "reading"), [
+    (("--tats_approx", "none"), "exact trajectory attention"),
+    (("--num_landmarks", "64"), "64 landmarks"),
+    (("--ppo_ratio", "recorded"), "PPO's ratio, at I_m"),
+    (("--ppo_weighting", "policy"), "the expectation under π_θold"),
+    (("--adv_norm", "clip"), "errors standardised in each clip"),
+    (("--reward", "clip"), "the clip's mean error"),
+    (("--entropy_coef", "1e-3"), "c2 = 1 c1, c3 = 10 c1"),
+    (("--sampler_lr", "1e-4"), "0.0001, not scaled with the batch"),
+    (("--sampler_lr_final", "0", "--sampler_warmup_epochs", "40"), "a cosine to 0 and 40 epochs of warm-up"),
+    (("--no_flush_buffer",), "what an epoch leaves in M_b waits for the next epoch's steps"),
+    (("--policy_head_init", "xavier"), "a random head: a random, peaky policy"),
+    (("--pos_embed", "sincos3d"), "of time, height and width"),
+    (("--pretrain_aug", "rrc"), "resized crop and flip"),
+    (("--batch_size", "4"), "4 a GPU; 0.00015 for 256 clips"),
+    (("--decoder_depth", "1"), "1 block(s)"),
+])
+def test_another_value_of_a_flag_is_another_reading(words, reading):
+    usual, other = (readings.explained(readings.PRETRAINING, settings(*ROW, *more)) for more in ((), words))
+    (changed,) = [second for first, second in zip(usual, other, strict=True) if first != second]
+    assert changed[1] == reading and words[0].replace("--no_", "--") in changed[2]
+
+
+def finetuning_rows(*words):
+    args = finetuning_parser().parse_args([*FINETUNING_ROW, "--data_path", "x", *words])
+    return readings.explained(readings.FINETUNING, finetuning.Settings.from_args(args))
+
+
+@pytest.mark.parametrize(("aa", "layers"), [("rand-m9-mstd0.5-inc1", 2), ("rand-m9-n4-mstd0.5-inc1", 4)])
+def test_layers_of_rand_augment(aa, layers):
+    """The name says what timm builds."""
+    from timm.data.auto_augment import rand_augment_transform
+
+    assert rand_augment_transform(aa, {}).num_layers == layers
+    assert finetuning_rows("--aa", aa)[0][1] == f"magnitude 9, deviation 0.5, {layers} operations a clip"
+
+
+def test_explain_prints_and_trains_nothing(capsys, tmp_path):
+    main([*ROW, "--explain", "--output_dir", str(tmp_path / "out")])
+    out = capsys.readouterr().out
+    assert "--tats_approx orthoformer" in out and "Motionformer's own setting is 128" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_table_on_the_page_is_current():
+    page = (ROOT / "docs/reproducing.md").read_text()
+    tables = [readings.to_markdown(readings.explained(readings.PRETRAINING, settings(*ROW))),
+              readings.to_markdown(finetuning_rows())]
+    for name, table in zip(("pre-training", "fine-tuning"), tables, strict=True):
+        own = page.split(f"<!-- readings of {name} -->\n")[1].split(f"\n<!-- /readings of {name} -->")[0]
+        assert own == table, "put there what --explain markdown prints with the row's flags"
+
+
+def test_warm_up_of_theta_by_hand():
+    """1 epoch of m_o, 4 of theta, 5 steps each: 2 epochs of warm-up are its first 10 updates, the peak is the tenth."""
+    config = resolve_recipe(SamplerConfig(sampler_lr=9.0, sampler_warmup_epochs=2, mae_only_epochs=1))
+    rate = sampler_schedule(config, epochs=5, steps_per_epoch=5)
+    assert [rate(step) for step in range(10)] == pytest.approx([float(step) for step in range(10)])
+    assert [rate(step) for step in (10, 15, 19, 99)] == [9.0] * 4
+    down = sampler_schedule(resolve_recipe(SamplerConfig(sampler_lr=9.0, sampler_lr_final=1.0, sampler_warmup_epochs=2,
+                                                         mae_only_epochs=1)), 5, 5)
+    assert down(10) == 9.0 and down(15) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("flush", "lengths", "steps"), [(True, [0, 0], 10), (False, [2, 1], 9)])
+def test_what_an_epoch_leaves_in_the_buffer(flush, lengths, steps):
+    """5 steps an epoch, k = 3: 2 episodes are left; with the next epoch's 5 they are 7, and one is left."""
+    mae, tats = learner(tiny_mae()), learner(tiny_sampler())
+    training, buffer, seen = ppo_training(mae.module, update_every=3, flush_buffer=flush), EpisodeBuffer(), []
+    for epoch in range(2):
+        train_one_epoch(epoch, loader(5, 2), mae, tats, buffer, training, Meters())
+        seen.append(len(buffer))
+    assert (seen, tats.steps) == (lengths, steps)
+
+
+def test_the_episodes_that_wait_outlive_a_checkpoint(shapes, tmp_path):
+    """Six steps an epoch, k = 4: an epoch ends with two episodes, which the next needs."""
+    flags = ("--mask_type", "tats", "--mae_only_epochs", "0", "--update_every", "4", "--no_flush_buffer",
+             "--sampler_lr", "1e-2", "--save_ckpt_freq", "1", "--epochs", "2")
+    main(small_pretraining_flags(shapes, tmp_path / "whole", *flags))
+    (tmp_path / "again").mkdir()
+    first = shutil.copy(tmp_path / "whole/checkpoint-0.pth", tmp_path / "again")
+    assert len(torch.load(first, weights_only=True)["progress"][0]["share"]["episodes"]) == 2
+    main(small_pretraining_flags(shapes, tmp_path / "again", *flags))
+    whole, again = (final_state(tmp_path / name) for name in ("whole", "again"))
+    assert_equal_states(whole["sampler"], again["sampler"])
+    assert whole["progress"][0]["share"]["episodes"] == []   # 12 steps are 3 times 4
