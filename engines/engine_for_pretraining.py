@@ -54,7 +54,7 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
         log_pi: of the policy that drew `mask`, (B, N), without gradient.
     """
     with mae.accumulating(more):
-        prediction, masked = predict(mae, mae.module, batch.videos, mask)
+        prediction, masked = predict(mae, mae.module, batch.videos, mask, getattr(mae.module, "num_masked", None))
         target = setup.reconstruction.target(batch, mask, setup.patch, masked)
         errors = setup.reconstruction.errors(prediction, target)
         loss = errors.mean()

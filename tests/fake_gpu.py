@@ -26,8 +26,8 @@ COPIES = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
 
 def _place() -> str:
     """file:function of the innermost line of the package."""
-    frames = [frame for frame in traceback.extract_stack()
-              if Path(frame.filename).resolve().is_relative_to(ROOT) and "/tests/" not in frame.filename]
+    frames = [frame for frame in traceback.extract_stack() if Path(frame.filename).resolve().is_relative_to(ROOT)
+              and not {"tests", "site-packages"} & set(Path(frame.filename).parts)]
     return f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "?"
 
 
@@ -172,8 +172,8 @@ def _all_gather_object(gathered: list, value: object) -> None:
 def install(monkeypatch) -> None:
     """Put the stand-ins in; `monkeypatch` takes them out."""
     import torch.cuda.amp.common as amp_common
-    from tats.engines import fork
     from tats.engines.core import runtime
+    from tats.engines.hook import building
     from tats.engines.runs import pretraining_build
     from tats.engines.training import learner
 
@@ -196,7 +196,7 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(torch.cuda, "current_stream", mock.MagicMock())
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
-    for module in (fork, pretraining_build):                                         # it counts the tokens of a draw
+    for module in (building, pretraining_build):   # it counts the tokens of a draw
         monkeypatch.setattr(module, "check_sampler", lambda *_: None)
     monkeypatch.setattr(runtime, "seed_everything", lambda seed: None)               # generators hold real numbers
     monkeypatch.setattr(runtime, "rng_state", dict)

@@ -61,6 +61,7 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
 # Where the host may wait for the GPU, and why. "means" and the like stand for the lines of progress and of log.txt.
 BETWEEN_STEPS = {
     "meters.py:means": "a line of progress or of log.txt",
+    "mae.py:token_order": "the fixed clips at the end of an epoch; no step may, see test_a_step_reads_nothing",
     "diagnostics.py:_totals": "the end of an epoch", "fixed_clips.py:measure": "the end of an epoch",
     "bad_steps.py:check": "every 10 steps, see CHECK_EVERY", "interrupts.py:agreed": "every 10 steps, in all processes",
     "bad_steps.py:<dictcomp>": "the start of a run, a resume", "bad_steps.py:forget": "the start of a run, a resume",
@@ -147,7 +148,7 @@ def test_a_run_goes_on_within_the_policys_phase(extra, monkeypatch, tmp_path):
         assert set(cpu) == {torch.device("cpu")} and len(saved) > 2
         again = pretraining(monkeypatch, tmp_path, argv, saved)
         reads.log.clear()
-        again._go_on(state, path)
+        again._go_on(state, path, [])
         assert len(again.buffer) == (4 if extra else 0)
         again.run()
     assert not unexpected(reads, BETWEEN_STEPS | SAVING | RESUMING)

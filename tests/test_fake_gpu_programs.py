@@ -13,7 +13,7 @@ from tats.engines.core import checkpointing
 from tats.engines.core.runtime import Runtime
 from tats.engines.run_class_finetuning import get_parser
 from tats.engines.runs import evaluator, finetuning_run
-from tats.masking import MASKINGS
+from tats.masking import MASKINGS, TokenGrid, find_masking
 from tats.models import create_model
 
 STEPS, CLASSES = 11, 4
@@ -135,8 +135,8 @@ def test_a_forks_engine_mixes_no_devices(name, monkeypatch):
         vars(args).update(mask_type=name, mask_ratio=.75, window_size=model.encoder.grid, weight_decay=.05, opt="adamw",
                           opt_eps=1e-8, opt_betas=None, momentum=.9, clip_grad=None)
         tokens = model.encoder.patch_embed.num_patches
-        model.num_masked = tokens - fork.build_masking(fork._mask_config(args), fork.TokenGrid(*args.window_size))[
-            1].num_visible
+        per_clip = find_masking(args.mask_type).per_clip(TokenGrid(*args.window_size), args.mask_ratio)
+        model.num_masked = tokens - per_clip.num_visible
         sampling = fork.TokenSampling(args, model, NativeScaler())
         batch = (torch.zeros(4, 3, 16, *model.encoder.img_size), torch.zeros(4, tokens, dtype=torch.bool))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)

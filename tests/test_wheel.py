@@ -85,4 +85,4 @@ def test_a_program_runs_from_the_wheel(clean, shapes, tmp_path):
                str(shapes / "train.csv"), "--output_dir", str(tmp_path))
     assert done.returncode == 0 and (tmp_path / "checkpoint-0.pth").is_file(), done.stderr
     report = run(clean, "-m", "tats", "report", str(tmp_path), "--out", str(tmp_path / "report.html"))
-    assert report.returncode == 0 and "train_loss" in (tmp_path / "report.html").read_text(), report.stderr
+    assert report.returncode == 0 and "fixed_error" in (tmp_path / "report.html").read_text(), report.stderr

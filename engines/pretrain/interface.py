@@ -33,16 +33,18 @@ def patch_size_of(mae: nn.Module) -> PatchSize:
     return PatchSize(kernel[-1], kernel[0] if len(kernel) == 3 else 1)
 
 
-def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor,
+            num_masked: int | None = None) -> tuple[Tensor, Tensor]:
     """(prediction (B, M, C), I_m int64 (B, M)) for a mask bool (B, N).
 
     A model whose forward takes `order` gets the token order too: the mask is then sorted once a step.
 
     Args:
         mae: calls the network `net`, under autocast and DDP.
+        num_masked: M, where it is known: a GPU need then not be asked.
     """
     if "order" in inspect.signature(net.forward).parameters:
-        order = token_order(mask, net.num_masked)
+        order = token_order(mask, num_masked)
         return mae(videos, mask, order), order.masked
     prediction = mae(videos, mask)
     return prediction, token_order(mask, prediction.shape[1]).masked

@@ -79,11 +79,8 @@ class Pretraining(TrainingRun):
                                      floor=0.1 * settings.sampler.policy_coef, device=here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
-        hidden = grid_of(mae).num_tokens - self.num_visible
-        # Tube masks come in other numbers than the random ones of the fixed clips.
-        alike = fixed is None or int(fixed[1][0].sum()) == hidden
-        if alike and (sampler is None or sampler.num_visible == self.num_visible):
-            mae.num_masked = hidden
+        if sampler is None or sampler.num_visible == self.num_visible:
+            mae.num_masked = grid_of(mae).num_tokens - self.num_visible
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
         if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
