@@ -27,7 +27,8 @@ ALLOWED = {
     "evaluation.py:_gather": "the end of a validation or test", "diagnostics.py:_totals": "the end of an epoch",
 }
 FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch",
-        "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here"}
+        "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here",
+        "incoming.py:batch": "once: how many tokens the loader's masks hide"}
 CPU_AVERAGE = {"engine_for_finetuning.py:train_one_epoch": "--model_ema_force_cpu copies the weights in every step"}
 FP16 = {"learner.py:_step_unless": "float16's scaler", "learner.py:step": "float16's scaler"}
 RUNS = {
@@ -144,6 +145,6 @@ def test_a_forks_engine_mixes_no_devices(name, monkeypatch):
         means = fork.train_one_epoch(model, Batches(*batch), optimizer, DEVICE, 0, sampling, start_steps=0)
         sampling.state_dict()
     assert {"loss", "visible_tokens"} <= set(means)
-    fp16 = FP16 if sampling.sampler is not None else {}
-    state = {"fork.py:state_dict": "a checkpoint's c3"}
+    fp16 = FP16 if sampling.hook.sampler is not None else {}
+    state = {"saving.py:state_of": "a checkpoint's c3"}
     assert not sorted({(kind, place) for kind, place in reads.log if place not in ALLOWED | FORK | fp16 | state})
