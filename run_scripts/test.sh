@@ -8,4 +8,4 @@ python=${VENV:-$root/.venv}/bin/python
 "$python" -m ruff check .
 # One thread a process: the tests are small, and two processes of two threads each would wait for one another.
 export OMP_NUM_THREADS=1
-exec "$python" -m pytest -n "${WORKERS:-3}" --dist loadfile --no-loadscope-reorder --durations=15 "$@"
+exec "$python" -m pytest -n "${WORKERS:-2}" --dist loadfile --no-loadscope-reorder --durations=15 "$@"

@@ -22,6 +22,10 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(items):
     """Files with slow tests first: a process takes whole files (their fixtures are costly), the last ends the run."""
     slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    for item in items:
+        if item.get_closest_marker("faults") or item.get_closest_marker("slow"):
+            # Real processes, signals and kills, with limits of time: on a machine that is busy once more, and said so.
+            item.add_marker(pytest.mark.flaky(reruns=1))
     items.sort(key=lambda item: -slow[item.path])
 
 
