@@ -43,8 +43,10 @@ def test_the_graph_is_whole_and_gives_the_same(dtype):
 
 
 @pytest.mark.slow
-def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones(monkeypatch, tmp_path):
+def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones(monkeypatch, tmp_path, request):
     """With torch's own compiler, through the flag; in a cache of its own, as a killed run leaves torn files."""
+    if not request.config.getoption("--long"):
+        pytest.skip("torch's own compiler takes minutes on a CPU: --long")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     losses = []
     for extra in ((), ("--compile",)):

@@ -61,8 +61,9 @@ def test_twenty_steps_equal_those_of_the_engine(name, flags, update_freq):
     for ours in (True, False):
         mae = learner(tiny_mae())
         if ours:
-            sampler = learner(tiny_sampler(name)) if MASKINGS[name].sampler else None
-            c3 = resolve_recipe(SamplerConfig(**flags)).entropy_coef
+            config = resolve_recipe(SamplerConfig(**flags))
+            approx = {"approx": config.tats_approx} if name == "tats" else {}
+            sampler, c3 = learner(tiny_sampler(name, **approx)) if MASKINGS[name].sampler else None, config.entropy_coef
             training = ppo_training(mae.module, update_freq, c3, **{"mae_only_epochs": 1} | flags)
         else:
             hook = hook_of(mae.module, name, update_freq=update_freq, **flags)
