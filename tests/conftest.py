@@ -2,6 +2,8 @@
 
 import os
 import random
+import signal
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +18,12 @@ def pytest_addoption(parser):
     parser.addoption("--fork", action="append", default=[], metavar="NAME=PATH", help="a clone for test_real_fork.py; "
                      "NAME: videomae, adamae, videomaev2, mae_dfer, mae_st; a PATH alone is MCG-NJU/VideoMAE's")
     parser.addoption("--long", action="store_true", help="fault tests at full size: 200 files, 2,000 clips, 20 kills")
+
+
+def pytest_configure():
+    """A shell starts what it runs in the background with Ctrl-C ignored, which every process started here inherits."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
