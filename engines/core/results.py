@@ -1,6 +1,7 @@
 """The numbers that a run left behind, and whether they still belong to what they were made from."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -41,15 +42,20 @@ def peak_memory(run: Path) -> Number | None:
     Raises:
         ValueError: it is not what run_mae_pretraining writes.
     """
+    name = "peak_memory_gb"
+    peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name)])
+    return Number(max(peaks)) if peaks else None
+
+
+def _from_log(run: Path, numbers: Callable[[list[dict]], list[float]]) -> list[float]:
+    """`numbers` of the lines of log.txt; none where there is no log. Raises ValueError, as those who call it."""
     path = run / "log.txt"
     if not path.is_file():
-        return None
+        return []
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        peaks = [float(line["peak_memory_gb"]) for line in lines if line.get("peak_memory_gb")]
+        return numbers([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
-    return Number(max(peaks)) if peaks else None
 
 
 def must_not_replace(run: Path | None, eval_mode: str) -> None:
@@ -72,12 +78,5 @@ def last_number(run: Path, name: str) -> Number | None:
     Raises:
         ValueError: it is not what run_mae_pretraining writes.
     """
-    path = run / "log.txt"
-    if not path.is_file():
-        return None
-    try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-        found = [float(line[name]) for line in lines[-1:] if line.get(name) is not None]
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
+    found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if line.get(name) is not None])
     return Number(found[0], (run / "finished").is_file()) if found else None
