@@ -74,7 +74,8 @@ def test_figures_are_those_of_the_paper():
     assert len(commands) == 4 + 4 + 12
     found = {}
     for args in commands:
-        found.setdefault(int(args.out.name.split("_")[1]), []).append(args)
+        found.setdefault(int(str(args.out).split("figure_")[1][:2]), []).append(args)
+    assert len({args.out for args in commands}) == len(commands)   # videos of two data sets may have one name
     for number, (dataset, ratio) in FIGURES.items():
         (args,) = found[number]
         run = f"pretrain_{dataset}_r{ratio}/checkpoint-399.pth"
