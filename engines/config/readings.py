@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from tabulate import tabulate
 
 OTHER = "none of the readings known here"
-HEADS = ("the paper", "our reading", "flags", "why, and the other readings")
+HEADS = ("the paper", "our reading", "flags", "why the rows read it so, and the other readings")
 
 
 class Reading(NamedTuple):
