@@ -18,7 +18,7 @@ COLUMNS = ("videomae", "adamae", "tats", "random", "videomae_published", "adamae
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Variables of a smoke run, but for OUTPUT_ROOT: `smoke(folder)`. All read the same videos, which the first makes."""
+    """`smoke(OUTPUT_ROOT)`: variables of a smoke run. All read the same videos, which the first makes."""
     videos = tmp_path_factory.mktemp("moving_shapes")
     with interpreter(tmp_path_factory.mktemp("python")) as python:
         def world(folder):
