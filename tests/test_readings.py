@@ -6,6 +6,7 @@ import pytest
 import torch
 from doc_pages import ROOT
 from dry_runs import SCRIPTS
+from paper_numbers import SAMPLER
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
 from tats.engines.config import finetuning, pretraining, readings
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
@@ -19,24 +20,6 @@ from tiny_runs import assert_equal_states, error_line, final_state, small_pretra
 ROW = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_ucf101.args", "--mask_type", "tats",
        "--mask_ratio", "0.95", "--tats_recipe", "paper"]
 FINETUNING_ROW = [f"@{SCRIPTS}/settings/finetune.args", f"@{SCRIPTS}/settings/finetune_ucf101.args"]
-# Flag: what the paper says it ran, with the place in the paper.
-PAPER = {
-    "tats_approx": "orthoformer",       # "In practice, we employ an approximation of TA (Orthoformer)", Sec. 3.2
-    "num_landmarks": 128,               # not in the paper; Motionformer's configuration
-    "ppo_ratio": "resampled",           # I_m' of Eq. 8 and of line 18
-    "ppo_weighting": "uniform",         # the plain mean: nothing else is printed
-    "adv_norm": "none",                 # A = L_R - psi, Sec. 3.3
-    "policy_coef": 1e-4, "value_coef": 1e-4, "entropy_coef": 1e-4,   # Table 4
-    "sampler_lr": 1.5e-6,               # Table 4
-    "sampler_lr_final": None, "sampler_warmup_epochs": 0,   # Table 4 does not say that its schedule is theta's
-    "mae_only_epochs": 10, "update_every": 1,   # Table 4
-    "clip_epsilon": .2,                 # Sec. 3.3
-    "softmax_temp": 1,                  # Table 4
-    "tats_project_values": True,        # v~ = W~ y~, Eq. 2
-    "tats_depth": 1, "tats_attention": "trajectory",   # Tables 3e and 3a
-    "flush_buffer": True, "reward": "token", "policy_head_init": "zeros",   # not said, see docs/reproducing.md
-    "random_share": 0, "context_share": 0, "ppo_epochs": 1, "target_kl": None, "target_entropy": None,   # ours, off
-}
 
 
 def settings(*words):
@@ -45,7 +28,7 @@ def settings(*words):
 
 def test_the_papers_recipe():
     sampler = settings(*ROW).sampler
-    assert {name: getattr(sampler, name) for name in PAPER} == PAPER
+    assert {name: getattr(sampler, name) for name in SAMPLER} == SAMPLER
 
 
 def test_our_recipe_has_exact_attention():
