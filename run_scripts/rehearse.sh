@@ -4,7 +4,8 @@
 # method's own; as many of fine-tuning; a test of 20 videos. Then it prints clips a second, the share of waiting for
 # data, peak memory, days to the end, and what would go wrong. METHOD, BASELINES, GPUS, DATA_ROOT, ... as for the rows;
 # without DATA_ROOT, on moving shapes of 224 pixels. All goes to OUTPUT_ROOT/rehearsal/METHOD_ROW, which begins empty.
-# On a CPU a step is one batch and REHEARSE_STEPS is 4: about ten minutes.
+# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, and REHEARSE_STEPS is 4: about
+# ten minutes on two cores.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
 row=${1:-}
 row=${row#pretrain_} row=${row%.sh}
@@ -15,11 +16,9 @@ on DRY_RUN && die "a rehearsal is short itself; DRY_RUN=1 works with pretrain_$r
 on SMOKE && die "a rehearsal is of the real flags; SMOKE=1 works with pretrain_$row.sh"
 defaults
 need_deepspeed
-dataset=${row%_r*} cpu_steps=()
-if [ "$GPUS" = 0 ]; then steps=${REHEARSE_STEPS:-4} cpu_steps=(--update_freq 1); else steps=${REHEARSE_STEPS:-20}; fi
+dataset=${row%_r*} steps=${REHEARSE_STEPS:-$((GPUS > 0 ? 20 : 4))}
 [[ $steps =~ ^[1-9][0-9]*$ ]] || die "REHEARSE_STEPS must be a number from 1 on, got '$steps'"
 half=$(((steps + 1) / 2)) work=$OUTPUT_ROOT/rehearsal/${column}_$row
-rest=(${cpu_steps[@]+"${cpu_steps[@]}"} ${rest[@]+"${rest[@]}"})
 if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then (ANY_SIZE=1 find_lists "$dataset" train val test); fi
 rm -rf "$work"
 mkdir -p "$work/lists/$dataset"
@@ -77,12 +76,18 @@ count_videos() {
 
 pretraining_flags "$dataset"
 finetuning_flags "$dataset"
-pretrain_clips=$((half * $(clips_a_step "${pretraining[@]}" ${rest[@]+"${rest[@]}"})))
-finetune_clips=$((steps * $(clips_a_step "${finetuning[@]}" ${rest[@]+"${rest[@]}"})))
+for_pretraining=() for_finetuning=()
+if [ "$GPUS" = 0 ]; then
+    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)))
+    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)))
+fi
+pretraining+=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"})
+finetuning+=(${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"})
+pretrain_clips=$((half * $(clips_a_step "${pretraining[@]}")))
+finetune_clips=$((steps * $(clips_a_step "${finetuning[@]}")))
 epochs="$(value_of epochs "${pretraining[@]}") $(value_of epochs "${finetuning[@]}")"
-views=$(($(value_of test_num_segment "${finetuning[@]}" ${rest[@]+"${rest[@]}"}) * \
-    $(value_of test_num_crop "${finetuning[@]}" ${rest[@]+"${rest[@]}"})))
-validated=$((3 * processes * $(value_of batch_size "${finetuning[@]}" ${rest[@]+"${rest[@]}"})))
+views=$(($(value_of test_num_segment "${finetuning[@]}") * $(value_of test_num_crop "${finetuning[@]}")))
+validated=$((3 * processes * $(value_of batch_size "${finetuning[@]}")))
 tested=$((3 * processes > 20 ? 3 * processes : 20))
 if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
     source=$DATA_ROOT/$dataset videos=''
@@ -104,20 +109,22 @@ repeated "$source/test.csv" "$tested" >"$work/lists/$dataset/test.csv"
 
 # part LOG SCRIPT ROWS ARGUMENTS...: what it says goes to the terminal and to LOG.
 part() {
-    local log=$1 script=$2 status=0
+    local log=$1 script=$2 status=0 hint=
     repeated "$source/train.csv" "$3" >"$work/lists/$dataset/train.csv"
-    DATA_ROOT=$work/lists ANY_SIZE=1 OF_A_TABLE=1 "$scripts/${script}_$row.sh" ${rest[@]+"${rest[@]}"} "${@:4}" \
+    DATA_ROOT=$work/lists ANY_SIZE=1 OF_A_TABLE=1 "$scripts/${script}_$row.sh" "${@:4}" \
         --warmup_epochs 0 --print_freq 1 --output_dir "$work/$script" 2>&1 | tee "$work/$log.log" >&2 || status=$?
-    [ "$status" = 0 ] || die "$script of $row ended with $status; what it said is in $work/$log.log"
+    if [ "$status" = 137 ]; then hint=': it was killed, as the system does for want of memory (a smaller --batch_size)'; fi
+    [ "$status" = 0 ] || die "$script of $row ended with $status$hint; what it said is in $work/$log.log"
 }
 
 random_epochs=0   # only TATS begins with other masks than its own
-[ "$mask_type" != tats ] || random_epochs=$(value_of mae_only_epochs "${pretraining[@]}" ${rest[@]+"${rest[@]}"})
-policy=(--mae_only_epochs 1 --vis_clips 2 --save_ckpt_freq 1)
+[ "$mask_type" != tats ] || random_epochs=$(value_of mae_only_epochs "${pretraining[@]}")
+policy=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"} --mae_only_epochs 1 --vis_clips 2 --save_ckpt_freq 1)
 part pretrain pretrain "$pretrain_clips" "${policy[@]}" --epochs 1
 part resume pretrain "$pretrain_clips" "${policy[@]}" --epochs 2
 export CHECKPOINT=$work/pretrain/checkpoint-1.pth
-part finetune finetune "$finetune_clips" --epochs 1
+part finetune finetune "$finetune_clips" ${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"} --epochs 1
 # shellcheck disable=SC2086  # several numbers
 "$PYTHON" -m tats.engines.report.rehearsal "$work" --videos $videos --epochs $epochs --views "$views" \
     --clips "$pretrain_clips" "$finetune_clips" --tested "$validated" "$tested" --random_epochs "$random_epochs"
+[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips: memory is less than the row's."

@@ -34,18 +34,19 @@ STEP = re.compile(r" (?P<title>epoch \d+|validation|test) \[(?P<batch>\d+)/(?P<b
 class Timing(NamedTuple):
     """Batches of a pass over a loader, and the seconds that they took; `waiting`: of these, for data.
 
-    The first batch, with the start of the loaders, is left out where there are others.
+    The first batch, with the start of the loaders, is left out where there are others; else its wait for them is, and
+    `waiting` is not known.
     """
 
     batches: int
     seconds: float
-    waiting: float
+    waiting: float | None
     of: int   # batches of the whole pass
 
     @property
-    def data_share(self) -> float:
+    def data_share(self) -> float | None:
         """Share of the time that was spent waiting for data."""
-        return self.waiting / max(self.seconds, 1e-9)
+        return None if self.waiting is None else self.waiting / max(self.seconds, 1e-9)
 
 
 class Part(NamedTuple):
@@ -95,7 +96,7 @@ def timing_of(log: str, title: str) -> Timing:
         for batch in (first, last))
     batches = int(found[last]["batches"])
     if first == last:
-        return Timing(last, seconds, waiting, batches)
+        return Timing(last, seconds - waiting, None, batches)
     waiting = min(max(0.0, waiting - waited), seconds - before)   # the shares are rounded
     return Timing(last - first, seconds - before, waiting, batches)
 
@@ -129,7 +130,7 @@ def read_parts(work: Path, row: Row, clips: Sequence[int], tested: Sequence[int]
 
 def report(parts: Sequence[Part], peaks: Sequence[str], problems: Sequence[str]) -> str:
     """The page for a terminal; peaks: the largest memory of each part."""
-    table = [(part.name, f"{part.speed:.3g}", f"{part.timing.data_share:.0%}", peak, f"{part.days:.3g}")
+    table = [(part.name, f"{part.speed:.3g}", _share(part.timing.data_share), peak, f"{part.days:.3g}")
              for part, peak in zip(parts, peaks, strict=True)]
     table.append(("the whole row", "", "", "", f"{sum(part.days for part in parts):.3g}"))
     lines = [tabulate(table, ("", "clips/s", "waits for data", "memory", "days"), tablefmt="plain",
@@ -137,6 +138,10 @@ def report(parts: Sequence[Part], peaks: Sequence[str], problems: Sequence[str])
              "clips/s is of all processes, without the first batch; the test's clips are views.", ""]
     return "\n".join(lines + (["What would go wrong:", *(f"- {one}" for one in problems)] if problems
                               else ["Nothing was found that would go wrong."])) + "\n"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"
 
 
 def peak_memory(work: Path) -> list[tuple[float, bool]]:
@@ -158,8 +163,8 @@ def problems_of(work: Path, parts: Sequence[Part], memory: float | None, epochs:
     """
     yield from filter(None, _text(work / "problems.txt").splitlines())
     for part, (peak, on_gpu) in zip(parts, peak_memory(work), strict=True):
-        if part.timing.data_share > STARVED:
-            yield (f"{part.name}: {part.timing.data_share:.0%} of the time waits for data: more CPUs and "
+        if (share := part.timing.data_share or 0.0) > STARVED:
+            yield (f"{part.name}: {share:.0%} of the time waits for data: more CPUs and "
                    "--num_workers, or tats.datasets.prepare_videos")
         if memory and on_gpu and peak > FULL * memory:
             yield f"{part.name}: {peak:.1f} of {memory:.1f} GB: --use_checkpoint, or a smaller --batch_size"
@@ -176,7 +181,7 @@ def problems_of(work: Path, parts: Sequence[Part], memory: float | None, epochs:
     if result.get("num_evaluated") != result.get("num_expected") or not result:
         yield f"the test evaluated {result.get('num_evaluated', 0)} of {result.get('num_expected', '?')} videos"
     said = [line for name in ("pretrain.log", "resume.log", "finetune.log") for line in _text(work / name).splitlines()]
-    yield from dict.fromkeys(re.sub(r".*?\b(WARNING\b|note:)[: ]*", "", line) for line in said
+    yield from dict.fromkeys(re.sub(r".*?\b(WARNING\b|note:)[: ]*(\S+\.py:\d+: \w+: )?", "", line) for line in said
                              if re.search(r"\bWARNING\b|^note: ", line) and not OF_REHEARSALS.search(line))
 
 
