@@ -38,7 +38,8 @@ checkpoint_of() {
 
 # shellcheck disable=SC2329  # called by supervise
 draw() { # NUMBER DATASET RATIO FLAGS...
-    local checkpoint number=$1 dataset=$2 method command others=() out
+    local checkpoint number=$1 dataset=$2 method command others=() out label=$2
+    if on SMOKE; then label=moving-shapes; fi
     out=$figures/figure_$(printf %02d "$number")
     if [ "$number" -lt 4 ]; then out+=/$dataset; fi   # videos of two data sets may have one name
     find_lists "$dataset" test
@@ -55,7 +56,7 @@ draw() { # NUMBER DATASET RATIO FLAGS...
     fi
     checkpoint_of "tats" "$dataset" "$3"
     command=("$PYTHON" -m tats.engines.run_mask_visualization --checkpoint "$checkpoint" --data_path "$data/test.csv"
-        --rows "${rows[@]}" --data_set "$dataset" --out "$out" ${others[@]+"${others[@]}"} "${@:4}")
+        --rows "${rows[@]}" --data_set "$label" --out "$out" ${others[@]+"${others[@]}"} "${@:4}")
     if on DRY_RUN; then printf '%q ' "${command[@]}"; echo; else "${command[@]}"; fi
 }
 

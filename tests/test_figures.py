@@ -86,4 +86,6 @@ def test_figures_are_those_of_the_paper():
             f"/out/tats/pretrain_{dataset}_r095/checkpoint-399.pth" for dataset in ("k400", "ssv2", "ucf101", "hmdb51")]
         assert {(tuple(args.without), *(args.trajectories or [None])) for args in found[number]} == {
             (tuple(without), *(trajectories_ or [None]))}
+    smoke = run_script("figures.sh", "10", DRY_RUN="1", SMOKE="1", PYTHON="python", OUTPUT_ROOT="/out").stdout
+    assert "--data_set moving-shapes" in smoke and "ucf101 " not in smoke   # no video under another data set's name
     assert run_script("figures.sh", "16", DRY_RUN="1").returncode == 2

@@ -35,6 +35,7 @@ run_table() {
             [ "$status" = 0 ] || { failed+=("METHOD=$method${one:+ SEED=$one} ${kind}_$row"); break; }
         done
     done
+    on DRY_RUN || ! on SMOKE || echo "SMOKE=1, a tiny model on moving shapes: our numbers below mean nothing"
     on DRY_RUN || [[ " $* " = *" --explain"* ]] || "$PYTHON" -m tats.engines.tables "$OUTPUT_ROOT" --tables "$table" --recipe "${TATS_RECIPE:-paper}"
     [ ${#failed[@]} = 0 ] || { echo "error: ${#failed[@]} of ${#todo[@]} rows failed: ${failed[*]}" >&2; exit 1; }
 }
