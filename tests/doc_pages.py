@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 BLOCK = re.compile(r"^(?P<run><!-- run -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 OPERATORS = {"&&", "||", "|", ";", "(", ")", "&"}
 SHELL_WORDS = {"cat", "cd", "echo", "mkdir", "source"}
-DRY = re.compile(r"(pretrain|finetune|transfer|ablation|row|figures|table|slurm)\w*\.sh")   # scripts that take DRY_RUN=1
+DRY = re.compile(r"(pretrain|finetune|transfer|ablation|row|figures|table|slurm)\w*\.sh")   # take DRY_RUN=1
 NEEDED = ("--data", "x", "--out", "x", "--pretrain", "x", "--finetune", "x")   # compare_moving_shapes.sh gives these
 
 

@@ -9,12 +9,13 @@ from dry_runs import SCRIPTS
 from paper_numbers import SAMPLER
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
 from tats.engines.config import finetuning, pretraining, readings
-from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
 from tats.engines.run_mae_pretraining import get_parser, main
-from tats.engines.runs.pretraining_build import sampler_schedule
+from tats.engines.runs.pretraining_build import sampler_config, sampler_config_in, sampler_schedule
+from tats.masking import TATS
 from tiny_runs import assert_equal_states, error_line, final_state, small_pretraining_flags
 
 ROW = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_ucf101.args", "--mask_type", "tats",
@@ -29,6 +30,19 @@ def settings(*words):
 def test_the_papers_recipe():
     sampler = settings(*ROW).sampler
     assert {name: getattr(sampler, name) for name in SAMPLER} == SAMPLER
+
+
+def test_values_of_trajectory_attention():
+    """--no_tats_project_values reaches the network; a checkpoint from before the flag had projected values."""
+    mask, printed, other = MaskConfig("tats"), *(resolve_recipe(SamplerConfig(tats_project_values=value))
+                                                 for value in (True, False))
+    for config, projected in ((printed, True), (other, False)):
+        (block,) = TATS((2, 2, 2), 8, **sampler_config(mask, config)).blocks
+        assert block.attn.project_values is projected
+    old = {"sampler_config": {name: value for name, value in sampler_config(mask, printed).items()
+                              if name != "project_values"}}
+    assert sampler_config_in(old, mask) == sampler_config(mask, printed) != sampler_config(mask, other)
+    assert sampler_config_in({}, mask) is None
 
 
 def test_our_recipe_has_exact_attention():
@@ -151,7 +165,10 @@ def test_the_episodes_that_wait_outlive_a_checkpoint(shapes, tmp_path):
     main(small_pretraining_flags(shapes, tmp_path / "whole", *flags))
     (tmp_path / "again").mkdir()
     first = shutil.copy(tmp_path / "whole/checkpoint-0.pth", tmp_path / "again")
-    assert len(torch.load(first, weights_only=True)["progress"][0]["share"]["episodes"]) == 2
+    state = torch.load(first, weights_only=True)
+    assert len(state["progress"][0]["share"]["episodes"]) == 2
+    del state["sampler_config"]["project_values"], state["settings"]["sampler"]["tats_project_values"]
+    torch.save(state, first)   # as a version wrote it that did not have the flag
     main(small_pretraining_flags(shapes, tmp_path / "again", *flags))
     whole, again = (final_state(tmp_path / name) for name in ("whole", "again"))
     assert_equal_states(whole["sampler"], again["sampler"])
