@@ -12,6 +12,7 @@ from ...models import reconstruction_targets
 from ..training.batches import Normalizer
 from .masked import noise_of
 from .sampling import SamplingHook
+from .tokens import bare
 
 STATE = "sampling.pt"   # beside model.safetensors
 
@@ -83,13 +84,16 @@ class SamplingCallback(TrainerCallback):
 
     Args:
         mask_type, mask_ratio, settings: as for `hook_for`.
+        resume_from: the checkpoint folder, where `trainer.train(resume_from_checkpoint=FOLDER)` names one outside of
+            output_dir.
 
     Attributes:
         sampling: the hook, from the beginning of the training on.
     """
 
-    def __init__(self, mask_type: str = "tats", mask_ratio: float | None = None, **settings: Any):
-        self.arguments, self.settings = (mask_type, mask_ratio), settings
+    def __init__(self, mask_type: str = "tats", mask_ratio: float | None = None, *,
+                 resume_from: str | Path | None = None, **settings: Any):
+        self.arguments, self.settings, self.resume_from = (mask_type, mask_ratio), settings, resume_from
         self.sampling: SamplingHook | None = None
         self.epoch = 0
 
@@ -97,18 +101,22 @@ class SamplingCallback(TrainerCallback):
         """Build the hook, read its state where the Trainer goes on, and listen to the model.
 
         Raises:
-            ValueError: one process with several GPUs, or a checkpoint without the policy.
+            ValueError: one process with several GPUs, or a checkpoint without the policy, or with another run's.
         """
         if args.n_gpu > 1:
             raise ValueError("one process trains on several GPUs, each with a copy of the model: start one process a "
                              "GPU, with torchrun or accelerate")
-        network = model.module if hasattr(model, "module") else model
+        network = self._network = bare(model)
         steps = max(1, round(state.max_steps / args.num_train_epochs))
         self.sampling = hook_for(network, *self.arguments, **{
             "update_freq": args.gradient_accumulation_steps, "epochs": int(args.num_train_epochs),
             "steps_per_epoch": steps} | self.settings)
         if state.global_step:
-            load_sampling(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.sampling)
+            folder = self.resume_from or _checkpoint(args, state)   # the Trainer does not tell which it has read
+            written = load_sampling(folder, self.sampling).get("model")
+            if written is not None and written != _fingerprint(network):
+                raise ValueError(f"{folder} holds the policy of another model than the Trainer has read: name the "
+                                 "checkpoint folder in SamplingCallback(resume_from=...), too")
         self._listening = [network.register_forward_pre_hook(self._before, with_kwargs=True),
                            network.register_forward_hook(self._after, with_kwargs=True)]
 
@@ -123,7 +131,7 @@ class SamplingCallback(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The policy beside the model."""
         if state.is_world_process_zero:
-            save_sampling(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.sampling)
+            save_sampling(_checkpoint(args, state), self.sampling, self._network)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Leave the model as it was."""
@@ -141,16 +149,31 @@ class SamplingCallback(TrainerCallback):
             self.sampling.learn(token_errors(module, kwargs["pixel_values"], self._mask, outputs.logits))
 
 
-def save_sampling(folder: str | Path, sampling: SamplingHook) -> Path:
-    """Write the policy into the folder of `save_pretrained`; returns the file."""
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Where the Trainer writes its checkpoint of this step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _fingerprint(model: nn.Module) -> float:
+    """A number that tells a model's weights from others, the same after saving and loading."""
+    return float(sum(value.detach().double().abs().sum().cpu() for value in model.parameters()))
+
+
+def save_sampling(folder: str | Path, sampling: SamplingHook, model: nn.Module | None = None) -> Path:
+    """Write the policy into the folder of `save_pretrained`; returns the file.
+
+    Args:
+        model: whose weights lie there; noted, so that the policy is not read beside those of another run.
+    """
     path = Path(folder) / STATE
     path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(sampling.state_dict(), path)
+    state = sampling.state_dict()
+    torch.save(state | {"model": _fingerprint(model)} if state and model is not None else state, path)
     return path
 
 
-def load_sampling(folder: str | Path, sampling: SamplingHook) -> None:
-    """Put back what `save_sampling` wrote.
+def load_sampling(folder: str | Path, sampling: SamplingHook) -> dict[str, Any]:
+    """Put back what `save_sampling` wrote, and return it.
 
     Raises:
         ValueError: there is nothing, or another policy.
@@ -158,4 +181,6 @@ def load_sampling(folder: str | Path, sampling: SamplingHook) -> None:
     path = Path(folder) / STATE
     if not path.exists():
         raise ValueError(f"{path} does not exist: the model there was trained without the sampler, start it anew")
-    sampling.load_state_dict(torch.load(path, map_location=sampling.device, weights_only=True))
+    state = torch.load(path, map_location=sampling.device, weights_only=True)
+    sampling.load_state_dict(state)
+    return state
