@@ -4,8 +4,7 @@ from pathlib import Path
 
 EDITS = [
     ("run_mae_pretraining.py", "from engine_for_pretraining import train_one_epoch\n",
-     "from tats.engines.fork import TokenSampling, add_sampling_flags, mask_types, train_one_epoch\n"),
-    ("run_mae_pretraining.py", "choices=['random', 'tube'],", "choices=mask_types(),"),
+     "from tats.engines.fork import TokenSampling, add_sampling_flags, train_one_epoch\n"),
     ("run_mae_pretraining.py", "    return parser.parse_args()\n",
      "    add_sampling_flags(parser)\n    return parser.parse_args()\n"),
     ("run_mae_pretraining.py", "loss_scaler = NativeScaler()",

@@ -53,6 +53,7 @@ def plain_loop(mae, hook, optimizer, epoch, batches, update_freq=1):
 
 @pytest.mark.parametrize(("name", "flags", "update_freq"), [
     ("tats", {}, 1), ("tats", {"update_every": 3, "ppo_epochs": 2}, 1), ("tats", {"tats_recipe": "paper"}, 1),
+    ("tats", {"update_every": 3, "flush_buffer": False, "mae_only_epochs": 0}, 1),
     ("tats", {"random_share": .5, "context_share": .2, "reuse_forward": False}, 1), ("tats", {}, 2),
     ("adamae", {}, 1), ("adamae", {}, 2), ("random", {}, 1),
 ], ids=str)

@@ -1,6 +1,7 @@
 """transformers' two masked autoencoders with the hook: errors, a plain loop, the Trainer, saving."""
 
 import copy
+import shutil
 
 import pytest
 import torch
@@ -23,6 +24,8 @@ from transformers import (  # noqa: E402
     ViTMAEConfig,
     ViTMAEForPreTraining,
 )
+
+train = pytest.importorskip("trainer_rank").train
 
 SMALL = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 16, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
@@ -143,6 +146,24 @@ def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated, monkeypatch
     (newest / "sampling.pt").unlink(missing_ok=True)
     with pytest.raises(ValueError, match="without the sampler"):
         train(4, tmp_path / "half", resume=True)
+
+
+@pytest.mark.parametrize(("saved", "resumed_at"), [("epoch", 8), ("steps", 6)], ids=["epoch", "middle of an epoch"])
+def test_a_resumed_trainer_goes_on_to_the_bit(saved, resumed_at, tmp_path, monkeypatch):
+    """16 steps of k = 3 against 8, or 6, and the rest after a resume; from a folder outside of output_dir, too."""
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
+    more = {"num_train_epochs": 4, "per_device_train_batch_size": 3, "save_strategy": saved, "save_steps": 6}
+    _, whole = train(tmp_path / "whole", **more)
+    checkpoint = tmp_path / "whole" / f"checkpoint-{resumed_at}"
+    steps, again = train(tmp_path / "whole", resume=str(checkpoint), **more)
+    assert len(steps) == (2 if saved == "epoch" else 3) and torch.equal(whole, again)
+    _, elsewhere = train(tmp_path / "other", resume=str(checkpoint), resume_from=checkpoint, **more)
+    assert torch.equal(whole, elsewhere)
+    with pytest.raises(ValueError, match="resume_from"):
+        shutil.copytree(tmp_path / "other" / f"checkpoint-{16 if saved == 'epoch' else 12}",
+                        tmp_path / "third" / f"checkpoint-{resumed_at}")
+        train(tmp_path / "third", resume=str(checkpoint), **more)
 
 
 def test_other_models_and_ratios_are_refused():

@@ -79,7 +79,9 @@ def errors_of_mean(loss_of: Callable[[Tensor], Tensor], mask: Tensor) -> Tensor:
         ones = torch.ones(mask.shape, device=mask.device, requires_grad=True)
         mean = loss_of(ones)
         slope = torch.autograd.grad(mean, ones, allow_unused=True)[0]
-    slope = torch.zeros_like(ones) if slope is None else slope
+    if slope is None or not slope.any():
+        raise ValueError("the loss does not depend on the mask that it is given: take the error of each token from "
+                         "where the loss is made")
     errors = (ones.numel() * slope + mean).detach().float()
     mask = mask.detach().float()
     with torch.no_grad():
