@@ -113,6 +113,15 @@ class TokenSampling:
         self.hook.load_state_dict(sampling)
 
 
+class ForkReconstruction(Reconstruction):
+    """VideoMAE's loss to the digit: one mean over all values, and not a mean of each token's mean."""
+
+    def loss_of(self, errors: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """L_R (Eq. 6)."""
+        del errors
+        return nn.functional.mse_loss(prediction.float(), target)
+
+
 class ForkLearner(Learner):
     """The fork's model as f_phi: its optimiser, its scaler, its tables of learning rate and weight decay."""
 
@@ -185,7 +194,7 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
             hook.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
     options, log = hook.options, Meters(hook.device)
     setup = PretrainSetup(device, Normalizer(device, options.mean, options.std),
-                          Reconstruction(normalize=normlize_target, targets=target), patch_size_of(mae.module))
+                          ForkReconstruction(normalize=normlize_target, targets=target), patch_size_of(mae.module))
     loader = Progress(data_loader, f"epoch {epoch}", log.means, 10, hook.runtime.is_main)
     for given in loader:
         _refuse_second_mask(given)
