@@ -1,6 +1,6 @@
 """transformers.Trainer with TATS on moving shapes: trained, saved, given back by from_pretrained, measured.
 
-    python -m tats.engines.hook.trainer_demo --out output/trainer
+    bash run_scripts/demo_transformers.sh
 
 The model is transformers' VideoMAEForPreTraining, the size and the settings are those of run_scripts/demo.sh. The same
 command again goes on from the newest checkpoint of the Trainer.
