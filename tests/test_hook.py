@@ -87,14 +87,16 @@ def test_twenty_steps_equal_those_of_the_engine(name, flags, update_freq):
             torch.testing.assert_close(second[key], value, atol=1e-6, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("kind", ["model", "pixels", "function", "given"])
-@pytest.mark.parametrize("name", MASKINGS)
+KINDS = {name: ["model", "pixels", "function", "given"] if row.sampler else ["model"] for name, row in MASKINGS.items()}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in KINDS.items() for kind in kinds])
 def test_every_row_trains_on_tokens_of_every_kind(name, kind):
     mae = tiny_mae()
     embed = mae.encoder.patch_embed
     tokens = {"function": lambda videos: embed(videos)}.get(kind, kind)
     hook = hook_of(mae, name, tokens=tokens, width={"model": None, "pixels": 48}.get(kind, 24))
-    optimizer, batches = torch.optim.AdamW(mae.parameters(), 1e-3), batches_of(0, 4)
+    optimizer, batches = torch.optim.AdamW(mae.parameters(), 1e-3), batches_of(0, 2)
     for epoch in (0, 1):
         for batch in batches:
             given = embed(batch.videos) if kind == "given" else mae

@@ -122,7 +122,7 @@ def test_lines_changed_and_none_in_a_model(name, copies, note):
 
 def test_its_own_loss_is_unchanged_to_the_digit(name, copies, flags, tmp_path, note):
     """Under a mask of its own: against the clone as it is."""
-    own = [*flags, "--mask_type", PROGRAMS[name][2]]
+    own = [*flags, "--mask_type", PROGRAMS[name][2], "--save_ckpt_freq", "2"]
     for folder, arguments, out in zip(copies, (own, own + OURS), ("plain", "fork"), strict=True):
         start(name, folder, arguments, tmp_path / out)
     plain, fork = (losses_in(tmp_path / out) for out in ("plain", "fork"))

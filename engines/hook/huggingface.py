@@ -107,10 +107,10 @@ class SamplingCallback(TrainerCallback):
             raise ValueError("one process trains on several GPUs, each with a copy of the model: start one process a "
                              "GPU, with torchrun or accelerate")
         network = self._network = bare(model)
-        steps = max(1, round(state.max_steps / args.num_train_epochs))
+        epochs = state.num_train_epochs   # those of args where max_steps does not say otherwise
         self.sampling = hook_for(network, *self.arguments, **{
-            "update_freq": args.gradient_accumulation_steps, "epochs": int(args.num_train_epochs),
-            "steps_per_epoch": steps} | self.settings)
+            "update_freq": args.gradient_accumulation_steps, "epochs": epochs,
+            "steps_per_epoch": max(1, round(state.max_steps / epochs))} | self.settings)
         if state.global_step:
             folder = self.resume_from or _checkpoint(args, state)   # the Trainer does not tell which it has read
             written = load_sampling(folder, self.sampling).get("model")
