@@ -20,7 +20,7 @@ GRID, STEPS, K = (2, 3, 3), 5, 2
 class Embed(nn.Module):
     def __init__(self):
         super().__init__()
-        self.proj = nn.Conv3d(3, 12, (2, 4, 4), (2, 4, 4))
+        self.proj = nn.Conv3d(3, 16, (2, 4, 4), (2, 4, 4))
 
     def forward(self, videos):
         return self.proj(videos).flatten(2).transpose(1, 2)
@@ -31,13 +31,13 @@ class Autoencoder(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.patch_embed, self.pos_embed = Embed(), nn.Parameter(torch.randn(1, 18, 12))
-        self.body, self.head = nn.Linear(12, 12), nn.Linear(12, 3)
+        self.patch_embed, self.pos_embed = Embed(), nn.Parameter(torch.randn(1, 18, 16))
+        self.body, self.head = nn.Linear(16, 16), nn.Linear(16, 3)
 
     def forward(self, videos, mask):
         tokens = self.patch_embed(videos) + self.pos_embed
-        seen = self.body(tokens[~mask].view(len(videos), -1, 12)).mean(1, keepdim=True)
-        return self.head(seen + self.pos_embed.expand(len(videos), -1, -1)[mask].view(len(videos), -1, 12))
+        seen = self.body(tokens[~mask].view(len(videos), -1, 16)).mean(1, keepdim=True)
+        return self.head(seen + self.pos_embed.expand(len(videos), -1, -1)[mask].view(len(videos), -1, 16))
 
 
 def global_batch(step):

@@ -1,7 +1,9 @@
 """transformers' two masked autoencoders with the hook: errors, a plain loop, the Trainer, saving."""
 
 import copy
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -155,3 +157,11 @@ def test_other_models_and_ratios_are_refused():
         hook_for(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="mask_ratio"):
         hook_for(build("images"), "tats", .9)
+
+
+def test_the_pages_recipe_is_short():
+    """Lines of the hook in the loop, saving included, and the two that they replace: a mask and the model's call."""
+    section = (Path(__file__).parents[1] / "docs/fork.md").read_text().split("\n## transformers\n")[1]
+    recipe = section.split("```python\n")[1].split("\n```")[0].splitlines()
+    ours = [line for line in recipe if re.search("sampling|mask_argument|token_errors", line)]
+    assert len(ours) + 2 == 10 and any("save_sampling(" in line for line in ours)

@@ -110,6 +110,12 @@ def test_videos_that_do_not_fit_are_refused(settings, videos, words):
         hook_of(tokens="pixels", **settings).choose(None, videos)
 
 
+@pytest.mark.parametrize("grid", [(3, 4), 196, (2, 3, 0), (2, 3.5, 4)], ids=str)
+def test_a_grid_is_three_numbers(grid):
+    with pytest.raises(ValueError, match="grid must be"):
+        SamplingHook(None, "random", grid)
+
+
 def masks(hidden):
     return torch.stack([torch.arange(24) < count for count in hidden])
 

@@ -29,9 +29,9 @@ def test_two_processes_hold_the_same_policy_and_keep_to_m_o_and_k(ranks, kind):
     assert first["theta"] == second["theta"]                     # to the bit
     assert first["numbers"] == second["numbers"] and first["numbers"][0] != first["numbers"][1]
     for found in (first, second):
-        if kind.startswith("tats"):                              # m_o = 1; k = 2 of 5 steps, what is left at the end
+        if kind.startswith("tats"):                              # m_o = 1; k = 2 episodes, the fifth at the end
             assert found["acts"] == [False] * 5 + [True] * 5
-            assert found["steps"] == [0] * 5 + [0, 1, 1, 2, 2] and found["end"] == 3
+            assert found["steps"] == [0] * 5 + [0, 2, 2, 4, 4] and found["end"] == 5
         else:
             assert all(found["acts"]) and found["steps"] == list(range(1, 11))
 

@@ -1,8 +1,10 @@
 """transformers' VideoMAEForPreTraining and ViTMAEForPreTraining with a hook, in a loop or in its Trainer."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -13,6 +15,8 @@ from ..training.batches import Normalizer
 from .masked import noise_of
 from .sampling import SamplingHook
 from .tokens import bare
+
+logger = logging.getLogger(__name__)
 
 STATE = "sampling.pt"   # beside model.safetensors
 
@@ -106,17 +110,15 @@ class SamplingCallback(TrainerCallback):
         if args.n_gpu > 1:
             raise ValueError("one process trains on several GPUs, each with a copy of the model: start one process a "
                              "GPU, with torchrun or accelerate")
-        network = self._network = bare(model)
+        network = bare(model)
         epochs = state.num_train_epochs   # those of args where max_steps does not say otherwise
         self.sampling = hook_for(network, *self.arguments, **{
             "update_freq": args.gradient_accumulation_steps, "epochs": epochs,
             "steps_per_epoch": max(1, round(state.max_steps / epochs))} | self.settings)
         if state.global_step:
             folder = self.resume_from or _checkpoint(args, state)   # the Trainer does not tell which it has read
-            written = load_sampling(folder, self.sampling).get("model")
-            if written is not None and written != _fingerprint(network):
-                raise ValueError(f"{folder} holds the policy of another model than the Trainer has read: name the "
-                                 "checkpoint folder in SamplingCallback(resume_from=...), too")
+            load_sampling(folder, self.sampling)
+            _complete(network, Path(folder))
         self._listening = [network.register_forward_pre_hook(self._before, with_kwargs=True),
                            network.register_forward_hook(self._after, with_kwargs=True)]
 
@@ -131,7 +133,7 @@ class SamplingCallback(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The policy beside the model."""
         if state.is_world_process_zero:
-            save_sampling(_checkpoint(args, state), self.sampling, self._network)
+            save_sampling(_checkpoint(args, state), self.sampling)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Leave the model as it was."""
@@ -154,26 +156,39 @@ def _checkpoint(args: Any, state: Any) -> Path:
     return Path(args.output_dir) / f"checkpoint-{state.global_step}"
 
 
-def _fingerprint(model: nn.Module) -> float:
-    """A number that tells a model's weights from others, the same after saving and loading."""
-    return float(sum(value.detach().double().abs().sum().cpu() for value in model.parameters()))
+def _complete(model: nn.Module, folder: Path) -> None:
+    """Give the model what the Trainer has left out of its checkpoint.
 
+    transformers 5 writes VideoMAE's biases of queries and values under their old names, which `from_pretrained` knows
+    and the Trainer's resume does not: it goes on with fresh ones.
 
-def save_sampling(folder: str | Path, sampling: SamplingHook, model: nn.Module | None = None) -> Path:
-    """Write the policy into the folder of `save_pretrained`; returns the file.
-
-    Args:
-        model: whose weights lie there; noted, so that the policy is not read beside those of another run.
+    Raises:
+        ValueError: the Trainer has read another checkpoint.
     """
+    written = {name for path in folder.glob("*.safetensors") for name in safetensors.safe_open(path, "pt").keys()}
+    state, saved = model.state_dict(), type(model).from_pretrained(folder).state_dict()
+    differ = [name for name, value in saved.items() if not torch.equal(value, state[name].cpu())]
+    if written.intersection(differ):
+        raise ValueError(f"{folder} is not the checkpoint that the Trainer has read: name its folder in "
+                         "SamplingCallback(resume_from=...), too")
+    if differ:
+        logger.warning("the Trainer has not read %d weights of %s, such as %s: they are read now", len(differ), folder,
+                       differ[0])
+        with torch.no_grad():
+            for name in differ:
+                state[name].copy_(saved[name])
+
+
+def save_sampling(folder: str | Path, sampling: SamplingHook) -> Path:
+    """Write the policy into the folder of `save_pretrained`; returns the file."""
     path = Path(folder) / STATE
     path.parent.mkdir(parents=True, exist_ok=True)
-    state = sampling.state_dict()
-    torch.save(state | {"model": _fingerprint(model)} if state and model is not None else state, path)
+    torch.save(sampling.state_dict(), path)
     return path
 
 
-def load_sampling(folder: str | Path, sampling: SamplingHook) -> dict[str, Any]:
-    """Put back what `save_sampling` wrote, and return it.
+def load_sampling(folder: str | Path, sampling: SamplingHook) -> None:
+    """Put back what `save_sampling` wrote.
 
     Raises:
         ValueError: there is nothing, or another policy.
@@ -181,6 +196,4 @@ def load_sampling(folder: str | Path, sampling: SamplingHook) -> dict[str, Any]:
     path = Path(folder) / STATE
     if not path.exists():
         raise ValueError(f"{path} does not exist: the model there was trained without the sampler, start it anew")
-    state = torch.load(path, map_location=sampling.device, weights_only=True)
-    sampling.load_state_dict(state)
-    return state
+    sampling.load_state_dict(torch.load(path, map_location=sampling.device, weights_only=True))

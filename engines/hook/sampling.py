@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ...masking import ALIASES, Masking, TokenGrid, find_masking, gumbel_top_k, masked_indices
+from ...masking import ALIASES, Masking, find_masking, gumbel_top_k, masked_indices
 from ..config.pretraining import MaskConfig
 from ..core.metrics import measuring
 from ..core.runtime import Runtime, choose_precision
@@ -25,7 +25,7 @@ from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import Outcome, reward_of
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, policy_learner, token_source
+from .building import build_policy, checked_grid, policy_learner, token_source
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
@@ -66,7 +66,7 @@ class SamplingHook:
         self.options, self.config = options, config = options_of(settings)
         self.row = mask_type if isinstance(mask_type, Masking) else find_masking(mask_type)
         self.mask_type = ALIASES.get(mask_type, mask_type) if isinstance(mask_type, str) else ""
-        self.grid = TokenGrid(*grid)
+        self.grid = checked_grid(grid)
         parameter = None if model is None else next(model.parameters(), None)
         self.device = torch.device(options.device or ("cpu" if parameter is None else parameter.device))
         ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else ()
