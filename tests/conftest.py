@@ -83,6 +83,16 @@ def write_table(terminalreporter, title, rows, between, edge):
         terminalreporter.write_line(f"{edge} {cells} {edge}" if edge else cells.rstrip())
 
 
+@pytest.fixture(autouse=True)
+def the_same_environment():
+    """Programs that run within a test write to the environment (ranks, folders), and the next one must not read it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A folder of moving shapes: 24 train, 8 val and 8 test videos with their lists and truth."""
