@@ -71,7 +71,7 @@ def pytest_terminal_summary(terminalreporter):
     if forks:
         names = list(dict.fromkeys(name for cells in forks.values() for name in cells))
         rows = [[str(cells.get(name, "")) for name in names] for cells in forks.values()]
-        write_table(terminalreporter, "forks", [names, ["-"] * len(names), *rows], " | ", "|")
+        write_table(terminalreporter, "forks", [names, ["---"] * len(names), *rows], " | ", "|")
 
 
 def write_table(terminalreporter, title, rows, between, edge):

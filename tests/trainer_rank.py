@@ -37,10 +37,10 @@ class Steps(TrainerCallback):
         return control
 
 
-def train(out, last=None, resume=None, resume_from=None, **more):
+def train(out, last=None, resume=None, resume_from=None, m_o=1, **more):
     """(the policy's steps by epoch, the weights of model and policy as one vector)."""
     torch.manual_seed(0)
-    callback = SamplingCallback("tats", tats_heads=2, policy_head_init="xavier", sampler_lr=1e-2, mae_only_epochs=1,
+    callback = SamplingCallback("tats", tats_heads=2, policy_head_init="xavier", sampler_lr=1e-2, mae_only_epochs=m_o,
                                 update_every=3 if "save_steps" in more else 1, resume_from=resume_from)
     steps = Steps(callback, last)
     arguments = TrainingArguments(str(out), **{
