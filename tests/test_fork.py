@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from fork_edits import apply_edits, write_mini_fork
+from fork_edits import EDITS, PAGE, apply_edits, write_mini_fork
 from pretraining_setup import tiny_mae, tiny_sampler
 from tats.datasets.clips import PretrainSample
 from tats.engines.fork import TokenSampling, add_sampling_flags, loader_mask, mask_types, train_one_epoch
@@ -65,6 +65,10 @@ def test_eight_lines_change_as_the_readme_says_and_none_in_a_model(tmp_path):
     assert apply_edits(folder) == 8
     changed = {path.name for path in folder.rglob("*.py") if path.read_text() != before[path.name]}
     assert changed == {"run_mae_pretraining.py", "datasets.py"}
+    diff = (PAGE.parents[1] / "README.md").read_text().split("```diff\n")[1].split("```")[0]
+    lines = [line[1:].strip() for line in diff.splitlines() if line[:1] in "+-" and not line.startswith("---")]
+    edits = "".join(old + new for _, old, new in EDITS)
+    assert len(lines) == 8 and all(line in edits for line in lines)
 
 
 @pytest.mark.parametrize("name", MASKINGS)
