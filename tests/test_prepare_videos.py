@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import videos
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.prepare_videos import Encoding, Job, encode, main, plan, scaled_size
+from tats.datasets.prepare_videos import main, plan
+from tats.datasets.reencode import Encoding, Job, encode, scaled_size
 from tats.datasets.video.decode import open_video
 
 
