@@ -22,7 +22,7 @@ while [ $# -gt 0 ]; do
             shift 2 ;;
         --size=*) size=${1#*=}; shift ;;
         *)
-            if [ -z "$clips" ] && [ "${1#-}" = "$1" ]; then clips=$1; else arguments+=("$1"); fi
+            if [ -z "$clips" ] && [ ${#arguments[@]} -eq 0 ] && [ "${1#-}" = "$1" ]; then clips=$1; else arguments+=("$1"); fi
             shift ;;
     esac
 done

@@ -35,7 +35,7 @@ def write_answers(path: Path, clips: pd.DataFrame, predicted: np.ndarray) -> flo
 
 def read_answers(path: Path) -> pd.Series:
     """Points for each clip, 100 where it was right, by (path, group)."""
-    table = pd.read_csv(path, dtype=COLUMNS)
+    table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False)
     return (100. * (table["label"] == table["predicted"])).set_axis(
         pd.MultiIndex.from_frame(table[["path", "group"]]))
 

@@ -16,6 +16,7 @@ from ..finetune.evaluation import RowTable
 from ..finetune.frozen import knn_scores
 
 _PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1, 1.)
+_MIDDLE = 1e-2
 _NEIGHBOURS, _TEMPERATURE = 20, .07
 
 Classifier = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -43,10 +44,11 @@ def linear(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, others: 
     """Logistic regression on standardised features; its penalty is the best in the training folds, each left out in
     turn: no group helps to choose for itself."""
     probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    split = PredefinedSplit(folds)
-    if split.get_n_splits() < 2:   # two folds in all: nothing is left to choose with
-        return probe.set_params(logisticregression__C=1e-2).fit(features, labels).predict(others)
-    search = GridSearchCV(probe, {"logisticregression__C": _PENALTIES}, cv=split)
+    splits = [(train, test) for train, test in PredefinedSplit(folds).split()
+              if len(np.unique(labels[train])) == len(np.unique(labels))]
+    if len(splits) < 2:   # two folds in all, or folds of one class: nothing is left to choose with
+        return probe.set_params(logisticregression__C=_MIDDLE).fit(features, labels).predict(others)
+    search = GridSearchCV(probe, {"logisticregression__C": _PENALTIES}, cv=splits)
     return search.fit(features, labels).predict(others)
 
 

@@ -3,6 +3,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,10 @@ MAPS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "tex
         "flow_given_texture": "flow \\| texture", "own_flow_given_texture": "own flow \\| texture",
         "enrichment": "enrichment"}
 POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four times in five
+
+
+def _maps_of(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, dtype={"path": str, "group": str}, keep_default_na=False, na_values=[""])
 
 
 class Results:
@@ -54,7 +59,7 @@ class Results:
     def maps(self, cell: Cell) -> pd.DataFrame:
         """The lines of `measure_maps`, with path and group."""
         files = [maps_file(plan, cell) for plan in self.plans]
-        return pd.concat([pd.read_csv(file) for file in files if file.is_file()] or [pd.DataFrame(columns=["map"])])
+        return pd.concat([_maps_of(file) for file in files if file.is_file()] or [pd.DataFrame(columns=["map"])])
 
     def measured(self, method: str, ratio: float, reading: str) -> dict[int, pd.Series]:
         """Points of each seed."""
