@@ -67,7 +67,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
     parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
     parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
-    parser.add_argument("--warm_epochs", type=int, default=20, help="of random masks at a ratio of .75 before, once a "
+    parser.add_argument("--warm_epochs", type=int, default=16, help="of random masks at a ratio of .75 before, once a "
                         "seed")
     parser.add_argument("--finetune_epochs", type=int, help="of fine-tuning, instead of what --finetune says")
     parser.add_argument("--fps", type=float, default=size.fps, help="frames a second at which the clips are sampled, "
