@@ -133,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     root = os.path.abspath(args.root)
     jobs = plan(rows, out / "videos", root)
     pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
-    written = {name: value for name, value in encoding._asdict().items() if value is not None}
+    written = {name: value for name, value in encoding._asdict().items() if value is not None and value is not False}
     _claim(out, {**written, "root": root, **pictures})
     failures = _encode_all(jobs, partial(encode, encoding=encoding, **pictures), args.num_workers)
 

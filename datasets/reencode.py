@@ -26,6 +26,7 @@ class Encoding(NamedTuple):
     """How the videos are written: the shorter side in pixels, frames between key frames, quality, and speed.
 
     fps: frames a second, the ones that are shown at those times; None: all frames.
+    same_bytes: on every run. Plain C code does that, slowly; with AVX-512's some videos come out otherwise each time.
     """
 
     short_side: int = 256
@@ -33,6 +34,7 @@ class Encoding(NamedTuple):
     crf: int = 20
     preset: str = "fast"
     fps: float | None = None
+    same_bytes: bool = False
 
 
 class Job(NamedTuple):
@@ -73,6 +75,8 @@ def _encode(job: Job, target: str, encoding: Encoding, frame_pattern: str) -> No
         stream.pix_fmt = "yuv420p"
         stream.codec_context.thread_count = 1   # processes are the parallel part
         stream.options = {"crf": str(encoding.crf), "preset": encoding.preset, "g": str(encoding.gop), **_FAST_TO_READ}
+        if encoding.same_bytes:
+            stream.options |= {"x264-params": "asm=0"}
         at_once = max(1, _READ_AT_ONCE // first.nbytes)
         for start in range(0, len(frames), at_once):
             for picture in video.read(frames[start:start + at_once]):

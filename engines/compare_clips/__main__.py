@@ -135,7 +135,7 @@ def plans_of(args: argparse.Namespace, manifest: Manifest) -> list[ClipsPlan]:
     out, parts = args.out.resolve(), {"all": tuple(manifest.folds)}
     if args.strict:
         parts = {f"without-fold{fold}": (fold,) for fold in args.folds or manifest.folds}
-    common = ["--num_workers", "0"]   # a core has its own cell
+    common = ["--num_workers", "0", "--decode_timeout", "0"]   # a core has its own cell; the videos are our own
 
     def arguments(file: Path, epochs: int | None) -> list[str]:
         return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), *common]

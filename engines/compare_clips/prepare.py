@@ -19,7 +19,7 @@ from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
-_QUALITY = {"gop": 12, "crf": 12, "preset": "veryfast"}   # small pictures: little is lost, little is saved
+_QUALITY = {"gop": 12, "crf": 12, "preset": "veryfast", "same_bytes": True}   # small pictures: little is lost, little is saved
 
 
 class ClipSize(NamedTuple):
