@@ -19,7 +19,8 @@ from .manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
-_QUALITY = {"gop": 12, "crf": 12, "preset": "veryfast", "same_bytes": True}   # small pictures: little is lost, little is saved
+# Small pictures: little is lost, little is saved.
+_QUALITY = {"gop": 12, "crf": 12, "preset": "veryfast", "same_bytes": True}
 
 
 class ClipSize(NamedTuple):

@@ -47,7 +47,7 @@ class Results:
         found = [json.loads(result_file(plan, cell).read_text()) for plan in self.plans
                  if result_file(plan, cell).is_file()]
         frame = pd.DataFrame(found).drop(columns=list(Cell._fields)).apply(pd.to_numeric, errors="coerce")
-        return frame.mean().to_dict()
+        return frame.mean().dropna().to_dict()
 
     def points(self, cell: Cell, reading: str) -> pd.Series | None:
         """100 for each clip whose class was found, else 0; None where a part has not asked yet."""
