@@ -93,6 +93,7 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
             patched.setattr(program, "main", lambda *_: pytest.fail("a finished cell was run again"))
         main([*arguments, "--out", str(tmp_path / "out"), "--methods", "scratch", "random", "tats"])
     assert (tmp_path / "out/real_clips.csv").read_text() == table
+    assert (tmp_path / "out/real_clips.png").read_bytes()[:4] == b"\x89PNG"
 
     # Without the tested fold: its clips are in no list of the part.
     main([*arguments, "--out", str(tmp_path / "out"), "--methods", "random", "--strict", "--folds", "1", "--readings",

@@ -6,7 +6,7 @@
 CLIPS holds manifest.csv with the columns path, label, group, fold. Every labelled clip is tested in its own fold, by
 classifiers that saw no clip of its group. Pre-training sees all clips, without labels; with --strict it leaves out the
 fold that is tested. One cell is a method, a mask ratio and a seed; what is measured is not measured again. Writes
-real_clips.csv (a line a cell) and summary.md, with --strict below strict/
+real_clips.csv (a line a cell), real_clips.png and summary.md; with --strict below strict/
 """
 
 import argparse
@@ -34,6 +34,7 @@ from ..runs.pretraining_build import model_config
 from .answers import read_answers
 from .cell import run_cell
 from .features import evaluated_clips, measure_difference
+from .figure import draw_results
 from .manifest import Manifest, read_manifest
 from .maps import plain_maps
 from .plan import METHODS, RATIOS, READINGS, SCRATCH, ClipsPlan
@@ -184,7 +185,7 @@ def run(plans: Sequence[ClipsPlan], cells: Sequence[Cell], jobs: int) -> list[st
 
 
 def write_tables(args: argparse.Namespace, plans: Sequence[ClipsPlan], geometry: Geometry) -> None:
-    """real_clips.csv and summary.md from the finished cells; the last on stdout, too."""
+    """real_clips.csv, real_clips.png and summary.md from the finished cells; the last on stdout, too."""
     folds, data = tuple(fold for plan in plans for fold in plan.folds), plans[0].clips
     clips = evaluated_clips(data)
     out = args.out / ("strict" if args.strict else "")
@@ -192,9 +193,10 @@ def write_tables(args: argparse.Namespace, plans: Sequence[ClipsPlan], geometry:
     results = Results(plans, int(clips["fold"].isin(folds).sum()))
     plain = plain_maps(data, geometry).join(clips.set_index("row")[["path", "group", "fold"]], on="row")
     plain = plain[plain["fold"].isin(folds)].drop(columns=["row", "fold"]).set_index(["path", "group"])
-    text = "\n".join([STRICT if args.strict else SEEN, "",
-                      *summary(results, read_answers(out / "frame_difference.csv"), plain)]) + "\n"
+    difference = read_answers(out / "frame_difference.csv")
+    text = "\n".join([STRICT if args.strict else SEEN, "", *summary(results, difference, plain)]) + "\n"
     write_csv(out / "real_clips.csv", list(results.rows()))
+    draw_results(results, difference, out / "real_clips.png")
     write_whole(out / "summary.md", text)
     sys.stdout.write(text)
 

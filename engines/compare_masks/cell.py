@@ -26,7 +26,7 @@ LOGGED = {"entropy_share": "entropy_share", "clip_fraction": "clip_fraction", "a
           "value_explained": "value_explained_variance", "visible_tokens": "visible_tokens",
           "motion_correlation": "motion_correlation"}
 _FAILURES = (ValueError, OSError, RuntimeError, SystemExit)   # of one cell: the others go on
-_KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
+_KEPT_MIB = 1024   # decoding small videos is as much work as training on them: once a process, not once an epoch
 
 
 def warm_up(task: tuple[Plan, int]) -> str | None:
