@@ -11,11 +11,13 @@ import torch
 import videos
 from tats.datasets.lists.list_file import read_list
 from tats.engines import run_class_finetuning, run_mae_pretraining
-from tats.engines.compare_clips.__main__ import _geometry, main
+from tats.engines.compare_clips.__main__ import main
 from tats.engines.compare_clips.answers import over_groups, paired, read_answers, write_answers
 from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.maps import enrichment, most_moving
 from tats.engines.compare_clips.readings import answers_by_fold, difference_statistics, linear, nearest
+from tats.engines.compare_clips.truth import geometry_of
+from tats.engines.compare_clips.untrained import untrained
 from tats.engines.config import finetuning
 from tats.engines.config.common import parser_of
 
@@ -66,7 +68,8 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     rows = list(csv.DictReader(table.splitlines()))
     assert [(row["method"], row["mask_ratio"], row["clips"]) for row in rows] == [
         ("scratch", "0.0", "12"), ("random", "0.9", "12"), ("tats", "0.9", "12")]
-    assert rows[0]["linear"] == "" and all(0 <= float(row["finetuned"]) <= 100 for row in rows)
+    assert all(0 <= float(row[reading]) <= 100 for row in rows for reading in ("linear", "knn", "finetuned"))
+    assert rows[0]["visible_tokens"] == rows[0]["error_flow"] == ""
     assert rows[1]["entropy_share"] == "" and float(rows[2]["entropy_share"]) > .9
     assert all(-1 <= float(row["error_flow"]) <= 1 for row in rows[1:])
     assert float(rows[1]["visible_tokens"]) == 28 and rows[1]["policy_flow"] == "" != rows[2]["policy_flow"]
@@ -222,7 +225,7 @@ def test_enrichment_of_the_most_moving_tenth_by_hand():
 def test_the_sizes_are_what_the_programs_take(size):
     """512 tokens or more, at the rate of the prepared clips; the classifier sees what the autoencoder saw."""
     settings = Path(__file__).parents[1] / "run_scripts" / "settings"
-    geometry = _geometry([f"@{settings}/real_clips{size}.args"])
+    geometry = geometry_of(untrained([f"@{settings}/real_clips{size}.args"])[0])
     assert geometry.frames == 16 and geometry.grid.num_tokens >= 512
     parser = parser_of("x", "x", finetuning.FINETUNING, finetuning.DEAD_FLAGS)
     own = finetuning.Settings.from_args(parser.parse_args([f"@{settings}/real_clips_finetune{size}.args"]))

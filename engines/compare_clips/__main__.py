@@ -21,16 +21,12 @@ from ...datasets.files import usable_cores, write_whole
 from ...datasets.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
-from ...models import create_model
 from ..compare_masks.cell import warm_up
 from ..compare_masks.plan import METHODS as MASKINGS
 from ..compare_masks.plan import SWITCHES, Cell, is_finished, keep_settings, warm_file
-from ..config import pretraining
-from ..config.common import parser_of
 from ..config.flags import FlagParser
 from ..core.logs import set_up_logging
 from ..core.records import write_csv
-from ..runs.pretraining_build import model_config
 from .answers import read_answers
 from .cell import run_cell
 from .features import evaluated_clips, measure_difference
@@ -41,6 +37,7 @@ from .plan import METHODS, RATIOS, READINGS, SCRATCH, ClipsPlan
 from .prepare import ClipSize, prepare
 from .table import Results, summary
 from .truth import Geometry, geometry_of, write_truth
+from .untrained import untrained
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +54,7 @@ def get_parser() -> argparse.ArgumentParser:
                         "their own; none: that of the manifest's first line. All clips are pre-trained on")
     parser.add_argument("--methods", nargs="+", default=[SCRATCH, *METHODS], choices=(SCRATCH, *MASKINGS, *SWITCHES),
                         metavar="METHOD", help=f"some of {', '.join((SCRATCH, *MASKINGS, *SWITCHES))}; {SCRATCH}: "
-                        "fine-tuned without pre-training")
+                        "without pre-training, an untrained network's features and one that is fine-tuned alone")
     parser.add_argument("--ratios", nargs="+", type=float, default=list(RATIOS), help="mask ratios of every method")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the clips")
     parser.add_argument("--readings", nargs="+", default=list(READINGS), choices=list(READINGS), metavar="READING",
@@ -90,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check(args)
     manifest = read_manifest(args.clips, args.set)
     plans = plans_of(args, manifest)
-    geometry = _geometry(plans[0].pretrain)
+    geometry = geometry_of(untrained(plans[0].pretrain)[0])
     logger.info("tested: %d clips of %s in %d folds; pre-trained on: %d", len(manifest.tested),
                 manifest.name or args.clips, len(manifest.folds), len(manifest.rows))
     prepare(manifest, plans[0].clips, ClipSize(args.fps, args.short_side), args.jobs)
@@ -144,16 +141,6 @@ def plans_of(args: argparse.Namespace, manifest: Manifest) -> list[ClipsPlan]:
     return [ClipsPlan(out / "data" / part, out / part, arguments(args.pretrain, args.epochs),
                       arguments(args.finetune, args.finetune_epochs), args.warm_epochs, folds, tuple(args.readings))
             for part, folds in parts.items()]
-
-
-def _geometry(arguments: list[str]) -> Geometry:
-    """What the model of these arguments sees. Raises ValueError: it sees every other frame, or no clips at all."""
-    parser = parser_of("run_mae_pretraining", "A run.", pretraining.PRETRAINING, pretraining.DEAD_FLAGS)
-    settings = pretraining.Settings.from_args(parser.parse_args([*arguments, "--data_path", "given later"]))
-    if settings.data.sampling_rate != 1:
-        raise ValueError("--pretrain must say --sampling_rate 1: the clips are prepared at --fps frames a second")
-    config = model_config(settings.model)
-    return geometry_of(create_model(config["name"], **config["kwargs"]))
 
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:

@@ -4,7 +4,7 @@ import time
 
 from ...datasets.files import written_whole
 from ..compare_masks import cell as shared
-from ..compare_masks.plan import Cell, checkpoint_file
+from ..compare_masks.plan import Cell, checkpoint_file, stored
 from .features import evaluated_clips, measure_features
 from .maps import measure_maps
 from .plan import SCRATCH, ClipsPlan, maps_file
@@ -18,7 +18,8 @@ def run_cell(task: tuple[ClipsPlan, Cell]) -> dict | str:
 def _run(plan: ClipsPlan, cell: Cell) -> dict:
     if cell.method == SCRATCH:
         start = time.process_time()
-        numbers = cell._asdict() | measure_features(plan, cell, ["finetuned"])
+        numbers = cell._asdict() | stored(plan, cell)
+        numbers |= measure_features(plan, cell, [name for name in plan.features if name not in numbers])
         return numbers | {"cpu_seconds": round(time.process_time() - start, 1)}
     return shared.measured(plan, cell, _maps, measure_features)
 

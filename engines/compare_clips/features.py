@@ -13,6 +13,7 @@ from ..compare_masks.plan import Cell, checkpoint_file
 from .answers import write_answers
 from .plan import SCRATCH, ClipsPlan, answers_file
 from .readings import answers_by_fold, difference_statistics, linear, nearest
+from .untrained import write_untrained
 
 CLASSIFIERS = {"linear": linear, "knn": nearest}
 
@@ -41,8 +42,11 @@ def evaluated_clips(data: Path) -> pd.DataFrame:
 
 def _frozen(plan: ClipsPlan, cell: Cell) -> np.ndarray:
     """Features (n, D) of the evaluated clips, the middle view of each."""
-    out = plan.out / cell.name / "features.npz"
-    extract_features.main(["--checkpoint", checkpoint_file(plan, cell), "--list", str(plan.clips / "evaluated.csv"),
+    folder = plan.out / cell.name
+    out, checkpoint = folder / "features.npz", None if cell.method == SCRATCH else checkpoint_file(plan, cell)
+    if checkpoint is None:
+        checkpoint = write_untrained(plan.pretrain, cell.seed, folder / "untrained.pth")
+    extract_features.main(["--checkpoint", str(checkpoint), "--list", str(plan.clips / "evaluated.csv"),
                            "--out", str(out), "--sampling_rate", "1", "--num_workers", "0"])
     with np.load(out) as stored:
         features = stored["features"]

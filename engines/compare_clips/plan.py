@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ..compare_masks.plan import Cell
 
-SCRATCH = "scratch"   # not pre-trained: fine-tuned alone
+SCRATCH = "scratch"   # not pre-trained: the readings of an untrained network, and one that is fine-tuned alone
 METHODS = ("random", "tube", "frame", "adamae", "tats", "tats-paper", "tats-half-random", "tats-to-random")
 READINGS = {"linear": "linear", "knn": "k-NN", "finetuned": "fine-tuned"}
 RATIOS = (.9, .95)
@@ -47,7 +47,7 @@ class ClipsPlan(NamedTuple):
 
     def wanted(self, cell: Cell) -> set[str]:
         """Names of the numbers that make the cell a finished one."""
-        return {"finetuned"} if cell.method == SCRATCH else {"fixed_error", *self.features}
+        return set(self.features) | (set() if cell.method == SCRATCH else {"fixed_error"})
 
 
 def answers_file(plan: ClipsPlan, cell: Cell, reading: str) -> Path:
