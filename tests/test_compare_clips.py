@@ -11,13 +11,16 @@ import torch
 import videos
 from tats.datasets.lists.list_file import read_list
 from tats.engines import run_class_finetuning, run_mae_pretraining
-from tats.engines.compare_clips.__main__ import main
+from tats.engines.compare_clips.__main__ import main, run
 from tats.engines.compare_clips.answers import over_groups, paired, read_answers, write_answers
 from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.maps import enrichment, most_moving
+from tats.engines.compare_clips.plan import ClipsPlan, answers_file
 from tats.engines.compare_clips.readings import answers_by_fold, difference_statistics, linear, nearest
+from tats.engines.compare_clips.table import Results, summary
 from tats.engines.compare_clips.truth import geometry_of
 from tats.engines.compare_clips.untrained import untrained
+from tats.engines.compare_masks.plan import Cell, keep
 from tats.engines.config import finetuning
 from tats.engines.config.common import parser_of
 
@@ -239,3 +242,47 @@ def test_the_script_says_what_is_wrong(arguments, message):
     script = Path(__file__).parents[1] / "run_scripts" / "compare_real_clips.sh"
     done = subprocess.run(["bash", str(script), *arguments], capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr
+
+
+def parts(tmp_path):
+    """Two parts of --strict, which test clips 1, 2 and clips 3, 4; films a, a, b, c."""
+    return [ClipsPlan(tmp_path / "data" / name, tmp_path / name, [], [], 1, (fold,))
+            for fold, name in enumerate(("without-fold0", "without-fold1"))]
+
+
+def write_cell(plan, cell, right, clips, **numbers):
+    """A finished cell's numbers and its linear answers: whether each clip was named rightly."""
+    keep(plan, cell, cell._asdict() | numbers)
+    table = pd.DataFrame(clips, columns=["path", "group"]).assign(fold=0, label=0)
+    write_answers(answers_file(plan, cell, "linear"), table, 1 - np.array(right))
+
+
+def test_parts_are_pooled_and_methods_paired_by_seed(tmp_path):
+    """Random masks name 2 of 4 clips; TATS 3 and 4 of them: +25 and +50 points, their mean 37.5, the error 12.5."""
+    plans, clips = parts(tmp_path), ([("1", "a"), ("2", "a")], [("3", "b"), ("4", "c")])
+    for cell, right in ((Cell("random", .9, 0), ([1, 0], [1, 0])), (Cell("random", .9, 1), ([0, 1], [1, 0])),
+                        (Cell("tats", .9, 0), ([1, 0], [1, 1])), (Cell("tats", .9, 1), ([1, 1], [1, 1])),
+                        (Cell("scratch", 0., 0), ([0, 0], [0, 1]))):
+        for plan, own, names in zip(plans, right, clips, strict=True):
+            write_cell(plan, cell, own, names, cpu_seconds=10, entropy_share=.9 if cell.method == "tats" else None)
+    keep(plans[0], Cell("adamae", .9, 0), Cell("adamae", .9, 0)._asdict())   # another one, not measured yet
+    results = Results(plans, 4)
+    rows = {(row["method"], row["seed"]): row for row in results.rows()}
+    assert [rows[name, seed]["linear"] for name, seed in (("random", 0), ("tats", 0), ("tats", 1))] == [50, 75, 100]
+    assert rows["scratch", 0]["linear"] == 25 and rows["adamae", 0]["linear"] is None
+    assert rows["tats", 0]["entropy_share"] == .9 and rows["random", 0]["entropy_share"] is None
+    assert rows["tats", 0]["cpu_seconds"] == 20   # of both parts
+    text = "\n".join(summary(results, results.points(Cell("random", .9, 0), "linear"), pd.DataFrame({"map": []})))
+    tats, random = (next(line for line in text.splitlines() if line.startswith(f"| {method} ") and "linear" in line)
+                    for method in ("tats", "random"))
+    assert "| random  | linear    | +37.5 [" in tats and "| 12.5 " in tats and "| 2 " in tats
+    assert "| scratch | linear    | +25.0 [" in random and "| 1 " in random   # one seed is common
+
+
+def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):
+    def run_one(plan, cell):
+        raise ValueError("disk on fire")
+
+    monkeypatch.setattr("tats.engines.compare_clips.cell._run", run_one)
+    (failed,) = run(parts(tmp_path)[:1], [Cell("scratch", 0., 3)], jobs=0)
+    assert failed == "without-fold0, scratch-r0-seed3: disk on fire"

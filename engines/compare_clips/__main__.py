@@ -161,12 +161,14 @@ def run(plans: Sequence[ClipsPlan], cells: Sequence[Cell], jobs: int) -> list[st
         cold = [(plan, seed) for plan, _ in started.values() if not warm_file(plan, seed).is_file()]
         for function, tasks, title in ((warm_up, cold, "warm-ups"), (run_cell, own, "cells")):
             for place, result in for_each(function, tasks, jobs, title, "run"):
-                name = f"{tasks[place][0].out.name}, {getattr(tasks[place][1], 'name', f'warm-up {seed}')}"
+                plan, what = tasks[place]
+                name = getattr(what, "name", f"warm-up of seed {seed}")
                 if isinstance(result, (str, WorkerDied)):
-                    failed.append(f"{name}: {result}")
+                    cause = result if isinstance(result, str) else f"{name}: {result}"   # the former names the cell
+                    failed.append(f"{plan.out.name}, {cause}")
                     logger.warning("%s", failed[-1])
                 else:
-                    logger.info("%s: done", name)
+                    logger.info("%s, %s: done", plan.out.name, name)
     keep_videos(0)   # with --jobs 0 the cells ran in this process
     return failed
 

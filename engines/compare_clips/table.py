@@ -33,7 +33,7 @@ class Results:
 
     Attributes:
         cells: those of all parts, in order.
-        numbers: what was logged of each cell, the mean over its parts.
+        numbers: what was logged of each cell, the mean over its parts; of the time the sum.
         clips: how many clips are tested in all parts together.
     """
 
@@ -47,7 +47,8 @@ class Results:
         found = [json.loads(result_file(plan, cell).read_text()) for plan in self.plans
                  if result_file(plan, cell).is_file()]
         frame = pd.DataFrame(found).drop(columns=list(Cell._fields)).apply(pd.to_numeric, errors="coerce")
-        return frame.mean().dropna().to_dict()
+        spent = frame.filter(regex="cpu_seconds$").sum()   # --strict costs one pre-training a fold
+        return frame.mean().dropna().to_dict() | spent.to_dict()
 
     def points(self, cell: Cell, reading: str) -> pd.Series | None:
         """100 for each clip whose class was found, else 0; None where a part has not asked yet."""
