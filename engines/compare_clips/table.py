@@ -96,7 +96,8 @@ def summary(results: Results, difference: pd.Series, plain: pd.DataFrame) -> Ite
 def _markdown(title: str, rows: Sequence[dict]) -> Iterator[str]:
     if rows:
         yield f"**{title}**\n"
-        yield pd.DataFrame(rows).fillna("–").to_markdown(index=False, disable_numparse=True)
+        table = pd.DataFrame(rows).astype(object)
+        yield table.where(table.notna(), "–").to_markdown(index=False, disable_numparse=True)
         yield ""
 
 
