@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ...masking import TATS
-from ...models import mae
+from ...models import kernels, mae
 from ..runs import pretraining_build
 
 GRANULE = 512           # bytes: CUDA's allocator rounds up to these
@@ -115,12 +114,11 @@ def pretended_gpu() -> Iterator[None]:
     def layer_norm(inputs, *arguments, **options):
         return plain_norm(inputs.float() if torch.is_autocast_enabled("cpu") else inputs, *arguments, **options)
 
-    def logits(self, tokens):
-        return self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head).squeeze(-1) / self.softmax_temp
-
     with contextlib.ExitStack() as stack:
         for target, name, own in ((F, "scaled_dot_product_attention", attention), (F, "layer_norm", layer_norm),
-                                  (TATS, "_logits", logits), (mae, "_same", lambda counts, wanted: wanted),
+                                  (kernels, "wants_large", lambda _: True),
+                                  (kernels, "sums_in_float32", lambda one: one.dtype == torch.bfloat16),
+                                  (mae, "_same", lambda counts, wanted: wanted),
                                   (pretraining_build, "check_sampler", lambda *_: None),
                                   (torch.nn.Module, "to", lambda self, *_, **__: self),   # all is on one device
                                   (torch.nn.utils.clip_grad, "_has_foreach_support", lambda *_: True)):
