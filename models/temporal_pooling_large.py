@@ -21,6 +21,7 @@ def pool_over_time_large(trajectories: Tensor, proj_q: torch.nn.Linear, kv_weigh
     """As `pool_over_time`, of trajectories y~ (B, N, F, D)."""
     dtype = trajectories.dtype
     bias = None if proj_q.bias is None else proj_q.bias.to(dtype)
+    trajectories = trajectories.contiguous()   # as attention's kernels write them; rows are views from here on
     return _PoolOverTime.apply(trajectories, proj_q.weight.to(dtype), bias, kv_weight.to(dtype), num_heads)
 
 

@@ -163,6 +163,8 @@ def _with_repeated(queries: Tensor, frames: int, attend: Callable[[Tensor], Tens
     if torch.compiler.is_compiling():   # the compiler chooses what is kept
         return attend(repeated)
     place = repeated.untyped_storage()._cdata
+    if place == queries.untyped_storage()._cdata:   # a single head: nothing was copied
+        return attend(repeated)
     with torch.autograd.graph.saved_tensors_hooks(
             lambda kept: None if kept.untyped_storage()._cdata == place else kept,
             lambda kept: repeat(once) if kept is None else kept):
