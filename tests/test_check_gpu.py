@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -136,6 +137,46 @@ def test_a_policy_that_looks_nowhere_is_found(place, monkeypatch):
     monkeypatch.setattr(programs, "videos", lambda place: place.folder)
     found = one(7, Place(place.device, False, place.folder))
     assert found.state == FAILED and found.found == "moving_auroc is 0.840, below 0.85"
+
+
+class Run:
+    """A program that notes its epochs in log.txt and, told to stop, ends with `code` and leaves `kept`."""
+
+    def __init__(self, out, code=0, kept="epoch-1-step-2.pth", epochs=3):
+        self.out, self.returncode, self.kept, self.epochs = out, code, kept, epochs
+        self.stderr, self.signals = iter(["12:00:00 epoch 0/3 loss 1\n"]), []
+
+    def send_signal(self, number):
+        self.signals.append(number)
+        self.out.mkdir(parents=True)
+        if self.kept:
+            (self.out / self.kept).touch()
+
+    def communicate(self, timeout):
+        return "", "the last line"
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.mark.parametrize(("options", "resumes", "message"), [
+    ({}, True, None), ({"code": 1}, True, "after SIGTERM it ended with 1: the last line"),
+    ({"kept": None}, True, "left no checkpoint"), ({}, False, "did not go on from that checkpoint"),
+    ({"epochs": 2}, True, "log.txt has the epochs [0, 1]"),
+])
+def test_a_run_that_does_not_stop_and_go_on_is_found(options, resumes, message, place, monkeypatch):
+    process = Run(place.folder / "stopped-run", **options)
+
+    def run(module, *arguments):
+        (process.out / "log.txt").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(process.epochs)))
+        return f"resumed from {process.out / process.kept}" if resumes and process.kept else ""
+
+    monkeypatch.setattr(programs, "videos", lambda place: place.folder)
+    monkeypatch.setattr(programs.subprocess, "Popen", lambda *_, **__: process)
+    monkeypatch.setattr(programs, "run", run)
+    found = one(8, place)
+    assert process.signals == [signal.SIGTERM]
+    assert found.state == (FAILED if message else PASSED) and (message or "") in found.found
 
 
 def test_processes_that_drift_apart_are_found(place, monkeypatch):

@@ -43,11 +43,16 @@ def test_the_graph_is_whole_and_gives_the_same(dtype):
 
 
 @pytest.mark.slow
-def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones(monkeypatch, tmp_path, request):
-    """With torch's own compiler, through the flag; in a cache of its own, as a killed run leaves torn files."""
-    if not request.config.getoption("--long"):
-        pytest.skip("torch's own compiler takes minutes on a CPU: --long")
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_ten_compiled_steps_have_the_losses_of_ten_plain_ones(backend, monkeypatch, tmp_path, request):
+    """Through the flag. Torch's own compiler has a cache of its own here, as a killed run leaves torn files."""
+    if backend == "inductor":
+        if not request.config.getoption("--long"):
+            pytest.skip("torch's own compiler takes minutes on a CPU: --long")
+        monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    else:
+        compiled = torch.nn.Module.compile
+        monkeypatch.setattr(torch.nn.Module, "compile", lambda net: compiled(net, backend=backend, fullgraph=True))
     losses = []
     for extra in ((), ("--compile",)):
         torch.manual_seed(0)
