@@ -80,8 +80,8 @@ class TrajectoryAttention(nn.Module):
         """q (B, h, N, d), and k, v (B, h, F, P, d)."""
         if tokens.shape[1] % num_frames:
             raise ValueError(f"{tokens.shape[1]} tokens cannot be {num_frames} frames")
-        queries, keys, values = rearrange(self._qkv(tokens, norm), "b n (three h d) -> three b h n d", three=3,
-                                          h=self.num_heads)
+        queries, keys, values = (rearrange(one, "b n (h d) -> b h n d", h=self.num_heads)
+                                 for one in self._qkv(tokens, norm).chunk(3, dim=-1))
         split = "b h (f p) d -> b h f p d"
         return queries, rearrange(keys, split, f=num_frames), rearrange(values, split, f=num_frames)
 
