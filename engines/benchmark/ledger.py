@@ -19,6 +19,8 @@ from ..runs import pretraining_build
 
 GRANULE = 512           # bytes: CUDA's allocator rounds up to these
 TENSORS_A_KERNEL = 64   # of a foreach operation, about
+_PICKS = {"index", "gather", "index_select"}             # read of their first tensor what they return, and no more
+_PUTS = {"index_put_", "index_put", "scatter_"}          # write of it what they are given
 _FREE = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "lift_fresh", "_assert_async",
          "_local_scalar_dense"}
 
@@ -74,8 +76,14 @@ class Ledger(TorchDispatchMode):
             return out
         count = flop_registry.get(func._overloadpacket)
         floats = [one for one in inputs if one.is_floating_point()]
+        if name in _PICKS:
+            moved = sum(map(_bytes, [*inputs[1:], *outputs, *outputs]))
+        elif name in _PUTS:
+            moved = sum(2 * _bytes(one) for one in inputs[1:])
+        else:
+            moved = sum(map(_bytes, [*inputs, *outputs]))
         self.kernels.append(Kernel(
-            name, count(*args, **kwargs, out_val=out) if count else 0, sum(map(_bytes, [*inputs, *outputs])),
+            name, count(*args, **kwargs, out_val=out) if count else 0, moved,
             1 + len(inputs) // TENSORS_A_KERNEL if "foreach" in name or "fused" in name else 1,
             bool(floats) and floats[0].dtype in (torch.bfloat16, torch.float16)))
         return out
