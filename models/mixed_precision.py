@@ -89,6 +89,6 @@ class _SquaredErrors(torch.autograd.Function):
 
 def pieces(batch: Tensor) -> list[slice]:
     """Clips of a batch (B, ...) that are taken at once, so that their tensors stay below `MOST_BYTES`."""
-    count = len(batch)
-    most = math.ceil(count / min(count, math.ceil(batch.numel() * batch.element_size() / MOST_BYTES)))
+    count = max(1, len(batch))   # an empty batch is one piece
+    most = math.ceil(count / max(1, min(count, math.ceil(batch.numel() * batch.element_size() / MOST_BYTES))))
     return [slice(start, start + most) for start in range(0, count, most)]

@@ -149,6 +149,11 @@ def test_errors_of_a_few_clips_at_once(dtype, most_bytes, monkeypatch):
     equal_in_value_and_gradient(squared_errors(prediction, target), plain, (prediction,), rtol=0, atol=0)
 
 
+def test_nothing_is_one_piece():
+    assert squared_errors(torch.zeros(0, 3, 8), torch.zeros(0, 3, 8)).shape == (0, 3)
+    assert mixed_precision.pieces(torch.zeros(4, 0)) == [slice(0, 4)]
+
+
 @pytest.mark.parametrize("normalize", [True, False])
 def test_targets_of_a_few_clips_at_once(normalize, form, monkeypatch):
     monkeypatch.setattr(mixed_precision, "MOST_BYTES", 4 * 9 * 384 * 2)   # of two clips
