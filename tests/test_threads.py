@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tats.datasets import cores
+from tats.engines.front_door import __main__ as front_door
 from tats.engines.machine import threads
 from tats.engines.machine.threads import LEAST_FLOPS, Threads, Work, choose_threads, threads_for, work_of
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
@@ -155,13 +156,29 @@ def test_which_processes_are_ours(monkeypatch):
     assert not threads.started_as_program()
 
 
+def test_the_front_door_sets_the_environment_before_torch_is_there(monkeypatch):
+    seen = []
+    for name in cores.WAITING:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setattr(sys, "argv", ["tats"])
+    monkeypatch.setattr(front_door.runpy, "run_module", lambda *_, **__: seen.append(os.environ["OMP_WAIT_POLICY"]))
+    assert front_door.main(["predict", "--help"]) == 0 and seen == ["passive"]
+    code = ("import sys; import tats.engines.front_door.__main__, tats.datasets.cores; "
+            "assert 'torch' not in sys.modules")
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
-def test_the_front_door_s_threads_sleep_while_they_wait():
-    """By OpenMP's own word, which it gives when it is loaded."""
-    environment = {name: value for name, value in os.environ.items() if name not in cores.WAITING}
-    said = {}
-    for command in (["tats", "flag_table"], ["tats.engines.flag_table"]):
-        done = subprocess.run([sys.executable, "-m", *command], env=environment | {"OMP_DISPLAY_ENV": "verbose"},
-                              capture_output=True, text=True, check=True)
-        said[command[0]] = "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
-    assert said == {"tats": True, "tats.engines.flag_table": False}
+def test_a_program_s_threads_sleep_after_it_has_started_again(tmp_path):
+    """By OpenMP's own word, which it gives when it is loaded: twice, since the program starts twice."""
+    environment = {name: value for name, value in os.environ.items() if name not in (*cores.WAITING, *threads.COUNTS)}
+    # Two threads by the user's word, so that it starts again on a machine of one core, too.
+    environment |= {"OMP_DISPLAY_ENV": "verbose", "OMP_NUM_THREADS": "2"}
+    done = subprocess.run([sys.executable, "-m", "tats.engines.run_mae_pretraining", "--data_path", "none.csv",
+                           "--model", "pretrain_tats_tiny", "--device", "cpu"], env=environment, cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    spins = [line.split("'")[1] for line in done.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
+    if not spins:
+        pytest.skip("torch's OpenMP is not GNU's")
+    assert spins == ["300000", "0"] and "2 compute thread(s): OMP_NUM_THREADS says so" in done.stderr
+    assert done.returncode == 2
