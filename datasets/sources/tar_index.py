@@ -63,8 +63,11 @@ def find(index: bytes, name: str, tar_size: int | None) -> Member:
     if tar_size is not None and int(said) != tar_size:
         raise SourceError(f"its .index was made for a tar file of {int(said)} bytes, it has {tar_size}: make it anew "
                           "with python -m tats.datasets.pack SHARD.tar")
-    place = index.find(b"\t%s\n" % name.encode("utf-8", "surrogateescape"), end)
+    row = b"\t%s\n" % name.encode("utf-8", "surrogateescape")
+    place = index.find(row, end)
     if place < 0:
         raise SourceError("No such member of the tar file")
+    if index.find(row, place + 1) >= 0:
+        raise SourceError("two members of the tar file have this name")
     offset, size = index[index.rfind(b"\n", 0, place) + 1:place].split(b"\t")
     return Member(int(offset), int(size), name)

@@ -2,17 +2,20 @@
 
 import os
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import BinaryIO, NamedTuple
 
 import av
 import numpy as np
 
+from ..sources.kept_arrays import kept_arrays
 from ..sources.opening import size_of, version_of
-from .container_file import choose_stream, open_for_listing
+from .container_file import LARGE, choose_stream, open_for_listing
 from .error import VideoError
 
 _REMEMBERED = 1 << 20   # packets, of all files together: 17 bytes each
 UNKNOWN = np.iinfo(np.int64).min   # a time that the file does not tell
+_KEPT_AS = f"1, FFmpeg {av.library_versions['libavformat']}"   # what else a kept index depends on
 _CACHE: OrderedDict[tuple, "PacketIndex"] = OrderedDict()
 
 
@@ -62,29 +65,58 @@ def index_of(path: str, container: av.container.InputContainer, stream: av.Video
     if key in _CACHE:
         _CACHE.move_to_end(key)
         return _CACHE[key]
-    index = _from_own_index(path, stream.index) if file is None else None
-    index = index or _listed(path, container, stream, key[-1])
+    def make() -> PacketIndex:
+        index = _without_packets(path, stream.index, file, key[-1])
+        return _listed(path, container, stream, key[-1]) if index is None else index
+
+    # Once for all processes where it takes long, and where a later file of this name can be told from this one.
+    index = make() if key[-1] < LARGE or key[1] is None else _kept(f"stream {stream.index} of {key}", make)
     _CACHE[key] = index
     while len(_CACHE) > 1 and sum(len(other.pts) for other in _CACHE.values()) > _REMEMBERED:
         _CACHE.popitem(last=False)
     return index
 
 
-def _from_own_index(path: str, number: int) -> PacketIndex | None:
+def _kept(name: str, make: Callable[[], PacketIndex]) -> PacketIndex:
+    """`make()`, or what it returned before, perhaps in another process."""
+    def arrays() -> dict[str, np.ndarray]:
+        found = make()
+        times = np.zeros(0, np.int64) if found.times is None else found.times
+        return {"num_frames": np.array([found.num_frames, found.times is None]), "times": times, "pts": found.pts,
+                "dts": found.dts, "keys": found.keys, "damaged": np.array(sorted(found.damaged), np.int64)}
+
+    found = kept_arrays(f"packets {_KEPT_AS} {name}", arrays)
+    frames, has_no_times = found["num_frames"].tolist()
+    return PacketIndex(frames, None if has_no_times else found["times"], found["pts"], found["dts"], found["keys"],
+                       frozenset(found["damaged"].tolist()))
+
+
+def _without_packets(path: str, number: int, file: BinaryIO | None, size: int) -> PacketIndex | None:
     """The index of stream `number` without reading the packets; None where that cannot be trusted."""
-    container = open_for_listing(path)
-    if container is None:
+    place = None if file is None else file.tell()
+    try:
+        container = open_for_listing(path, file)
+        if container is None:
+            return None
+        with container:
+            return _from_heads(path, container, number, size)
+    except av.FFmpegError:
         return None
-    with container:
-        stream = choose_stream(path, container)
-        if stream.index != number:
-            return None
-        entries = {(entry.pos, entry.size): entry.is_keyframe for entry in stream.index_entries}
-        places: list[tuple[int, int]] = []
-        try:
-            index = _listed(path, container, stream, os.path.getsize(path), places)
-        except av.FFmpegError:
-            return None
+    finally:
+        if file is not None:
+            file.seek(place)
+
+
+def _from_heads(path: str, container: av.container.InputContainer, number: int, size: int) -> PacketIndex | None:
+    stream = choose_stream(path, container)
+    if stream.index != number:
+        return None
+    if container.format.name.startswith("matroska"):
+        index = _listed(path, container, stream, size)
+        return index if index.num_frames else None
+    entries = {(entry.pos, entry.size): entry.is_keyframe for entry in stream.index_entries}
+    places: list[tuple[int, int]] = []
+    index = _listed(path, container, stream, size, places)
     if len(places) != len(entries) or set(places) != set(entries):
         return None
     # Key frames by the file's word: the parser that says so otherwise has seen zeros.

@@ -53,10 +53,13 @@ class PyAVReader:
             VideoError: one of them cannot be decoded.
         """
         taken = _Taken(self.path, wanted, self._index.damaged)
-        if self._index.times is None:
-            self._decode_in_order(wanted, taken)
-        else:
-            self._decode_by_time(wanted, taken)
+        try:
+            if self._index.times is None:
+                self._decode_in_order(wanted, taken)
+            else:
+                self._decode_by_time(wanted, taken)
+        except OSError as error:   # of the disk or the store behind the file
+            raise VideoError(self.path, _cause(error)) from None
         if taken.left:
             after = f" ({taken.error})" if taken.error else ""
             raise VideoError(self.path, f"frame {min(taken.left)} of the {self.num_frames} that the file announces "
