@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tats.datasets.video import backends, container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
-from videos import cause_of, numbers, picture, write_long, write_numbered
+from videos import Encoding, cause_of, numbers, picture, write_long, write_numbered, write_video
 
 B_FRAMES = {"g": "12", "bf": "3", "b-pyramid": "none", "sc_threshold": "0"}
 CODECS = {"h264": ("libx264", B_FRAMES), "open gop": ("libx264", B_FRAMES | {"x264-params": "open-gop=1:scenecut=0"}),
@@ -43,6 +43,21 @@ def test_files_with_b_frames_whatever_their_seeks_do(tmp_path, kind, ending):
     if ending == "mpg" and kind != "mpeg2":
         pytest.skip("no such file")
     read_all_ways(write_numbered(tmp_path / f"a.{ending}", 30, codec=codec, options=options), 30)
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mpg", "mpeg1video"), ("a.mpg", "mpeg2video"), ("a.vob", "mpeg2video"),
+                                            ("a.ts", "mpeg2video"), ("a.asf", "mpeg4"), ("a.flv", "flv")])
+def test_a_seek_that_ends_within_a_picture(tmp_path, name, codec):
+    """Pictures larger than a block of the container: the first times after a seek are not those of their pictures."""
+    noise = np.random.default_rng(0).integers(0, 256, (30, 12, 16, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+    options = {"g": "9", "bf": "2"} if codec == "mpeg2video" else {"g": "9"}
+    path = write_video(tmp_path / name, noise, Encoding(codec, options=options, bit_rate=2_000_000))
+    with av.open(str(path)) as container:
+        expected = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+    with open_video(path, "pyav") as video:
+        assert np.array_equal(video.read(range(30)), expected)
+        for number in random.Random(0).sample(range(30), 30):
+            assert np.array_equal(video.read([number])[0], expected[number]), number
 
 
 def test_one_transport_stream_behind_another(tmp_path):

@@ -2,7 +2,7 @@
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import BinaryIO, NamedTuple
 
 import av
@@ -27,6 +27,7 @@ class PacketIndex(NamedTuple):
         times: (num_frames,) int64, when each is shown, ascending, in the stream's time base. None: not known, or
             useless; frames are then counted from the start.
         pts, dts: (packets,) int64 of all packets, those included that are decoded and not shown; UNKNOWN: not told.
+        sizes: (packets,) int64, bytes of each.
         keys: (key frames,) int64, which packets are key frames.
         damaged: times of frames for which parts of the file are missing.
     """
@@ -35,6 +36,7 @@ class PacketIndex(NamedTuple):
     times: np.ndarray | None
     pts: np.ndarray
     dts: np.ndarray
+    sizes: np.ndarray
     keys: np.ndarray
     damaged: frozenset[int] = frozenset()
 
@@ -44,6 +46,15 @@ class PacketIndex(NamedTuple):
             return None
         found = np.flatnonzero(self.pts == pts)
         return int(found[0]) if len(found) == 1 else None
+
+    def place_of_run(self, packets: Sequence[av.Packet]) -> int | None:
+        """Which packet the first of some consecutive ones is, by all their sizes and the time of the last; None: none,
+        or several."""
+        sizes = [packet.size for packet in packets]
+        found = [place for place in np.flatnonzero(self.sizes == sizes[0]).tolist()
+                 if self.sizes[place:place + len(sizes)].tolist() == sizes
+                 and self.pts[place + len(sizes) - 1] == packets[-1].pts]
+        return found[0] if len(found) == 1 else None
 
 
 def index_of(path: str, container: av.container.InputContainer, stream: av.VideoStream,
@@ -83,12 +94,13 @@ def _kept(name: str, make: Callable[[], PacketIndex]) -> PacketIndex:
         found = make()
         times = np.zeros(0, np.int64) if found.times is None else found.times
         return {"num_frames": np.array([found.num_frames, found.times is None]), "times": times, "pts": found.pts,
-                "dts": found.dts, "keys": found.keys, "damaged": np.array(sorted(found.damaged), np.int64)}
+                "dts": found.dts, "sizes": found.sizes, "keys": found.keys,
+                "damaged": np.array(sorted(found.damaged), np.int64)}
 
     found = kept_arrays(f"packets {_KEPT_AS} {name}", arrays)
     frames, has_no_times = found["num_frames"].tolist()
-    return PacketIndex(frames, None if has_no_times else found["times"], found["pts"], found["dts"], found["keys"],
-                       frozenset(found["damaged"].tolist()))
+    return PacketIndex(frames, None if has_no_times else found["times"], found["pts"], found["dts"], found["sizes"],
+                       found["keys"], frozenset(found["damaged"].tolist()))
 
 
 def _without_packets(path: str, number: int, file: BinaryIO | None, size: int) -> PacketIndex | None:
@@ -126,7 +138,7 @@ def _from_heads(path: str, container: av.container.InputContainer, number: int, 
 def _listed(path: str, container: av.container.InputContainer, stream: av.VideoStream, size: int,
             places: list[tuple[int, int]] | None = None) -> PacketIndex:
     """Go through all packets of a file of `size` bytes. places: gets (position, size) of each."""
-    pts, dts, keys, shown, damaged = [], [], [], [], []
+    pts, dts, sizes, keys, shown, damaged = [], [], [], [], [], []
     for packet in container.demux(stream):
         if not packet.size:
             continue
@@ -137,6 +149,7 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
         shown.append(not packet.is_discard)
         pts.append(UNKNOWN if packet.pts is None else packet.pts)
         dts.append(UNKNOWN if packet.dts is None else packet.dts)
+        sizes.append(packet.size)
         if places is not None:
             places.append((packet.pos, packet.size))
     shown, pts, dts = np.array(shown, bool), np.array(pts, np.int64), np.array(dts, np.int64)
@@ -150,7 +163,8 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
     useless = container.format.name == "avi" or UNKNOWN in times or (np.diff(times) == 0).any()
     if useless and missing:
         raise VideoError(path, f"parts of the file are missing at frame {missing[0]} of {frames}")
-    return PacketIndex(frames, None if useless else times, pts, dts, starts, frozenset(pts[missing].tolist()))
+    return PacketIndex(frames, None if useless else times, pts, dts, np.array(sizes, np.int64), starts,
+                       frozenset(pts[missing].tolist()))
 
 
 def _missing(damaged: list[int], keys: np.ndarray, dts: np.ndarray) -> list[int]:
