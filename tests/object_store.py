@@ -7,7 +7,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 FAULTS = ("503", "cut", "short", "long", "slow")
 _OF_A_HOP = frozenset({"connection", "transfer-encoding", "content-length", "date", "server"})
@@ -50,7 +50,7 @@ class ObjectStore:
 
     def answer(self, request):
         """One request."""
-        name = request.path.lstrip("/").partition("?")[0]
+        name = unquote(request.path.partition("?")[0].lstrip("/"))
         length = int(request.headers.get("Content-Length") or 0)
         sent = request.rfile.read(length)
         with self.lock:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tats.datasets.video import backends, container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
-from videos import Encoding, cause_of, numbers, picture, write_long, write_numbered, write_video
+from videos import Encoding, cause_of, numbers, picture, place_of_packet, write_long, write_numbered, write_video
 
 B_FRAMES = {"g": "12", "bf": "3", "b-pyramid": "none", "sc_threshold": "0"}
 CODECS = {"h264": ("libx264", B_FRAMES), "open gop": ("libx264", B_FRAMES | {"x264-params": "open-gop=1:scenecut=0"}),
@@ -58,6 +58,22 @@ def test_a_seek_that_ends_within_a_picture(tmp_path, name, codec):
         assert np.array_equal(video.read(range(30)), expected)
         for number in random.Random(0).sample(range(30), 30):
             assert np.array_equal(video.read([number])[0], expected[number]), number
+
+
+@pytest.mark.parametrize("kind", CODECS)
+def test_a_recording_that_begins_within_a_group(tmp_path, kind):
+    """Its first frame is the first key frame, as players have it; of mpeg4 they show rubbish before it."""
+    codec, options = CODECS[kind]
+    content = write_numbered(tmp_path / "a.ts", 30, codec=codec, options=options).read_bytes()
+    late = tmp_path / "late.ts"
+    late.write_bytes(content[:3 * 188] + content[place_of_packet(tmp_path / "a.ts", 4):])   # behind the tables
+    with av.open(str(late)) as container:
+        first = next(packet.pts for packet in container.demux(video=0) if packet.is_keyframe)
+    with av.open(str(late)) as container:
+        shown = numbers(np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)
+                                  if frame.pts >= first]))
+    assert 15 < len(shown) < 26 and shown == list(range(shown[0], 30))
+    read_all_ways(late, len(shown), shown)
 
 
 def test_one_transport_stream_behind_another(tmp_path):

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .addresses import SourceError, is_elsewhere, split_member
+from .addresses import SourceError, check_member, is_elsewhere, scheme_of, split_member
 from .kept_files import kept_files
 from .ranged import RangedObject
 from .remote import MISSING, described, fetch
@@ -71,6 +71,9 @@ def open_source(path: str) -> BinaryIO:
     Raises:
         SourceError: it cannot be read, and why. Reading may raise it, too.
     """
+    check_member(path)
+    if scheme := scheme_of(path):
+        path = scheme + path[len(scheme):]   # HTTPS:// is https://
     container, name = split_member(path)
     if "://" not in container:
         return _local_member(container, name)

@@ -110,7 +110,7 @@ def _cause(error: Exception) -> str:
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return MISSING
-    if isinstance(status, int):
+    if isinstance(status, int) and status >= 100:   # 0: aiohttp's own errors
         return f"the server answered {status} {getattr(error, 'message', '')}".strip()
     text = " ".join(str(error).split())
     return text[:300] if isinstance(error, SourceError) else f"{type(error).__name__}: {text[:300]}".rstrip(": ")

@@ -16,6 +16,8 @@ from .error import VideoError
 _REMEMBERED = 1 << 20   # packets, of all files together: 17 bytes each
 UNKNOWN = np.iinfo(np.int64).min   # a time that the file does not tell
 _KEPT_AS = f"1, FFmpeg {av.library_versions['libavformat']}"   # what else a kept index depends on
+# Recordings that begin within a group of pictures: players show nothing before the first key frame.
+_STARTS_ANYWHERE = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
 _CACHE: OrderedDict[tuple, "PacketIndex"] = OrderedDict()
 
 
@@ -153,7 +155,10 @@ def _listed(path: str, container: av.container.InputContainer, stream: av.VideoS
         if places is not None:
             places.append((packet.pos, packet.size))
     shown, pts, dts = np.array(shown, bool), np.array(pts, np.int64), np.array(dts, np.int64)
-    frames, starts = int(shown.sum()), np.array(keys, np.int64)
+    starts = np.array(keys, np.int64)
+    if keys and keys[0] and container.format.name in _STARTS_ANYWHERE:
+        shown &= (np.arange(len(pts)) >= keys[0]) & (pts >= pts[keys[0]])
+    frames = int(shown.sum())
     missing = _missing(damaged, starts, dts)
     ends = [entry.pos + entry.size for entry in stream.index_entries]
     if (missing and missing[-1] == len(pts) - 1) or (ends and max(ends) > size):
