@@ -17,7 +17,7 @@ class ObjectStore:
     """Serves the files below a folder, or passes everything on to another server.
 
     faults: name of a file -> list of what happens to its next GETs, in order: "503", "403", "404", "cut" (the
-        connection ends half way), "short" (fewer bytes, and it says so), "long", "slow" (a second of silence), "silent"
+        connection ends half way), "short" (fewer bytes, and it says so), "long", "slow" (a short silence), "silent"
         (nothing ever comes), "whole" (all of it though a part was asked for), "moved" (a redirect to the same place);
         under "HEAD" the same of any HEAD.
     every: one of FAULTS happens to each so many-th GET, in turn; 0: never. met: how many times it did.
@@ -61,7 +61,7 @@ class ObjectStore:
         if fault == "moved":
             return self.send(request, 302, b"", {"Location": request.path}, fault)
         if fault == "slow":
-            time.sleep(1)
+            time.sleep(.3)
         if fault == "silent":
             time.sleep(30)
         if fault == "whole":
