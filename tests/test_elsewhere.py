@@ -156,6 +156,39 @@ def test_what_is_wrong_with_a_shard_is_a_bad_video(tmp_path):
     assert ".index is none" in cause(f"{tmp_path}/no.tar::{member}")
 
 
+def write_tar(path, *members):
+    """A tar file of (name, content)s; content as text: a hard link to that member."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, content
+            entry.size = 0 if isinstance(content, str) else len(content)
+            archive.addfile(entry, io.BytesIO(b"" if isinstance(content, str) else content))
+    return path
+
+
+@pytest.mark.faults
+def test_shards_by_other_hands(tmp_path):
+    """Hard links are followed; what hides a member, or leaves open which one is meant, is refused."""
+    one, two = (write_drifting(tmp_path / f"{seed}.mp4", seed).read_bytes() for seed in (1, 2))
+    linked = write_tar(tmp_path / "linked.tar", ("a.mp4", one), ("b.mp4", "a.mp4"))
+    assert np.array_equal(frames_of(f"{linked}::b.mp4"), frames_of(tmp_path / "1.mp4"))
+    twice = write_tar(tmp_path / "twice.tar", ("a.mp4", one), ("a.mp4", two))
+    good = write_tar(tmp_path / "good.tar", ("a.mp4", one), ("b.mp4", two)).read_bytes()
+    header = good.rfind(b"b.mp4")
+    (tmp_path / "header.tar").write_bytes(good[:header] + b"X" + good[header + 1:])
+    (tmp_path / "joined.tar").write_bytes(good + twice.read_bytes())
+    for path, cause in ((f"{twice}::a.mp4", "two members"), (f"{tmp_path}/header.tar::a.mp4", "damaged header"),
+                        (f"{tmp_path}/joined.tar::a.mp4", "behind its end"),
+                        (f"{tmp_path}/x.tar.gz::a.mp4", "unpack the compressed one"),
+                        ("http://127.0.0.1:9/s.tar?key=1::a.mp4", "without a query")):
+        with pytest.raises(VideoError, match=cause):
+            frames_of(path)
+    with pytest.raises(ValueError, match="damaged header"):
+        pack.main([f"{tmp_path}/header.tar", "--out", str(tmp_path)])
+
+
 def one_line(capsys, call):
     with pytest.raises(SystemExit) as end:
         run_program(call)
@@ -183,6 +216,9 @@ def test_objects_and_members_behind_addresses(store, tmp_path):
     for one, other in zip(plain.paths, shards.paths, strict=True):
         assert other.startswith("http://") and np.array_equal(frames_of(one), frames_of(other))
     assert store.gets("shards/train-000000.tar.index") == 1 and store.gets("shards/train-000000.tar") == 3
+    for address in (store.address, store.address.replace("http", "HTTP")):
+        assert np.array_equal(frames_of(f"{address}/c.mp4?key=1"), frames_of(plain.paths[2]))
+    store.faults["c.mp4"] = ["moved"]
     assert np.array_equal(frames_of(f"{store.address}/c.mp4"), frames_of(plain.paths[2]))
     windows = WindowClips(read_list(store.folder / "shards" / "train.csv"), [2], Windows(8, 4, False), (4, 16))
     assert [chunk.ends.tolist() for chunk in windows][0] == pytest.approx([.32, .48, .64, .8])
