@@ -1,5 +1,7 @@
 """How processes find their device and each other, and what they send there."""
 
+import os
+
 import pytest
 import torch
 from tats.engines.core import runtime
@@ -37,6 +39,11 @@ def test_a_process_that_sees_one_gpu_takes_it(visible, local_rank, index, gpus, 
     where = runtime.start()
     assert chosen == [index] and where.device == torch.device("cuda", index) == joined["device_id"]
     assert (where.rank, where.world_size, where.local_rank) == (4 + local_rank, 8, local_rank)
+
+
+def test_no_test_sees_the_ranks_of_the_one_before():
+    """After those above, in the same process: with them left a program would wait for half an hour for the others."""
+    assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} & os.environ.keys()
 
 
 @pytest.mark.parametrize(("nodes", "first"), [("gpu[07-08]", "gpu07"), ("a-1,a-2", "a-1"), ("n1", "n1"),
