@@ -9,7 +9,7 @@ floors=$(sed -n '/install_requires/,/\],/p' setup.py | grep -o '"[A-Za-z0-9-]*>=
 [ -x "$venv/bin/python" ] || "${PYTHON:-python3}" -m venv "$venv"
 # shellcheck disable=SC2086  # one word a requirement
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --editable . $floors \
-    "setuptools>=70" pytest pytest-rerunfailures hypothesis safetensors h5py "fsspec[http]"
+    "setuptools>=70" pytest pytest-rerunfailures pytest-timeout hypothesis safetensors h5py "fsspec[http]"
 "$venv/bin/python" -m pip list --format freeze | grep -E "^($(echo "$floors" | sed 's/==.*//' | paste -sd '|'))=="
 export OMP_NUM_THREADS=1
 tests=(tests/test_{decode,kinds_of_files,odd_videos,folders,lists,elsewhere,windows,answers,transforms,models,models_golden}.py
