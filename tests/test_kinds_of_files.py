@@ -367,17 +367,17 @@ def test_containers_that_are_not_accepted_are_named_with_a_way_on(tmp_path):
     assert "(wav)" in cause_of(sound)
 
 
-@pytest.mark.parametrize("found", ["16.1.0", "9.0", "17.0.0", "17.0.0rc2"])
+@pytest.mark.parametrize("found", ["16.1.0", "9.0", "17.0.1", "17.0.0rc2"])
 def test_a_pyav_that_is_too_old_is_said(monkeypatch, caplog, found):
     monkeypatch.setattr(backends.importlib.metadata, "version", lambda name: found)
     backends._resolve.cache_clear()
-    with pytest.raises(ValueError, match="pyav cannot be loaded: pip install -U 'av>=17.0.1'"):
+    with pytest.raises(ValueError, match="pyav cannot be loaded: pip install -U 'av>=17.1'"):
         backends.resolve_backend("pyav")
     assert f"PyAV {found} is too old" in caplog.text
     backends._resolve.cache_clear()
 
 
-@pytest.mark.parametrize("found", ["17.0.1", "18.1.0", "19.0.0rc1", "20", "unknown"])
+@pytest.mark.parametrize("found", ["17.1.0", "18.1.0", "19.0.0rc1", "20", "unknown"])
 def test_a_pyav_that_is_new_enough(monkeypatch, found):
     monkeypatch.setattr(backends.importlib.metadata, "version", lambda name: found)
     assert backends.loads("pyav")

@@ -19,7 +19,7 @@ from .error import VideoError
 # - fast: a fifth to a third faster than decord, since frames that no other refers to are passed over undecoded;
 # - kept up, and it brings FFmpeg along, which torchcodec wants to find on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
-OLDEST_PYAV = "17.0.1"   # 17 tells a file's own index of its packets, 17.0.0 crashes on some .mkv
+OLDEST_PYAV = "17.1"   # 17 tells a file's own index of its packets, 17.0 crashes on some files
 logger = logging.getLogger(__name__)
 
 
