@@ -18,6 +18,7 @@ from .config.explain import explain, explaining
 from .config.flags import FlagParser
 from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
 from .pretrain.rewards import reward_of
+from .runs.pretraining_build import work_of_a_step
 from .runs.pretraining_run import Pretraining
 from .runs.training_run import Program, run_training
 
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
     if explain(get_parser(), argv, settings_of, readings.PRETRAINING):
         return
-    run_training(Program(get_parser(), settings_of, DEAD_FLAGS, Pretraining, train), argv)
+    run_training(Program(get_parser(), settings_of, DEAD_FLAGS, Pretraining, train, work_of_a_step), argv)
 
 
 if __name__ == "__main__":

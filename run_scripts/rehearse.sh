@@ -69,6 +69,8 @@ count_videos() {
     if ! said=$( (data=$source check_size "$dataset" "$1") 2>&1); then
         echo "${said#error: }" >>"$work/problems.txt"
         count=$(usual "$1")
+    elif [ "$1" = val ] && [ -s "$work/problems.txt" ]; then   # beside a training list of another length
+        count=$(usual test)
     else
         count=$(repeated "$source/$1.csv" 0 | wc -l)
     fi

@@ -49,6 +49,7 @@ def write_record(folder: Path, settings: dict, identity: Identity | None, runtim
     history.append({
         "time": time.strftime("%FT%T%z"), **last, "machine": platform.node(), "gpus": gpus,
         "gpu": torch.cuda.get_device_name(runtime.device) if gpus else None, "processes": runtime.world_size,
+        "threads": torch.get_num_threads(),   # on a CPU the last bits of sums depend on them
         "from": None if resumed is None else resumed.name, "identity": identity.hash if identity else None,
         "changed": {one.flag: [one.there, one.here] for one in changed}})
     record = {"settings": settings, **last, "identity": identity.hash if identity else None,

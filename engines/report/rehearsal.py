@@ -130,14 +130,18 @@ def read_parts(work: Path, row: Row, clips: Sequence[int], tested: Sequence[int]
 
 def report(parts: Sequence[Part], peaks: Sequence[str], problems: Sequence[str]) -> str:
     """The page for a terminal; peaks: the largest memory of each part."""
-    table = [(part.name, f"{part.speed:.3g}", _share(part.timing.data_share), peak, f"{part.days:.3g}")
+    table = [(part.name, f"{part.speed:.3g}", _share(part.timing.data_share), peak, _days(part.days))
              for part, peak in zip(parts, peaks, strict=True)]
-    table.append(("the whole row", "", "", "", f"{sum(part.days for part in parts):.3g}"))
+    table.append(("the whole row", "", "", "", _days(sum(part.days for part in parts))))
     lines = [tabulate(table, ("", "clips/s", "waits for data", "memory", "days"), tablefmt="plain",
                       disable_numparse=True, colalign=("left", *["right"] * 4)), "",
              "clips/s is of all processes, without the first batch; the test's clips are views.", ""]
     return "\n".join(lines + (["What would go wrong:", *(f"- {one}" for one in problems)] if problems
                               else ["Nothing was found that would go wrong."])) + "\n"
+
+
+def _days(value: float) -> str:
+    return f"{value:.3g}" if value < LONG else f"{value:.0f}"
 
 
 def _share(value: float | None) -> str:
