@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tats.datasets.lists.epoch_order import EpochSampler
+from tats.datasets.lists.seeding import clip_key
 from tats.engines.core.meters import Meters
 from tats.engines.core.runtime import Runtime
 from tats.engines.runs import saved_state
@@ -93,33 +94,42 @@ def test_shares_of_several_processes_are_files_of_their_own(tmp_path, caplog):
     assert saved_state.save_share(share, tmp_path, "x", Runtime(torch.device("cpu"))) == {"share": share}
 
 
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:   # (k, number): 25 of each k where there is time
+        count = 25 if metafunc.config.getoption("--long") else 1
+        metafunc.parametrize("case", [(k, number) for k in (1, 5) for number in range(count)], ids=str)
+
+
 @pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.parametrize("k", [1, 5])
-def test_two_then_three_processes_then_one(k, shapes, tmp_path, fault):
-    """Stopped by a signal after the first and the second step of an epoch of three; 23 rows, 6 a step."""
-    rows = tmp_path / "rows.csv"
-    rows.write_text("".join((shapes / "train.csv").read_text().splitlines(keepends=True)[:23]))
+def test_two_processes_then_three_then_one(case, shapes, tmp_path, fault):
+    """Told to end after random steps of two epochs of four: each of the 24 rows is loaded once in each epoch."""
+    k, dice = case[0], random.Random(str(case))
+    stops = sorted(dice.sample(range(1, 8), 2))
 
-    def spec(name, out, world, **happens):
-        arguments = small_pretraining_flags(
-            shapes, tmp_path / out, "--data_path", str(rows), "--mask_type", "tats", "--mae_only_epochs", "0",
-            "--update_every", str(k), "--batch_size", str(6 // world), "--epochs", "2")
+    def spec(name, world, out="moved", **happens):
+        arguments = small_pretraining_flags(shapes, tmp_path / out, "--mask_type", "tats", "--mae_only_epochs", "0",
+                                            "--update_every", str(k), "--batch_size", str(6 // world), "--epochs", "2")
         return {"name": name, "world": world, "folder": str(tmp_path), "limit": 200, "arguments": arguments,
-                "fault": happens}
+                "fault": happens, "rows": str(tmp_path / f"{out}.rows")}
 
     (tmp_path / "spec.json").write_text(json.dumps({"ranks": [
-        spec("whole", "whole", 1), spec("two", "moved", 2, rank=1, kind="SIGTERM", step=1),
-        spec("three", "moved", 3, rank=2, kind="SIGUSR1", step=2), spec("one", "moved", 1)]}))
+        spec("two", 2, rank=dice.randrange(2), kind="SIGTERM", step=stops[0]),
+        spec("three", 3, rank=dice.randrange(3), kind="SIGUSR1", step=stops[1]), spec("one", 1),
+        *([spec("whole", 1, "whole")] if case[1] == 0 else [])]}))
     done = subprocess.run([sys.executable, str(Path(__file__).parent / "forked_runs.py"), str(tmp_path / "spec.json")],
                           env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "spec.out").read_text())
     said = {path.stem: path.read_text() for path in tmp_path.glob("*.err")}
     assert [found[name]["codes"] for name in ("two", "three", "one")] == [[0] * 2, [0] * 3, [0]], said
-    assert "after step 1" in said["two-0"] and "after step 2" in said["three-0"]
-    moved, whole = (log_lines(tmp_path / name) for name in ("moved", "whole"))
-    assert [(line["epoch"], line["step"]) for line in moved] == [(0, 3), (1, 6)]
-    assert moved[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=2e-3)   # the mean of all three steps
+    assert [f"after step {stop}" in said[f"{name}-0"] for name, stop in zip(("two", "three"), stops, strict=True)]
+    loaded = sorted((tmp_path / "moved.rows").read_text().splitlines())
+    assert loaded == sorted(f"{row} {clip_key(0, epoch, row)}" for epoch in range(2) for row in range(24)), stops
+    moved = log_lines(tmp_path / "moved")
+    assert [(line["epoch"], line["step"]) for line in moved] == [(0, 4), (1, 8)]
+    if case[1] == 0:   # the mean of all steps, whoever made them
+        assert moved[0]["train_loss"] == pytest.approx(log_lines(tmp_path / "whole")[0]["train_loss"], rel=2e-3)
     assert len(json.loads((tmp_path / "moved/settings.json").read_text())["history"]) == 3
-    fault(f"two processes, then three, then one, k = {k}", "each went on at the next row", "at most k - 1 episodes")
+    fault(f"two processes, then three, then one, k = {k}, stopped after steps {stops}", "each row once an epoch",
+          "at most k - 1 episodes")

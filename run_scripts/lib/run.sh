@@ -41,7 +41,11 @@ run() {
     supervise "${command[@]}" -m "$@" || status=$?
     if [ -f "$output/stopped" ]; then   # saved and ended by a signal: the program's exit code is 0, torchrun's 1
         rm -f "$output/finished"
-        echo "stopped: $output; the same command goes on" >&2
+        case " $* " in
+            *" --auto_resume false "* | *" --auto_resume=false "* | *" --no_auto_resume "*) before=" without --auto_resume false" ;;
+            *) before='' ;;
+        esac
+        echo "stopped: $output; the same command$before goes on" >&2
         exit 143
     fi
     if [ "$status" != 0 ]; then
@@ -56,6 +60,12 @@ run() {
 is_finished() {
     "$PYTHON" -c 'import sys; from tats.engines.runs.finished import main; sys.exit(main(sys.argv[1:]))' \
         $((NNODES * (GPUS > 0 ? GPUS : 1))) "$@"
+}
+
+# A number of GPUs that does not make the paper's batch makes another run: printed for the folder's name.
+batch_variant() {
+    local processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
+    on SMOKE || [ $((processes * $(accumulation 2>/dev/null))) = "$paper_gpus" ] || echo "__gpus=$processes"
 }
 
 # Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.
