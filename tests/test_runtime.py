@@ -1,5 +1,7 @@
 """How processes find their device and each other, and what they send there."""
 
+import os
+
 import pytest
 import torch
 from tats.engines.core import runtime
@@ -23,8 +25,7 @@ def gpus(monkeypatch):
         monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
         return chosen
     for name in LAUNCHERS:
-        monkeypatch.setenv(name, "")   # noted, so that what the program sets there is taken back
-        monkeypatch.delenv(name)
+        monkeypatch.delenv(name, raising=False)
     return see
 
 
@@ -53,6 +54,11 @@ def test_one_python_in_an_allocation_is_one_process(environment, processes, gpus
     for name, value in ({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1"} | environment).items():
         monkeypatch.setenv(name, value)
     assert runtime.start().world_size == processes
+
+
+def test_no_test_sees_the_ranks_of_the_one_before():
+    """After those above, in the same process: with them left a program would wait for half an hour for the others."""
+    assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} & os.environ.keys()
 
 
 @pytest.mark.parametrize(("nodes", "first"), [("gpu[07-08]", "gpu07"), ("a-1,a-2", "a-1"), ("n1", "n1"),

@@ -37,8 +37,9 @@ VALUES = {"opt": "sgd", "clip_grad": "1e-3", "target_kl": "1e-9", "clip_epsilon"
           "mask_ratio": "0.5", "warmup_steps": "2", "data_set": "moving-shapes", "aa": "none", "reward": "clip",
           "model_key": "module", "vis_freq": "1", "vis_clips": "2", "cache_dir": "{out}/cache", "num_workers": "1",
           "vis_path": "{data}/test.csv", "log_dir": "{out}/log", "video_backend": "pyav", "layer_decay": "0.5",
-          "tats_approx": "orthoformer", "batch_size": "2", "train_interpolation": "bilinear", "cutmix_minmax": "0.2 0.4", "crop_scale": "0.3 0.6",
-          "num_visible": "5", "model": "{program}", "frame_pattern": "{{:06d}}.png", "mixup_mode": "elem"}
+          "tats_approx": "orthoformer", "batch_size": "2", "train_interpolation": "bilinear", "mixup_mode": "elem",
+          "cutmix_minmax": "0.2 0.4", "crop_scale": "0.3 0.6", "num_visible": "5", "model": "{program}",
+          "frame_pattern": "{{:06d}}.png"}
 MODELS = {"pre-training": "pretrain_videomae_small_patch16_224", "fine-tuning": "vit_small_patch16_224"}
 # Harmless by what they are for, not by what they change; and a minute's work.
 NOT_TOGETHER = {"output_dir", "resume", "auto_resume", "change", "eval", "device", "dist_url", "local_rank", "compile",

@@ -3,6 +3,7 @@
 import errno
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sized
 from dataclasses import asdict
 from pathlib import Path
@@ -25,7 +26,7 @@ logger = logging.getLogger(__name__)
 CHECK_EVERY = 10   # steps between two checks on a GPU, each of which waits for it; asking the CPU costs nothing
 
 
-class Resumable:
+class Resumable(ABC):
     """The place of a run in its data, its checkpoints, its signals and its bad steps.
 
     A subclass calls `set_up` when it is built, gives `state` and `restore`, and takes its epoch's batches from
@@ -81,20 +82,20 @@ class Resumable:
         """In which the networks compute: what --amp auto has become here."""
         return str(self.main.precision.dtype).removeprefix("torch.")
 
+    @abstractmethod
     def state(self, name: str) -> dict:
         """What the subclass needs to go on, plain values and tensors only; every process must call.
 
         name: of the checkpoint, for what does not fit into one file.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, state: dict, source: Path) -> None:
         """Put back what `state` returned.
 
         Raises:
             ValueError: it belongs to another network.
         """
-        raise NotImplementedError
 
     def between_steps(self, loader: Sized, update_freq: int) -> BetweenSteps:
         """This epoch's batches, from where the run stands."""
@@ -216,8 +217,8 @@ class Resumable:
         """What else of it is too large to be gathered: of several processes each keeps it in a file of its own."""
         return {}
 
-    def restore_progress(self, state: dict) -> None:
+    def restore_progress(self, state: dict) -> None:   # noqa: B027 (few have any)
         """Put back what `progress` and `own_share` returned."""
 
-    def restore_carried(self, state: dict) -> None:
+    def restore_carried(self, state: dict) -> None:   # noqa: B027 (few have any)
         """Put back what `own_share` returned between two epochs, where the run `carries` it."""

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
@@ -31,13 +32,13 @@ class TrainingRun(GoingOn):
     epochs: int
     trains = True
 
+    @abstractmethod
     def epoch_record(self) -> dict[str, float]:
         """Train the epoch and evaluate what is evaluated after it; the numbers of its line of log.txt.
 
         Raises:
             Stopped, NonFiniteError: see `Resumable.after_step`.
         """
-        raise NotImplementedError
 
     def after_epoch(self, log: RunLog, record: Mapping[str, float]) -> None:
         """Pictures, alerts and a line on the terminal, once the epoch is logged and saved."""
