@@ -24,7 +24,7 @@ BASE = {
     "pre-training": COMMON | {
         "model": "pretrain_tats_tiny", "input_size": "16", "mask_type": "tats", "mask_ratio": "0.75", "lr": "0.05",
         "mae_only_epochs": "1", "pretrain_aug": "rrc", "update_every": "2", "ppo_epochs": "2", "sampler_lr": "0.003",
-        "entropy_coef": "6e-5", "data_path": "{}/train.csv"},
+        "entropy_coef": "6e-5", "adv_norm": "batch", "data_path": "{}/train.csv"},
     "fine-tuning": COMMON | {
         "model": "vit_tats_tiny", "nb_classes": "8", "lr": "0.03", "num_sample": "1", "model_ema": "true",
         "test_num_segment": "2", "test_num_crop": "1", "reprob": "1", "mixup_switch_prob": "1", "data_path": "{}"},
@@ -39,7 +39,7 @@ VALUES = {"opt": "sgd", "clip_grad": "1e-3", "target_kl": "1e-9", "clip_epsilon"
           "vis_path": "{data}/test.csv", "log_dir": "{out}/log", "video_backend": "pyav", "layer_decay": "0.5",
           "tats_approx": "orthoformer", "batch_size": "2", "train_interpolation": "bilinear", "mixup_mode": "elem",
           "cutmix_minmax": "0.2 0.4", "crop_scale": "0.3 0.6", "num_visible": "5", "model": "{program}",
-          "frame_pattern": "{{:06d}}.png", "ppo_ratio": "resampled", "ppo_weighting": "uniform", "adv_norm": "batch",
+          "frame_pattern": "{{:06d}}.png", "ppo_ratio": "resampled", "ppo_weighting": "uniform", "adv_norm": "none",
           "amp": "bf16", "sampling": "segments", "mixup_prob": "0", "mixup_switch_prob": "0", "mixup": "0"}
 MODELS = {"pre-training": "pretrain_videomae_small_patch16_224", "fine-tuning": "vit_small_patch16_224"}
 # Harmless by what they are for, not by what they change; and a minute's work.
@@ -102,7 +102,7 @@ def outcome(folder, result):
     """All that a run is for: weights, averages, optimisers, and the test; and not what describes it."""
     state = final_state(folder)
     for name in ("identity", "changes", "rng", "progress", "config", "fixed_policy"):
-        state.pop(name)
+        state.pop(name, None)
     kept = {name: value for name, value in (result or {}).items() if name not in ("identity", "changed",
                                                                                    "checkpoint_sha256")}
     return state, kept
