@@ -85,12 +85,12 @@ class Run:
 
     def value(self, name):
         """Another value of a flag, as words."""
-        given = BASE[self.program].get(name)
-        item = self.flags[name]
-        default = given if given is not None and isinstance(item.default, str) else item.default
-        if given is not None and not isinstance(item.default, str):
-            default = given == "true" if isinstance(item.default, bool) else float(given)
-        text = VALUES.get(name) or " ".join(another(item, default))
+        item, given = self.flags[name], BASE[self.program].get(name)
+        if isinstance(item.default, bool) and given is not None:
+            given = given == "true"
+        elif isinstance(item.default, int | float) and given is not None:
+            given = float(given)
+        text = VALUES.get(name) or " ".join(another(item, item.default if given is None else given))
         return text.format(out=self.folder / str(self.count + 1), data=self.data, program=MODELS[self.program]).split()
 
 

@@ -106,15 +106,15 @@ def must_be_shared(folder: Path | None, as_rank_0: bool, runtime: Runtime) -> No
                          f"{views[0][1]}. Put --output_dir (and --resume) on a file system that all nodes share")
 
 
-def set_aside(folder: Path) -> Path | None:
+def set_aside(folder: Path, log: bool = False) -> Path | None:
     """Move what a run left in a folder to the first free `replaced-N` in it; None where there is no checkpoint and no
-    result.
+    result. log: where log.txt is all there is, too.
 
     The checkpoints go last: after a kill in between, the next start finds them and moves the rest to the same place.
     """
     checkpoints = [path for _, path in numbered_checkpoints(folder)]
-    left = checkpoints or (folder / "result.json").is_file() or any(folder.glob("replaced-*.unfinished"))
-    if not left:
+    results = [folder / name for name in ("result.json", "log.txt")[:1 + log]]
+    if not (checkpoints or any(path.is_file() for path in results) or any(folder.glob("replaced-*.unfinished"))):
         return None
     place, unfinished = _place(folder)
     _move(_of_a_run(folder, OF_A_RUN), unfinished)

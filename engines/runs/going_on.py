@@ -59,7 +59,7 @@ class GoingOn(Resumable):
         """Set aside what the folder holds of a run that this one does not go on with."""
         own = source is not None and source.parent.resolve() == self.folder.resolve()
         place = set_newer_aside(self.folder, source) if own and self.flags.resume else None if own else \
-            set_aside(self.folder)
+            set_aside(self.folder, log=not self.flags.auto_resume)
         if place:
             logger.warning("the run that %s held is now in %s", self.folder, place)
         checkpointing.clear_unfinished(self.folder)
