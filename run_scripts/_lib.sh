@@ -139,7 +139,7 @@ pretrain_as() {
     pretraining_flags "$dataset"
     only_known run_mae_pretraining
     variant=$(variant_of run_mae_pretraining "${pretraining[@]}" --mask_ratio "$ratio" "$@" -- ${rest[@]+"${rest[@]}"})
-    run "$OUTPUT_ROOT/$column/pretrain_$name$(batch_variant)$variant" tats.engines.run_mae_pretraining "${pretraining[@]}" \
+    run "$OUTPUT_ROOT/$column/pretrain_$name$variant" tats.engines.run_mae_pretraining "${pretraining[@]}" \
         --data_path "$data/train.csv" --mask_type "$mask_type" --mask_ratio "$ratio" --update_freq "$(accumulation)" "$@"
 }
 
@@ -154,19 +154,17 @@ only_known() {
 # finetune_as RUN DATASET SOURCE SCRIPT SOURCE_DATASET RATIO: on DATASET from the pre-training run SOURCE, which SCRIPT
 # makes. The pre-training has the same seed; inside a table, the table's other arguments too.
 finetune_as() {
-    local given=() name=$1 variant from gpus
+    local given=() name=$1 variant from
     find_lists "$2" train val test
     need_deepspeed
     if on OF_A_TABLE; then given=(${rest[@]+"${rest[@]}"}); elif [ -n "$seed" ]; then given=(--seed "$seed"); fi
     pretraining_flags "$5"
     from=$(variant_of run_mae_pretraining "${pretraining[@]}" --mask_ratio "$6" -- ${given[@]+"${given[@]}"})
-    gpus=$(batch_variant)
-    find_checkpoint "$OUTPUT_ROOT/$column/$3$gpus$from" "$4" ${given[@]+"${given[@]}"}
+    find_checkpoint "$OUTPUT_ROOT/$column/$3$from" "$4" ${given[@]+"${given[@]}"}
     only_known run_class_finetuning
     finetuning_flags "$2"
     variant=$(variant_of run_class_finetuning "${finetuning[@]}" -- ${rest[@]+"${rest[@]}"})
     from=${from%__seed=*}
-    name+=$gpus
     if [ -n "$from" ]; then name+=__from${from//__/_}; fi
     if [ "$GPUS" -gt 0 ] && [ "${DEEPSPEED:-1}" != 0 ]; then
         finetuning+=(--enable_deepspeed --zero_stage "${ZERO_STAGE:-1}")

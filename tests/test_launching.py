@@ -94,15 +94,6 @@ def test_launchers(environment, launcher):
 def test_fewer_gpus_accumulate_to_the_same_batch(gpus, nodes, steps):
     (command,) = dry_run(ROW, GPUS=gpus, NNODES=nodes, MASTER_ADDR="n0")
     assert command.args.update_freq == steps
-    processes = max(1, int(gpus)) * int(nodes)
-    folder = ROW[:-3] + ("" if processes * steps == 8 else f"__gpus={processes}")   # another batch is another run
-    assert command.args.output_dir == f"/out/tats/{folder}"
-
-
-def test_fine_tuning_takes_the_pretraining_of_the_same_batch():
-    (command,) = dry_run("finetune_ucf101_r095.sh", "--seed", "1", GPUS="3")
-    assert command.args.output_dir == "/out/tats/finetune_ucf101_r095__gpus=3__seed=1"
-    assert command.args.finetune == "/out/tats/pretrain_ucf101_r095__gpus=3__seed=1/checkpoint-399.pth"
 
 
 @pytest.mark.parametrize(("environment", "arguments", "mask_type", "column"), [

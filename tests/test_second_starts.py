@@ -86,9 +86,9 @@ class Run:
     def value(self, name):
         """Another value of a flag, as words."""
         item, given = self.flags[name], BASE[self.program].get(name)
-        if isinstance(item.default, bool) and given is not None:
+        if given is not None and isinstance(item.default, bool):
             given = given == "true"
-        elif isinstance(item.default, int | float) and given is not None:
+        elif given is not None and "str" not in str(item.type):
             given = float(given)
         text = VALUES.get(name) or " ".join(another(item, item.default if given is None else given))
         return text.format(out=self.folder / str(self.count + 1), data=self.data, program=MODELS[self.program]).split()

@@ -62,12 +62,6 @@ is_finished() {
         $((NNODES * (GPUS > 0 ? GPUS : 1))) "$@"
 }
 
-# A number of GPUs that does not make the paper's batch makes another run: printed for the folder's name.
-batch_variant() {
-    local processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
-    on SMOKE || [ $((processes * $(accumulation 2>/dev/null))) = "$paper_gpus" ] || echo "__gpus=$processes"
-}
-
 # Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.
 accumulation() {
     local processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
