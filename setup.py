@@ -28,6 +28,7 @@ setup(
     extras_require={
         "deepspeed": ["deepspeed>=0.15"],
         "flow": ["opencv-python-headless"],   # engines/measure_flow.py alone
+        "huggingface": ["transformers", "accelerate"],   # engines/hook/huggingface.py
         "hdf5": ["h5py"],   # extract_features --windows into .h5
         "remote": ["fsspec[http]", "s3fs>=2024.2", "gcsfs", "huggingface_hub"],   # s3://, gs://, https://, hf://
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py

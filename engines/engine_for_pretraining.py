@@ -57,7 +57,7 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
         prediction, masked = predict(mae, mae.module, batch.videos, mask, getattr(mae.module, "num_masked", None))
         target = setup.reconstruction.target(batch, mask, setup.patch, masked)
         errors = setup.reconstruction.errors(prediction, target)
-        loss = errors.mean()
+        loss = setup.reconstruction.loss_of(errors, prediction, target)
         mae.backward(loss / setup.update_freq)
     if mae.steps % EXPLAINED_EVERY == 0:
         log(explained_variance=explained_variance(prediction.detach(), target))

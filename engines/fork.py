@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..masking import MASKINGS, Masking, RandomMasking
+from ..masking import Masking, RandomMasking
 from .core.logs import Progress, set_up_logging
 from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, train_mae
@@ -42,6 +42,10 @@ class TokenSampling:
     Call it, save it and load it as the scaler that it wraps. `train_one_epoch` finds the sampler in it; a loop of the
     fork's own calls `choose` and `learn`, see `SamplingHook`.
 
+    A mask_type that the fork's parser offered before `add_sampling_flags` and that is no name of the registry is the
+    fork's own: its masks and its loss stay as they are. `choose` then returns the loader's mask, or None where the
+    fork's model draws it.
+
     Args:
         args: VideoMAE's arguments with those of `add_sampling_flags`, and `window_size`. Needed are `mask_type`,
             `mask_ratio` and `window_size`; optimiser settings that are not there have VideoMAE's defaults.
@@ -55,18 +59,32 @@ class TokenSampling:
 
     def __init__(self, args: argparse.Namespace, model: nn.Module, scaler: Any, **settings: Any):
         self.scaler = scaler
-        own = args.mask_type in getattr(args, "own_mask_types", ()) and args.mask_type not in MASKINGS
+        self.own = args.mask_type in getattr(args, "own_mask_types", ())
         optimiser = {"opt": "adamw", "opt_eps": 1e-8, "momentum": 0.9, "weight_decay": 0.05, "clip_grad": None,
                      "num_visible": None}
         # fp16 as VideoMAE has it on GPUs; its CPU has no autocast.
         cuda = next(model.parameters()).device.type == "cuda"
         chosen = {name: getattr(args, name, default) for name, default in optimiser.items()} | {
             "opt_betas": tuple(getattr(args, "opt_betas", None) or (0.9, 0.95)), "amp": "fp16" if cuda else "fp32"}
-        row = Masking(RandomMasking) if own else args.mask_type
+        row = Masking(RandomMasking) if self.own else args.mask_type
         self.hook = SamplingHook(model, row, grid_of_args(args), args.mask_ratio,
                                  **chosen | policy_flags(args) | settings)
         set_up_logging(self.hook.runtime.is_main)
-        self.choose, self.learn, self.end_epoch = self.hook.choose, self.hook.learn, self.hook.end_epoch
+        self.end_epoch, self._left_alone = self.hook.end_epoch, False
+
+    def choose(self, model: nn.Module | Tensor | None, videos: Tensor, mask: Any = None,
+               epoch: int | None = None, *, keys: Tensor | None = None) -> Tensor | None:
+        """`SamplingHook.choose`; under a mask_type of the fork's own the mask that is given, None where it is drawn in
+        the fork's model."""
+        if self.own and mask is not None:
+            mask = torch.as_tensor(mask).flatten(1).bool().to(self.hook.device, non_blocking=True)
+        self._left_alone = self.own and (mask is None or bool((mask.sum(dim=1) != mask[0].sum()).any()))
+        return mask if self._left_alone else self.hook.choose(model, videos, mask, epoch, keys=keys)
+
+    def learn(self, errors: Tensor, known: Tensor | None = None) -> None:
+        """`SamplingHook.learn`; nothing where `choose` has left the mask to the fork's model."""
+        if not self._left_alone:
+            self.hook.learn(errors, known)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.scaler(*args, **kwargs)
@@ -93,6 +111,15 @@ class TokenSampling:
         if self.scaler is not None:
             self.scaler.load_state_dict(state)
         self.hook.load_state_dict(sampling)
+
+
+class ForkReconstruction(Reconstruction):
+    """VideoMAE's loss to the digit: one mean over all values, and not a mean of each token's mean."""
+
+    def loss_of(self, errors: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """L_R (Eq. 6)."""
+        del errors
+        return nn.functional.mse_loss(prediction.float(), target)
 
 
 class ForkLearner(Learner):
@@ -167,7 +194,7 @@ def train_one_epoch(model: nn.Module, data_loader: Iterable, optimizer: torch.op
             hook.sampler.lr = rate      # AdaMAE trains its sampler at the MAE's rate
     options, log = hook.options, Meters(hook.device)
     setup = PretrainSetup(device, Normalizer(device, options.mean, options.std),
-                          Reconstruction(normalize=normlize_target, targets=target), patch_size_of(mae.module))
+                          ForkReconstruction(normalize=normlize_target, targets=target), patch_size_of(mae.module))
     loader = Progress(data_loader, f"epoch {epoch}", log.means, 10, hook.runtime.is_main)
     for given in loader:
         _refuse_second_mask(given)

@@ -58,16 +58,29 @@ def fault(request):
 def pytest_terminal_summary(terminalreporter):
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())
                if report.when == "call"]
-    rows = sorted(value + [""] if report.passed else value + ["FAILED"]
-                  for report in reports for key, value in report.user_properties if key == "fault")
-    if not rows:
-        return
-    rows.insert(0, ["fault", "what happened", "lost", ""])
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    terminalreporter.section("faults")
+    noted = [(key, value, report) for report in reports for key, value in report.user_properties]
+    rows = sorted([*value, "" if report.passed else "FAILED"] for key, value, report in noted if key == "fault")
+    if rows:
+        write_table(terminalreporter, "faults", [["fault", "what happened", "lost", ""], *rows], "  ", "")
+    forks = {}
+    for key, value, report in noted:
+        if key == "fork":
+            forks.setdefault(value["codebase"], {}).update(
+                value if report.passed else {name: f"{cell} FAILED" if name != "codebase" else cell
+                                             for name, cell in value.items()})
+    if forks:
+        names = list(dict.fromkeys(name for cells in forks.values() for name in cells))
+        rows = [[str(cells.get(name, "")) for name in names] for cells in forks.values()]
+        write_table(terminalreporter, "forks", [names, ["---"] * len(names), *rows], " | ", "|")
+
+
+def write_table(terminalreporter, title, rows, between, edge):
+    """The first row is the heading; columns are aligned."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    terminalreporter.section(title)
     for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        terminalreporter.write_line("  ".join(cells).rstrip())
+        cells = between.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        terminalreporter.write_line(f"{edge} {cells} {edge}" if edge else cells.rstrip())
 
 
 @pytest.fixture(autouse=True)

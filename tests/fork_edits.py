@@ -4,8 +4,7 @@ from pathlib import Path
 
 EDITS = [
     ("run_mae_pretraining.py", "from engine_for_pretraining import train_one_epoch\n",
-     "from tats.engines.fork import TokenSampling, add_sampling_flags, mask_types, train_one_epoch\n"),
-    ("run_mae_pretraining.py", "choices=['random', 'tube'],", "choices=mask_types(),"),
+     "from tats.engines.fork import TokenSampling, add_sampling_flags, train_one_epoch\n"),
     ("run_mae_pretraining.py", "    return parser.parse_args()\n",
      "    add_sampling_flags(parser)\n    return parser.parse_args()\n"),
     ("run_mae_pretraining.py", "loss_scaler = NativeScaler()",
@@ -23,23 +22,28 @@ SECTIONS = {"videomae": "VideoMAE", "adamae": "AdaMAE", "videomaev2": "VideoMAEv
             "mae_st": "MAE-ST"}
 
 
-def apply_page(name: str, fork: Path) -> int:
-    """Apply the diff of a section of docs/fork.md, each hunk in its one place; the number of lines added + removed."""
+def apply_page(name: str, fork: Path) -> None:
+    """Apply the diff of a section of docs/fork.md, each hunk in its one place; all other lines stay to the byte."""
     section = PAGE.read_text().split(f"\n## {SECTIONS[name]}\n")[1].split("\n## ")[0]
     diff = section.split("```diff\n")[1].split("\n```")[0]
-    changed = 0
     for part in diff.removeprefix("--- ").split("\n--- "):
         file, *hunks = part.split("\n@@\n")
-        lines = (fork / file).read_text().splitlines()
+        lines = (fork / file).read_bytes().decode().splitlines(keepends=True)
+        end = "\r\n" if lines[0].endswith("\r\n") else "\n"
         for hunk in hunks:
             edit = hunk.split("\n")
-            old, new = ([line[1:] for line in edit if line[:1] in kinds] for kinds in (" -", " +"))
+            old = [line[1:] for line in edit if line[:1] in " -"]
             places = [at for at in range(len(lines)) if [line.rstrip() for line in lines[at:at + len(old)]] == old]
             assert len(places) == 1, f"{file} has {len(places)} places for {hunk!r}"
-            lines[places[0]:places[0] + len(old)] = new
-            changed += sum(line[:1] in ("+", "-") for line in edit)
-        (fork / file).write_text("\n".join(lines) + "\n")
-    return changed
+            at = places[0]
+            for line in edit:
+                if line[:1] == "+":
+                    lines.insert(at, line[1:] + end)
+                elif line[:1] == "-":
+                    del lines[at]
+                    continue
+                at += 1
+        (fork / file).write_bytes("".join(lines).encode())
 
 
 def apply_edits(fork: Path) -> int:

@@ -4,6 +4,7 @@ What it was written for is torch 1.8, timm 0.4.12 and numpy 1.19. Only names tha
 put back; nothing of the fork is replaced.
 """
 
+import random
 import runpy
 import sys
 import types
@@ -67,6 +68,7 @@ new_load = torch.load
 torch.load = lambda *args, **kwargs: new_load(*args, **{"weights_only": False, **kwargs})
 
 if __name__ == "__main__":
+    random.seed(0)   # the forks seed torch and numpy alone, and crop by this one
     sys.argv = sys.argv[1:]
     sys.path[0] = ""
     runpy.run_path(sys.argv[0], run_name="__main__")

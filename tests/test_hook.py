@@ -53,11 +53,13 @@ def plain_loop(mae, hook, optimizer, epoch, batches, update_freq=1):
 
 @pytest.mark.parametrize(("name", "flags", "update_freq"), [
     ("tats", {}, 1), ("tats", {"update_every": 3, "ppo_epochs": 2}, 1), ("tats", {"tats_recipe": "paper"}, 1),
+    ("tats", {"update_every": 3, "flush_buffer": False, "mae_only_epochs": 0}, 1),
     ("tats", {"random_share": .5, "context_share": .2, "reuse_forward": False}, 1), ("tats", {}, 2),
     ("adamae", {}, 1), ("adamae", {}, 2), ("random", {}, 1),
 ], ids=str)
 def test_twenty_steps_equal_those_of_the_engine(name, flags, update_freq):
-    results = []
+    """Of TATS as it is by default; eight steps of every other setting."""
+    results, steps = [], 4 if flags or update_freq > 1 or name != "tats" else 10
     for ours in (True, False):
         mae = learner(tiny_mae())
         if ours:
@@ -69,15 +71,16 @@ def test_twenty_steps_equal_those_of_the_engine(name, flags, update_freq):
             hook = hook_of(mae.module, name, update_freq=update_freq, **flags)
             optimizer = mae.optimizer
         torch.manual_seed(4)
+        buffer = EpisodeBuffer()
         for epoch in (0, 1):
             if not ours:
-                plain_loop(mae.module, hook, optimizer, epoch, batches_of(epoch), update_freq)
+                plain_loop(mae.module, hook, optimizer, epoch, batches_of(epoch, steps), update_freq)
                 hook.end_epoch()
             elif name == "tats":
-                engine_for_pretraining_ppo.train_one_epoch(epoch, loader(10, 4, seed=epoch), mae, sampler,
-                                                           EpisodeBuffer(), training, Meters())
+                engine_for_pretraining_ppo.train_one_epoch(epoch, loader(steps, 4, seed=epoch), mae, sampler,
+                                                           buffer, training, Meters())
             else:
-                engine_for_pretraining.train_one_epoch(epoch, loader(10, 4, seed=epoch), mae, sampler,
+                engine_for_pretraining.train_one_epoch(epoch, loader(steps, 4, seed=epoch), mae, sampler,
                                                        setup(mae.module, update_freq), Meters())
         policy = sampler if ours else hook.sampler
         results.append((mae.module.state_dict(), policy.module.state_dict() if policy else {}))
@@ -86,14 +89,16 @@ def test_twenty_steps_equal_those_of_the_engine(name, flags, update_freq):
             torch.testing.assert_close(second[key], value, atol=1e-6, rtol=0, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("kind", ["model", "pixels", "function", "given"])
-@pytest.mark.parametrize("name", MASKINGS)
+KINDS = {name: ["model", "pixels", "function", "given"] if row.sampler else ["model"] for name, row in MASKINGS.items()}
+
+
+@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name, kinds in KINDS.items() for kind in kinds])
 def test_every_row_trains_on_tokens_of_every_kind(name, kind):
     mae = tiny_mae()
     embed = mae.encoder.patch_embed
     tokens = {"function": lambda videos: embed(videos)}.get(kind, kind)
     hook = hook_of(mae, name, tokens=tokens, width={"model": None, "pixels": 48}.get(kind, 24))
-    optimizer, batches = torch.optim.AdamW(mae.parameters(), 1e-3), batches_of(0, 4)
+    optimizer, batches = torch.optim.AdamW(mae.parameters(), 1e-3), batches_of(0, 2)
     for epoch in (0, 1):
         for batch in batches:
             given = embed(batch.videos) if kind == "given" else mae
@@ -221,18 +226,17 @@ def test_a_policy_that_is_not_finite_masks_at_random():
 def test_images_are_clips_of_one_frame_and_pixels_are_tokens_enough():
     torch.manual_seed(0)
     images = torch.randn(8, 3, 12, 16)
-    hook = SamplingHook(None, "tats", (1, 3, 4), .75, tokens="pixels", width=32, mae_only_epochs=0, sampler_lr=3e-2,
+    hook = SamplingHook(None, "tats", (1, 3, 4), .75, tokens="pixels", width=32, mae_only_epochs=0, sampler_lr=1e-2,
                         tats_heads=2)
     hard = torch.zeros(8, 12)
     hard[:, 5] = 1                       # the sixth token is always the hard one
-    for epoch in range(4):
-        for _ in range(20):
-            hook.choose(None, images, None, epoch)
-            hook.learn(hard)
+    for _ in range(30):
+        hook.choose(None, images, None, 0)
+        hook.learn(hard)
     policy, _ = hook.sampler.module(hook.tokens(None, images, True))
     assert (policy.argmax(1) == 5).all() and policy[:, 5].min() > 2 / 12
     with pytest.raises(ValueError, match="divide|cut"):
-        hook.choose(None, torch.randn(8, 3, 13, 16), None, 4)
+        hook.choose(None, torch.randn(8, 3, 13, 16), None, 0)
 
 
 def test_pixel_tokens_keep_the_distances_of_patches():

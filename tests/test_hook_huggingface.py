@@ -1,6 +1,9 @@
 """transformers' two masked autoencoders with the hook: errors, a plain loop, the Trainer, saving."""
 
 import copy
+import re
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -23,6 +26,8 @@ from transformers import (  # noqa: E402
     ViTMAEConfig,
     ViTMAEForPreTraining,
 )
+
+train = pytest.importorskip("trainer_rank").train
 
 SMALL = {"image_size": 16, "patch_size": 4, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
          "intermediate_size": 16, "decoder_hidden_size": 16, "decoder_num_hidden_layers": 1,
@@ -113,36 +118,38 @@ def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated, monkeypatch
     pytest.importorskip("accelerate")
     # In this folder `datasets` is ours, and not the library that the Trainer would ask.
     monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
-
-    def train(epochs, out, resume=None):
-        callback = SamplingCallback("tats", **TATS)
-        arguments = TrainingArguments(str(out), num_train_epochs=epochs, per_device_train_batch_size=3,
-                                      gradient_accumulation_steps=accumulated, save_strategy="epoch", report_to=[],
-                                      use_cpu=True, learning_rate=1e-3, lr_scheduler_type="constant", seed=3,
-                                      label_names=[], disable_tqdm=True)
-        trainer = Trainer(build(kind), arguments, train_dataset=Clips(kind), callbacks=[callback])
-        trainer.train(resume_from_checkpoint=resume)
-        return trainer, callback.sampling
-
-    trainer, hook = train(3, tmp_path / "whole")
+    callback = SamplingCallback("tats", **TATS)
+    arguments = TrainingArguments(str(tmp_path), max_steps=12 // accumulated, per_device_train_batch_size=3,
+                                  gradient_accumulation_steps=accumulated, save_strategy="no", report_to=[],
+                                  use_cpu=True, learning_rate=1e-3, seed=3, label_names=[], disable_tqdm=True)
+    trainer = Trainer(build(kind), arguments, train_dataset=Clips(kind), callbacks=[callback])
+    trainer.train()
     history = [line for line in trainer.state.log_history if "visible_tokens" in line]
-    assert [line["epoch"] for line in history] == [1, 2, 3]
+    assert [line["epoch"] for line in history] == [1, 2, 3] and callback.sampling.options.epochs == 3
     assert ["entropy_share" in line for line in history] == [False, True, True]
-    assert hook.sampler.steps == 2 * 4 // accumulated
-    _, half = train(2, tmp_path / "half")
-    read = []
-    monkeypatch.setattr("tats.engines.hook.huggingface.load_sampling",
-                        lambda folder, sampling: load_sampling(folder, sampling) or read.append(sampling.state_dict()))
-    _, other = train(3, tmp_path / "half", resume=True)
-    for name, value in half.sampler.module.state_dict().items():
-        assert not torch.equal(other.sampler.module.state_dict()[name], value) or "bias" in name, name
-    assert read[0]["optimizer"]["steps"] == half.sampler.steps and other.sampler.steps == hook.sampler.steps
-    assert other.acted == 2
+    assert callback.sampling.sampler.steps == 2 * 4 // accumulated
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks
-    newest = max((tmp_path / "half").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    (newest / "sampling.pt").unlink(missing_ok=True)
-    with pytest.raises(ValueError, match="without the sampler"):
-        train(4, tmp_path / "half", resume=True)
+
+
+@pytest.mark.parametrize(("saved", "resumed_at"), [("epoch", 4), ("steps", 2)], ids=["epoch", "middle of an epoch"])
+def test_a_resumed_trainer_goes_on_to_the_bit(saved, resumed_at, tmp_path, monkeypatch):
+    """Eight steps of k = 3 against four, or two, and the rest after a resume; from outside of output_dir, too."""
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
+    more = {"num_train_epochs": 2, "per_device_train_batch_size": 3, "save_strategy": saved, "save_steps": 2, "m_o": 0}
+    _, whole = train(tmp_path / "whole", **more)
+    checkpoint = tmp_path / "whole" / f"checkpoint-{resumed_at}"
+    steps, again = train(tmp_path / "whole", resume=str(checkpoint), **more)
+    assert len(steps) == (1 if saved == "epoch" else 2) and torch.equal(whole, again)
+    if saved == "epoch":
+        _, elsewhere = train(tmp_path / "other", resume=str(checkpoint), resume_from=checkpoint, **more)
+        assert torch.equal(whole, elsewhere)
+        shutil.copytree(tmp_path / "other" / "checkpoint-8", tmp_path / "third" / "checkpoint-4")
+        with pytest.raises(ValueError, match="resume_from"):         # the policy there is another run's
+            train(tmp_path / "third", resume=str(checkpoint), **more)
+        (checkpoint / "sampling.pt").unlink()
+        with pytest.raises(ValueError, match="without the sampler"):
+            train(tmp_path / "whole", resume=str(checkpoint), **more)
 
 
 def test_other_models_and_ratios_are_refused():
@@ -150,3 +157,11 @@ def test_other_models_and_ratios_are_refused():
         hook_for(torch.nn.Linear(2, 2))
     with pytest.raises(ValueError, match="mask_ratio"):
         hook_for(build("images"), "tats", .9)
+
+
+def test_the_pages_recipe_is_short():
+    """Lines of the hook in the loop, saving included, and the two that they replace: a mask and the model's call."""
+    section = (Path(__file__).parents[1] / "docs/fork.md").read_text().split("\n## transformers\n")[1]
+    recipe = section.split("```python\n")[1].split("\n```")[0].splitlines()
+    ours = [line for line in recipe if re.search("sampling|mask_argument|token_errors", line)]
+    assert len(ours) + 2 == 10 and any("save_sampling(" in line for line in ours)

@@ -18,6 +18,14 @@ from .tokens import CalledTokens, ModelTokens, PixelTokens
 TokenSource = ModelTokens | CalledTokens | PixelTokens
 
 
+def checked_grid(grid: Any) -> TokenGrid:
+    """The grid. Raises ValueError: it is not three positive whole numbers."""
+    sides = tuple(grid) if isinstance(grid, tuple | list) else (grid,)
+    if len(sides) != 3 or any(side != int(side) or side < 1 for side in sides):
+        raise ValueError(f"grid must be (T', H', W') in tokens, for images (1, H', W'), got {grid!r}")
+    return TokenGrid(*map(int, sides))
+
+
 def token_source(model: nn.Module | None, grid: TokenGrid, tokens: Any, width: int | None) -> TokenSource:
     """The source that `SamplingHook(tokens=..., width=...)` names.
 

@@ -1,5 +1,7 @@
 """Errors as a training loop has them -> the error of each masked token, as Algorithm 1 wants them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -58,3 +60,33 @@ def _filled(errors: Tensor, known: Tensor) -> Tensor:
     clip = torch.where(number > 0, kept.sum(dim=1, keepdim=True) / number.clamp(min=1),
                        kept.sum() / number.sum().clamp(min=1))
     return torch.where(known, errors, clip)
+
+
+def errors_of_mean(loss_of: Callable[[Tensor], Tensor], mask: Tensor) -> Tensor:
+    """The error of each token, float32 (B, N), from a loss that says only their mean over the mask, as MAE's and
+    MAE-ST's do: `errors_of_mean(lambda mask: model.forward_loss(images, prediction.detach(), mask), mask)`.
+
+    Such a loss is sum(errors * mask) / sum(mask). Its derivative at a mask of ones is (error - mean) / (B N) for each
+    token, whatever the errors are made of.
+
+    Args:
+        loss_of: `loss_of(mask)` with a mask float (B, N), 1 = masked. mask: the mask of the step, any type.
+
+    Raises:
+        ValueError: the loss is no such mean.
+    """
+    with torch.autocast(mask.device.type, enabled=False), torch.enable_grad():
+        ones = torch.ones(mask.shape, device=mask.device, requires_grad=True)
+        mean = loss_of(ones)
+        slope = torch.autograd.grad(mean, ones, allow_unused=True)[0]
+    if slope is None or not slope.any():
+        raise ValueError("the loss does not depend on the mask that it is given: take the error of each token from "
+                         "where the loss is made")
+    errors = (ones.numel() * slope + mean).detach().float()
+    mask = mask.detach().float()
+    with torch.no_grad():
+        loss, again = loss_of(mask).float(), (errors * mask).sum() / mask.sum()
+    if loss.isfinite() and not torch.isclose(loss, again, rtol=1e-2, atol=1e-6):
+        raise ValueError(f"the loss is no mean of errors over the mask: it is {loss:g}, and the mean of the errors "
+                         f"found is {again:g}. Take the error of each token from where the loss is made")
+    return errors

@@ -26,13 +26,15 @@ def mask_types(own: Iterable[str] = ()) -> list[str]:
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     """The sampler's flags and `--num_visible`, for a parser that has VideoMAE's `--mask_type` and `--mask_ratio`.
 
-    The names of the registry join the choices of `--mask_type`. A flag whose name the fork has for something else is
-    added as `--tats_NAME`, and a line in the log says so.
+    The names of the registry join the choices of `--mask_type`. Choices of the fork that are no names of the registry
+    stay the fork's own, an alias of ours (AdaMAE's `learnable`) among them: see `TokenSampling`. A flag whose name the
+    fork has for something else is added as `--tats_NAME`, and a line in the log says so.
     """
-    registry = mask_types()
     for action in parser._actions:   # argparse has no public way to an option that is there
         if action.dest == "mask_type" and action.choices is not None:
-            own = [name for name in action.choices if name not in registry]
+            for name in set(action.choices) & {name for name, row in MASKINGS.items() if row.sampler}:
+                logger.warning("--mask_type %s is a name of this program, too: it is the registry's now", name)
+            own = [name for name in action.choices if name not in MASKINGS]
             action.choices = mask_types(own)
             parser.set_defaults(own_mask_types=own)
     renamed = add_flags(parser, SamplerConfig, BESIDE)

@@ -1,8 +1,10 @@
 """transformers' VideoMAEForPreTraining and ViTMAEForPreTraining with a hook, in a loop or in its Trainer."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -12,6 +14,9 @@ from ...models import reconstruction_targets
 from ..training.batches import Normalizer
 from .masked import noise_of
 from .sampling import SamplingHook
+from .tokens import bare
+
+logger = logging.getLogger(__name__)
 
 STATE = "sampling.pt"   # beside model.safetensors
 
@@ -83,13 +88,16 @@ class SamplingCallback(TrainerCallback):
 
     Args:
         mask_type, mask_ratio, settings: as for `hook_for`.
+        resume_from: the checkpoint folder, where `trainer.train(resume_from_checkpoint=FOLDER)` names one outside of
+            output_dir.
 
     Attributes:
         sampling: the hook, from the beginning of the training on.
     """
 
-    def __init__(self, mask_type: str = "tats", mask_ratio: float | None = None, **settings: Any):
-        self.arguments, self.settings = (mask_type, mask_ratio), settings
+    def __init__(self, mask_type: str = "tats", mask_ratio: float | None = None, *,
+                 resume_from: str | Path | None = None, **settings: Any):
+        self.arguments, self.settings, self.resume_from = (mask_type, mask_ratio), settings, resume_from
         self.sampling: SamplingHook | None = None
         self.epoch = 0
 
@@ -97,18 +105,20 @@ class SamplingCallback(TrainerCallback):
         """Build the hook, read its state where the Trainer goes on, and listen to the model.
 
         Raises:
-            ValueError: one process with several GPUs, or a checkpoint without the policy.
+            ValueError: one process with several GPUs, or a checkpoint without the policy, or with another run's.
         """
         if args.n_gpu > 1:
             raise ValueError("one process trains on several GPUs, each with a copy of the model: start one process a "
                              "GPU, with torchrun or accelerate")
-        network = model.module if hasattr(model, "module") else model
-        steps = max(1, round(state.max_steps / args.num_train_epochs))
+        network = bare(model)
+        epochs = state.num_train_epochs   # those of args where max_steps does not say otherwise
         self.sampling = hook_for(network, *self.arguments, **{
-            "update_freq": args.gradient_accumulation_steps, "epochs": int(args.num_train_epochs),
-            "steps_per_epoch": steps} | self.settings)
+            "update_freq": args.gradient_accumulation_steps, "epochs": epochs,
+            "steps_per_epoch": max(1, round(state.max_steps / epochs))} | self.settings)
         if state.global_step:
-            load_sampling(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.sampling)
+            folder = self.resume_from or _checkpoint(args, state)   # the Trainer does not tell which it has read
+            load_sampling(folder, self.sampling)
+            _complete(network, Path(folder))
         self._listening = [network.register_forward_pre_hook(self._before, with_kwargs=True),
                            network.register_forward_hook(self._after, with_kwargs=True)]
 
@@ -123,7 +133,7 @@ class SamplingCallback(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         """The policy beside the model."""
         if state.is_world_process_zero:
-            save_sampling(Path(args.output_dir) / f"checkpoint-{state.global_step}", self.sampling)
+            save_sampling(_checkpoint(args, state), self.sampling)
 
     def on_train_end(self, args, state, control, **kwargs):
         """Leave the model as it was."""
@@ -139,6 +149,34 @@ class SamplingCallback(TrainerCallback):
     def _after(self, module: nn.Module, args: tuple, kwargs: dict, outputs: Any) -> None:
         if module.training:
             self.sampling.learn(token_errors(module, kwargs["pixel_values"], self._mask, outputs.logits))
+
+
+def _checkpoint(args: Any, state: Any) -> Path:
+    """Where the Trainer writes its checkpoint of this step."""
+    return Path(args.output_dir) / f"checkpoint-{state.global_step}"
+
+
+def _complete(model: nn.Module, folder: Path) -> None:
+    """Give the model what the Trainer has left out of its checkpoint.
+
+    transformers 5 writes VideoMAE's biases of queries and values under their old names, which `from_pretrained` knows
+    and the Trainer's resume does not: it goes on with fresh ones.
+
+    Raises:
+        ValueError: the Trainer has read another checkpoint.
+    """
+    written = {name for path in folder.glob("*.safetensors") for name in safetensors.safe_open(path, "pt").keys()}
+    state, saved = model.state_dict(), type(model).from_pretrained(folder).state_dict()
+    differ = [name for name, value in saved.items() if not torch.equal(value, state[name].cpu())]
+    if written.intersection(differ):
+        raise ValueError(f"{folder} is not the checkpoint that the Trainer has read: name its folder in "
+                         "SamplingCallback(resume_from=...), too")
+    if differ:
+        logger.warning("the Trainer has not read %d weights of %s, such as %s: they are read now", len(differ), folder,
+                       differ[0])
+        with torch.no_grad():
+            for name in differ:
+                state[name].copy_(saved[name])
 
 
 def save_sampling(folder: str | Path, sampling: SamplingHook) -> Path:

@@ -1,17 +1,15 @@
 """From what a loop of one's own has, videos and perhaps masks, to a `ClipBatch`, and what is kept until it learns."""
 
-import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ...masking import TokenGrid
 from ..engine_for_pretraining_ppo import Choice
 from ..training.batches import ClipBatch, Normalizer
-
-logger = logging.getLogger(__name__)
 
 
 class Pending(NamedTuple):
@@ -27,15 +25,33 @@ class Pending(NamedTuple):
 class Incoming:
     """Args:
         per_clip: `() -> bool (N,)`, draws a mask where the loop has none.
-        time_first: the videos are (B, T, C, H, W).
+        layout: the videos' dimensions in order, "bcthw", "btchw", "bthwc"; images' "bchw" or "bhwc".
 
     Attributes:
-        hidden: masked tokens of a clip in the first mask that came.
+        hidden: masked tokens of a clip in the newest mask that came.
     """
 
-    def __init__(self, grid: TokenGrid, per_clip: Callable[[], Tensor], normalizer: Normalizer, time_first: bool):
-        self.grid, self.per_clip, self.normalizer, self.time_first = grid, per_clip, normalizer, time_first
+    def __init__(self, grid: TokenGrid, per_clip: Callable[[], Tensor], normalizer: Normalizer, layout: str):
+        self.grid, self.per_clip, self.normalizer, self.layout = grid, per_clip, normalizer, layout
         self.hidden: int | None = None
+
+    def videos(self, videos: Tensor) -> Tensor:
+        """(B, C, T, H, W) on the normalizer's device. Raises ValueError: another type, shape or number of channels."""
+        if not isinstance(videos, Tensor):
+            raise ValueError(f"videos are a {type(videos).__name__} and no tensor")
+        if not videos.is_floating_point():
+            raise ValueError(f"videos of {str(videos.dtype).removeprefix('torch.')}: the hook takes what the model "
+                             "takes, normalised floats")
+        if self.layout != "bcthw":
+            if videos.ndim != len(self.layout):
+                raise ValueError(f"videos of shape {tuple(videos.shape)} with layout={self.layout!r}")
+            images = "" if "t" in self.layout else "b c h w"
+            videos = rearrange(videos, f"{' '.join(self.layout)} -> {images or 'b c t h w'}")
+        try:
+            return self.normalizer.checked(videos).to(self.normalizer.mean.device, non_blocking=True)
+        except ValueError as error:
+            raise ValueError(f"{error}; give layout= for dimensions in another order, such as "
+                             '"btchw" or "bthwc", and mean= and std= for other channels') from None
 
     def batch(self, videos: Tensor, mask: Any, keys: Tensor | None) -> ClipBatch:
         """On the normalizer's device. mask: any shape and type of N numbers a clip; None or empty: one is drawn.
@@ -50,30 +66,12 @@ class Incoming:
         if tuple(mask.shape) != (len(videos), self.grid.num_tokens):
             raise ValueError(f"a mask of shape {tuple(mask.shape)}: wanted are (B, N) = ({len(videos)}, "
                              f"{self.grid.num_tokens}) for the grid {'x'.join(map(str, self.grid))}")
-        if self.hidden is None:
-            self.hidden = int(mask[0].sum())
-        if videos.dtype == torch.uint8:
-            raise ValueError("videos of uint8: the hook takes what the model takes, normalised floats")
-        if self.time_first:
-            videos = videos.transpose(1, 2)
-        videos = self.normalizer.checked(videos).to(device, non_blocking=True)
+        if self.hidden is None or mask.device.type == "cpu":   # elsewhere counting would wait for the device
+            hidden = mask.sum(dim=1)
+            if (hidden != hidden[0]).any():
+                raise ValueError(f"a mask whose rows hide {int(hidden.min())} to {int(hidden.max())} tokens: the same "
+                                 "number is needed in every row")
+            self.hidden = int(hidden[0])
+        videos = self.videos(videos)
         return ClipBatch(videos, self.normalizer.denormalize(videos.float()), mask.to(device, non_blocking=True),
                          None if keys is None else keys.to(device))
-
-    def compare(self, drawn: int, in_one_batch: bool) -> None:
-        """Warn where the policy shows another number of tokens than the loader's masks.
-
-        Args:
-            in_one_batch: both stand in one batch, which cannot be then.
-
-        Raises:
-            ValueError: `in_one_batch`.
-        """
-        seen = self.grid.num_tokens - self.hidden
-        if seen == drawn:
-            return
-        message = (f"the loader's masks show {seen} tokens and the policy shows {drawn}: give num_visible={seen}, or "
-                   "make the masks with tats.engines.fork.loader_mask")
-        if in_one_batch:
-            raise ValueError(f"{message}; with --random_share both stand in one batch")
-        logger.warning("%s", message)

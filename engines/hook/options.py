@@ -22,6 +22,8 @@ class HookOptions:
     follow: the autoencoder's optimiser, whose learning rate AdaMAE's sampler takes; None: it takes sampler_lr.
     update_freq: micro-batches that the loop accumulates into a step.
     epochs, steps_per_epoch: of the run, which sampler_lr_final and random_share_final need.
+    layout: order of the videos' dimensions, "bcthw", "btchw" or "bthwc" (images "bchw", "bhwc"); None: (B, C, T, H, W)
+        and (B, C, H, W), and what transformers' VideoMAE takes.
     mean, std: a number a channel, which the videos were normalised with; ImageNet's unless others are given.
     max_bad_steps: steps of the policy in a row whose numbers are not finite and that end the run.
     """
@@ -39,6 +41,7 @@ class HookOptions:
     update_freq: int = 1
     epochs: int | None = None
     steps_per_epoch: int | None = None
+    layout: str | None = None
     mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
     std: tuple[float, ...] = IMAGENET_DEFAULT_STD
     max_bad_steps: int = RunConfig().max_bad_steps
@@ -59,6 +62,9 @@ def options_of(settings: dict[str, Any]) -> tuple[HookOptions, SamplerConfig]:
     options = HookOptions(**{name: value for name, value in settings.items() if name in own})
     config = SamplerConfig(**{name: value for name, value in settings.items() if name in flags})
     check_ranges(config)
+    if options.layout is not None and sorted(options.layout) not in (sorted("bcthw"), sorted("bchw")):
+        raise ValueError(f"layout must hold the letters b c t h w, or b c h w for images, once each, got "
+                         f"{options.layout!r}")
     config = resolve_recipe(config)
     if config.mae_only_explained:
         raise ValueError("--mae_only_explained is for tats.engines.run_mae_pretraining; here set --mae_only_epochs")

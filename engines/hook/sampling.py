@@ -5,6 +5,7 @@ The loop keeps its model, its loss, its optimiser and its data. Phases one and t
 """
 
 import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ...masking import ALIASES, Masking, TokenGrid, find_masking, gumbel_top_k, masked_indices
+from ...masking import ALIASES, Masking, find_masking, gumbel_top_k, masked_indices
 from ..config.pretraining import MaskConfig
 from ..core.metrics import measuring
 from ..core.runtime import Runtime, choose_precision
@@ -24,13 +25,16 @@ from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import Outcome, reward_of
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, policy_learner, token_source
+from .building import build_policy, checked_grid, policy_learner, token_source
 from .errors import masked_errors
+from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
 from .numbers import EpochNumbers
 from .options import options_of
 from .saving import restore, state_of
 from .tokens import PixelTokens, time_first
+
+logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50   # steps between two looks at the policy's bad steps, each of which waits for the device
 
@@ -62,7 +66,7 @@ class SamplingHook:
         self.options, self.config = options, config = options_of(settings)
         self.row = mask_type if isinstance(mask_type, Masking) else find_masking(mask_type)
         self.mask_type = ALIASES.get(mask_type, mask_type) if isinstance(mask_type, str) else ""
-        self.grid = TokenGrid(*grid)
+        self.grid = checked_grid(grid)
         parameter = None if model is None else next(model.parameters(), None)
         self.device = torch.device(options.device or ("cpu" if parameter is None else parameter.device))
         ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else ()
@@ -79,13 +83,13 @@ class SamplingHook:
         setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch,   # targets are the loop's own
                               options.update_freq, reward=reward_of(config), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
-                                 time_first(model))
+                                 options.layout or ("btchw" if time_first(model) else "bcthw"))
         self.training = PPOTraining(setup, config, EntropyCoefficient(
             config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=self.device),
             options.epochs)
         self.buffer = EpisodeBuffer()
         self.bad_steps = BadSteps({"sampler": self.sampler}, None, options.max_bad_steps, {})
-        self.epoch: int | None = None
+        self.epoch, self.next_epoch = None, 0
         self.acted = self.micro = 0         # epochs of the policy; micro-batches of this epoch
         self.open = self._looked = False    # whether this epoch has steps; whether a first batch has been looked at
         self._pending: Pending | None = None
@@ -96,8 +100,8 @@ class SamplingHook:
         with torch.autocast(self.device.type, enabled=False), torch.enable_grad():
             yield
 
-    def choose(self, model: nn.Module | Tensor | None, videos: Tensor, mask: Any = None, epoch: int = 0, *,
-               keys: Tensor | None = None) -> Tensor:
+    def choose(self, model: nn.Module | Tensor | None, videos: Tensor, mask: Any = None,
+               epoch: int | None = None, *, keys: Tensor | None = None) -> Tensor:
         """The mask to train this batch with, bool (B, N), True = masked (invisible to the encoder), on the device.
 
         Before epoch m_o, and for strategies without a sampler, it is the loader's. A choice that nothing is learned
@@ -108,20 +112,23 @@ class SamplingHook:
             videos: as the model takes them, normalised: (B, C, T, H, W), images (B, C, H, W); transformers' VideoMAE
                 has (B, T, C, H, W).
             mask: the loader's, any shape and type of N numbers a clip; None: one is drawn here.
-            epoch: from 0. The policy acts from epoch m_o (mae_only_epochs) on.
+            epoch: from 0. The policy acts from epoch m_o (mae_only_epochs) on. None: `end_epoch` counts them.
             keys: int64 (B,), names each clip's random draws; None: torch's generator.
 
         Raises:
             ValueError: shapes that do not fit the grid.
         """
+        epoch = self.next_epoch if epoch is None else epoch
         self._enter(epoch)
         with self._apart():
             batch = self.incoming.batch(videos, mask, keys)
-            self._look(model, videos, batch)
+            if not self._looked:
+                check_first_batch(self, model, videos, epoch)
+                self._looked = True
             more = (self.micro + 1) % self.options.update_freq != 0
             chosen, choice = batch.mask, None
             if self.acts(epoch):
-                chosen, choice = self._drawn(self._read_tokens(model, videos, batch), batch, more, epoch)
+                chosen, choice = self._drawn(self.read_tokens(model, videos), batch, more, epoch)
             self.numbers.diagnostics.mask(chosen)
         hidden = self.incoming.hidden if choice is None else self.grid.num_tokens - self.sampler.module.num_visible
         self._pending = Pending(batch, chosen, masked_indices(chosen, hidden), more, choice)
@@ -146,25 +153,14 @@ class SamplingHook:
             self.numbers.log(self.epoch, self.end_epoch())
         elif len(self.buffer):
             self._flush()      # a checkpoint of the middle of an epoch
-        self.epoch, self.open, self.micro = epoch, True, 0
+        self.epoch, self.next_epoch, self.open, self.micro = epoch, epoch, True, 0
         self.acted += self.acts(epoch)
 
-    def _look(self, model: nn.Module | Tensor | None, videos: Tensor, batch: ClipBatch) -> None:
-        """The first batch's masks and tokens, tried at once: not after m_o epochs."""
-        if not self._looked and self.sampler is not None:
-            self.incoming.compare(self.sampler.module.num_visible, self.config.random_share > 0)
-            tokens = self._read_tokens(model, videos, batch)
-            wanted = (len(videos), self.grid.num_tokens, self.tokens.width)
-            if tuple(tokens.shape) != wanted:
-                raise ValueError(f"tokens of shape {tuple(tokens.shape)}, wanted are (B, N, D) = {wanted} for the grid "
-                                 f"{'x'.join(map(str, self.grid))}")
-        self._looked = True
-
-    def _read_tokens(self, model: nn.Module | Tensor | None, videos: Tensor, batch: ClipBatch) -> Tensor:
-        """X (B, N, D)."""
+    def read_tokens(self, model: nn.Module | Tensor | None, videos: Tensor) -> Tensor:
+        """X (B, N, D), what the policy sees of the videos; arguments as for `choose`."""
         if isinstance(model, Tensor):
             return model.detach().to(self.device)
-        videos = batch.videos if isinstance(self.tokens, PixelTokens) else videos.to(self.device)
+        videos = self.incoming.videos(videos) if isinstance(self.tokens, PixelTokens) else videos.to(self.device)
         with self.precision.autocast():
             return self.tokens(model, videos, not self.sampler.module.own_positions)
 
@@ -223,7 +219,7 @@ class SamplingHook:
     def _flush(self) -> None:
         """No episode is carried into an epoch whose autoencoder has moved on; an unfinished step is left out."""
         self.buffer.trim(self.options.update_freq)
-        if len(self.buffer):
+        if len(self.buffer) and self.config.flush_buffer:
             with self._apart():
                 phase_two(self.sampler, self.buffer, self.training, self.numbers.meters)
 
@@ -236,6 +232,10 @@ class SamplingHook:
         """
         self._flush()
         self._check()
+        if self._pending is not None and not self.micro and self.sampler is not None:
+            logger.warning("epoch %s: masks were chosen and nothing was learned from them: call learn(errors) after "
+                           "each forward", self.epoch)
+        self.next_epoch = self.next_epoch + self.open
         self.open, self._pending = False, None
         return self.numbers.close(self.epoch, self.acted, others)
 

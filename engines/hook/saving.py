@@ -15,7 +15,7 @@ def state_of(hook: Any) -> dict[str, Any]:
     return {"mask_type": hook.mask_type, "sampler": hook.sampler.module.state_dict(),
             "optimizer": hook.sampler.state_dict(), "entropy_coef": float(hook.training.entropy.value),
             "buffer": [list(episode[:-1]) for episode in hook.buffer],   # not copied: forks ask often
-            "epoch": hook.epoch, "acted": hook.acted, "micro": hook.micro}
+            "epoch": hook.epoch, "next_epoch": hook.next_epoch, "acted": hook.acted, "micro": hook.micro}
 
 
 def restore(hook: Any, state: dict[str, Any]) -> None:
@@ -36,7 +36,7 @@ def restore(hook: Any, state: dict[str, Any]) -> None:
     hook.sampler.load_state_dict(state["optimizer"])
     hook.training.entropy.value = torch.tensor(state["entropy_coef"])
     hook.buffer.load(state.get("buffer", []), hook.device)
-    hook.epoch, hook.acted, hook.micro = (state.get(name, empty) for name, empty in (
-        ("epoch", None), ("acted", YOUNG + 1), ("micro", 0)))
+    hook.epoch, hook.acted, hook.micro, hook.next_epoch = (state.get(name, empty) for name, empty in (
+        ("epoch", None), ("acted", YOUNG + 1), ("micro", 0), ("next_epoch", 0)))
     hook.open = False
     hook.bad_steps.reset()

@@ -3,6 +3,7 @@
 B: clips, N: tokens, D: their width.
 """
 
+import logging
 from collections.abc import Callable
 
 import torch
@@ -12,10 +13,19 @@ from torch import Tensor, nn
 from ...masking import TokenGrid
 from ...models.positions import sincos3d_table
 
+logger = logging.getLogger(__name__)
+
 
 def bare(model: nn.Module) -> nn.Module:
-    """The model without DistributedDataParallel or DataParallel around it."""
-    return model.module if isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel) else model
+    """The model without what torch.compile, DistributedDataParallel, DataParallel, FSDP or DeepSpeed put around it."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and (isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel)
+                              or type(model).__name__ in ("DeepSpeedEngine", "FullyShardedDataParallel")):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
 
 
 def time_first(model: nn.Module | None) -> bool:
@@ -36,8 +46,15 @@ def _embedding(model: nn.Module) -> tuple[nn.Module, str] | None:
     return None
 
 
+OTHERWISE = 'give tokens="pixels", or tokens=FUNCTION with width=D, FUNCTION(videos) -> (B, N, D)'
+POSITIONS = ("pos_embed", "position_embeddings", "pos_embedding", "pos_emb", "positional_embedding")
+EXTRA = 8   # at most so many positions of class, distillation and register tokens stand before those of the patches
+
+
 class ModelTokens:
     """Patch embedding plus positions of a model, read anew in every step: the policy sees what the encoder sees.
+
+    A model whose positions are not found as a table beside its patch embedding gets fixed ones, and the log says so.
 
     Args:
         model: of a class whose embedding is known, see `_embedding`.
@@ -46,46 +63,66 @@ class ModelTokens:
         width: D.
 
     Raises:
-        ValueError: its patch embedding cannot be found.
+        ValueError: its patch embedding cannot be found, or its weights are shared out over processes.
     """
 
     def __init__(self, model: nn.Module, grid: TokenGrid):
         model, self.grid = bare(model), grid
         found = _embedding(model)
+        self.kind = type(model).__name__
         if found is None:
-            raise ValueError(f"{type(model).__name__} has no patch embedding where one is known to be: give "
-                             'tokens="pixels", or tokens=FUNCTION with width=D, FUNCTION(videos) -> (B, N, D)')
+            raise ValueError(f"{self.kind} has no patch embedding where one is known to be: {OTHERWISE}")
         embedding = getattr(*found)
+        if any(type(one).__name__ == "DTensor" or not one.numel() or type(one).__name__ == "FlatParameter"
+               for one in embedding.parameters()):
+            raise ValueError(f"the patch embedding of {self.kind} is shared out over processes: {OTHERWISE}")
         proj = getattr(embedding, "proj", getattr(embedding, "projection", None))
         self.width = getattr(proj, "out_channels", None) or getattr(proj, "out_features", None)
         if self.width is None:
-            raise ValueError(f"the patch embedding of {type(model).__name__} has no convolution `proj`: give "
-                             "tokens=FUNCTION with width=D, FUNCTION(videos) -> (B, N, D)")
+            raise ValueError(f"the patch embedding of {self.kind} has no convolution `proj`: {OTHERWISE}")
         self.images = getattr(proj, "kernel_size", (0, 0, 0))[2:] == ()   # of two sides: it takes (B, C, H, W)
+        self._fixed: Tensor | None = None
 
     def __call__(self, model: nn.Module, videos: Tensor, positions: bool) -> Tensor:
         """(B, N, D), detached. videos: as the model's own forward takes them."""
         holder, name = _embedding(bare(model))
+        batch = len(videos)
         with torch.no_grad():
             if self.images and videos.ndim == 5:
-                videos = videos[:, :, 0]
-            tokens = getattr(holder, name)(videos)
-            tokens = tokens.reshape(len(tokens), -1, self.width)   # MAE-ST keeps (B, T', H'W', D)
+                videos = videos.transpose(1, 2).flatten(0, 1)   # frame by frame
+            tokens = self._flat(getattr(holder, name)(videos), batch)
             if positions:
                 tokens = tokens + self._positions(holder, tokens)
         return tokens.detach()
 
+    def _flat(self, tokens: Tensor, batch: int) -> Tensor:
+        """(B, N, D) from that, (B, D, T', H', W'), or MAE-ST's (B, T', H'W', D). Raises ValueError: none of these."""
+        if not isinstance(tokens, Tensor):
+            raise ValueError(f"the patch embedding of {self.kind} returns a {type(tokens).__name__}: {OTHERWISE}")
+        first, last = (tokens.shape[place] == self.width for place in (1, -1))
+        if first == last and (not last or tokens.ndim > 3):
+            raise ValueError(f"the patch embedding of {self.kind} returns {tuple(tokens.shape)}, in which the width "
+                             f"{self.width} is not to be told from the rest: {OTHERWISE}")
+        return (tokens if last else tokens.movedim(1, -1)).reshape(batch, -1, self.width)
+
     def _positions(self, holder: nn.Module, tokens: Tensor) -> Tensor:
-        """(1, N, D), without that of a class token."""
+        """(1, N, D), without those of class and register tokens."""
+        number = tokens.shape[1]
         if hasattr(holder, "pos_embed_spatial"):   # MAE-ST with --sep_pos_embed
             frames, area = self.grid.frames, self.grid.tokens_per_frame
-            table = (holder.pos_embed_spatial.repeat(1, frames, 1)
-                     + holder.pos_embed_temporal.repeat_interleave(area, dim=1))
-        else:
-            table = getattr(holder, "pos_embed", getattr(holder, "position_embeddings", None))
-        if table is None:
-            return torch.zeros_like(tokens[:1])
-        return table[:, -tokens.shape[1]:].to(tokens.device).type_as(tokens)
+            return (holder.pos_embed_spatial.repeat(1, frames, 1)
+                    + holder.pos_embed_temporal.repeat_interleave(area, dim=1))
+        table = next((found for name in POSITIONS if (found := getattr(holder, name, None)) is not None), None)
+        table = table.weight if isinstance(table, nn.Embedding) else table
+        if isinstance(table, Tensor) and table.shape[-1] == self.width:
+            table = table.reshape(1, -1, self.width)
+            if 0 <= table.shape[1] - number <= EXTRA:
+                return table[:, -number:].to(tokens.device).type_as(tokens)
+        if self._fixed is None:
+            logger.warning("the positions of %s are not found beside its patch embedding: the policy gets fixed ones",
+                           self.kind)
+            self._fixed = sincos3d_table(self.grid, self.width).type_as(tokens)
+        return self._fixed
 
 
 class CalledTokens:

@@ -29,6 +29,11 @@ class Reconstruction:
         difference = prediction.float() - target
         return (difference.abs() if self.loss == "l1" else difference.square()).mean(dim=-1)
 
+    def loss_of(self, errors: Tensor, prediction: Tensor, target: Tensor) -> Tensor:
+        """L_R, the mean of the errors."""
+        del prediction, target
+        return errors.mean()
+
     def target(self, batch: ClipBatch, mask: Tensor, patch: PatchSize, masked: Tensor | None = None) -> Tensor:
         """Pixels of the masked tokens, (B, M, 3 * tubelet * p * p), float32. masked: I_m, where it is known."""
         with torch.no_grad():

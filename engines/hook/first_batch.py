@@ -1,0 +1,62 @@
+"""The first batch of a hook, looked at at once: what does not fit is said now, and not after m_o epochs."""
+
+import logging
+from typing import Any
+
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from .tokens import OTHERWISE
+
+logger = logging.getLogger(__name__)
+
+
+def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tensor, epoch: int) -> None:
+    """Try the tokens of a batch whose mask is known, and say from when on the policy acts.
+
+    Raises:
+        ValueError: the tokens do not fit the grid, the loader's masks do not fit the policy's, or the process group is
+            younger than the hook.
+    """
+    processes = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if processes != hook.runtime.world_size:
+        raise ValueError(f"the hook was made for {hook.runtime.world_size} processes and there are {processes}: make "
+                         "it after torch.distributed.init_process_group, or every process trains a policy of its own")
+    if hook.sampler is None:
+        return
+    _compare_masks(hook)
+    try:
+        tokens = hook.read_tokens(model, videos)
+    except RuntimeError as error:
+        raise ValueError(f"the tokens of videos of shape {tuple(videos.shape)} cannot be read: {error}; {OTHERWISE}, "
+                         "and make the hook when the model is on its device") from error
+    wanted = (len(videos), hook.grid.num_tokens, hook.tokens.width)
+    if tuple(tokens.shape) != wanted:
+        raise ValueError(f"tokens of shape {tuple(tokens.shape)}, wanted are (B, N, D) = {wanted} for the grid "
+                         f"{'x'.join(map(str, hook.grid))}")
+    first, epochs = hook.training.mae_only_epochs, hook.options.epochs
+    if not hook.acts(epoch) and hook.runtime.is_main:
+        never = epochs is not None and first >= epochs
+        level = logging.WARNING if never or epochs is None else logging.INFO
+        logger.log(level, "epoch %d: masks are random before epoch %d (mae_only_epochs)%s", epoch, first,
+                   f", and the run has {epochs} epochs: the policy will never act" if never else "")
+
+
+def _compare_masks(hook: Any) -> None:
+    """Warn where the policy shows another number of tokens than the loader's masks.
+
+    Raises:
+        ValueError: the loader's masks are turned round, or both kinds stand in one batch, which cannot be then.
+    """
+    tokens, drawn = hook.grid.num_tokens, hook.sampler.module.num_visible
+    seen = tokens - hook.incoming.hidden
+    if seen == drawn:
+        return
+    if seen == tokens - drawn:
+        raise ValueError(f"the loader's masks hide {drawn} of {tokens} tokens, as many as the policy shows: True or 1 "
+                         "must mean masked, so give ~mask")
+    message = (f"the loader's masks show {seen} tokens and the policy shows {drawn}: give num_visible={seen}, or make "
+               "the masks with tats.engines.fork.loader_mask")
+    if hook.config.random_share > 0:
+        raise ValueError(f"{message}; with --random_share both stand in one batch")
+    logger.warning("%s", message)

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# TATS inside transformers.Trainer on moving shapes, in as many steps as demo.sh: trains transformers' own VideoMAE,
+# saves it with the policy beside it, reads both back with from_pretrained, and prints what the policy looks at.
+#   run_scripts/demo_transformers.sh [--out DIR] [--seed N] [...]      further flags: --help
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+python=${VENV:-$root/.venv}/bin/python
+"$python" -c "import transformers, accelerate" || {
+    echo "demo_transformers.sh: needs transformers and accelerate: pip install -e '.[huggingface]'" >&2
+    exit 2
+}
+# Not python -m: the Trainer imports `datasets`, and must not find the folder of that name where it was started.
+exec "$python" -c 'import sys
+del sys.path[0]
+from tats.datasets.program import run_program
+from tats.engines.hook.trainer_demo import main
+run_program(lambda: main(sys.argv[1:]))' --out "$root/output/trainer" "$@"
