@@ -48,7 +48,11 @@ NOT_TOGETHER = {"output_dir", "resume", "auto_resume", "change", "eval", "device
 # Changes that this run takes no notice of, and why.
 WITHOUT_EFFECT = {"momentum": "of SGD alone", "frame_pattern": "of folders of pictures",
                   "mae_only_explained": "looked at before the policy's first epoch", "knn_k": "of --eval_mode knn",
+                  "random_share_final": "of the policy's last epoch; here the first is the only one",
                   "knn_temperature": "of --eval_mode knn", "data_set": "its stride and flips are given"}
+
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(autouse=True)
