@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
 
 from ...datasets.lists.class_names import agreed_names, read_class_names
 from ...models import create_model, read_checkpoint
@@ -21,6 +20,7 @@ from ..core.lineage import about_run, changed_flags, source_of
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..core.results import must_not_replace, place_of_test
 from ..engine_for_finetuning import FinetuneSetup
+from ..finetune.averaging import WeightAverage
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
@@ -120,7 +120,7 @@ class Finetuning(TrainingRun):
             freeze_all_but_head(self.classifier)
         augment = BatchAugment(settings.augment, self.task.classes,
                                settings.optim.batch_size * settings.data.num_sample, self.runtime.device)
-        ema = ModelEmaV3(self.classifier, model.model_ema_decay,
+        ema = WeightAverage(self.classifier, model.model_ema_decay,
                          device=torch.device("cpu") if model.model_ema_force_cpu else None) if model.model_ema else None
         self.setup = FinetuneSetup(Normalizer(self.runtime.device), augment, settings.optim.update_freq, ema)
         self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
