@@ -22,7 +22,7 @@ setup(
     package_data={name: ["py.typed", "*.csv", "*.j2"] for name in PACKAGES},
     install_requires=[
         "torch>=2.4", "torchvision>=0.19", "timm>=1.0.9", "numpy", "einops", "tqdm", "matplotlib", "tensorboardX",
-        "av>=17", "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
+        "av>=17.1", "scikit-learn", "pandas", "tabulate", "jinja2", "decord; platform_system != 'Darwin'",
     ],
     entry_points={"console_scripts": ["tats = tats.__main__:main"]},
     extras_require={

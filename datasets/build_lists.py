@@ -19,6 +19,7 @@ from .catalog import published
 from .files import write_whole
 from .lists.class_folders import VIDEO_ENDINGS, read_class_folders
 from .lists.split_files import Entry, SplitFormat
+from .lists.walking import walk
 from .program import run_program
 
 logger = logging.getLogger(__name__)
@@ -55,9 +56,8 @@ def index_videos(folder: Path) -> dict[str, str]:
         FileNotFoundError: no video there.
     """
     index = {}
-    for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
-        folders.sort()
-        for name in sorted(files):
+    for parent, _, files in walk(os.path.abspath(folder)):
+        for name in files:
             stem, ending = os.path.splitext(name)
             if ending.lower() in VIDEO_ENDINGS:
                 for key in (stem, f"{os.path.basename(parent)}/{stem}"):

@@ -20,7 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .files import usable_cores, write_whole
+from .cores import usable_cores
+from .files import write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
 from .parallel import WorkerDied, for_each

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and how many cores there are to make them with."""
+"""Files that appear whole or not at all."""
 
 import contextlib
 import os
@@ -48,8 +48,3 @@ def _flush_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -9,6 +9,7 @@ import numpy as np
 from .build_lists import VIDEO_ENDINGS
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, Paths, read_list
+from .lists.walking import walk
 from .video.read_folder import ENDINGS as PICTURE_ENDINGS
 
 LIST_ENDINGS = (".csv", ".txt", ".tsv", ".list")
@@ -51,9 +52,8 @@ def videos_below(folder: str) -> list[str]:
         ValueError: there are neither.
     """
     found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
-        folders.sort()
-        videos = [name for name in sorted(files) if os.path.splitext(name)[1].lower() in VIDEO_ENDINGS]
+    for parent, _, files in walk(folder):
+        videos = [name for name in files if os.path.splitext(name)[1].lower() in VIDEO_ENDINGS]
         if videos:
             found += [os.path.join(parent, name) for name in videos]
         elif any(name.lower().endswith(PICTURE_ENDINGS) for name in files):

@@ -19,7 +19,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from .files import usable_cores
+from .cores import usable_cores
 from .parallel import process_pool
 from .program import run_program
 from .synthetic.shapes_world import (

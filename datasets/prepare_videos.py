@@ -3,7 +3,8 @@
     python -m tats.datasets.prepare_videos lists/ucf101/train.csv --root UCF101 --out UCF101_small
 
 writes OUT/videos/..., the list with the new paths as OUT/train.csv, and OUT/train.report.json. Lists may share an OUT.
-Run again, it goes on where it stopped. Frame i of the new video is frame i of the old one; sound is dropped.
+Run again, it goes on where it stopped. Frame i of the new video is frame i of the old one, unless --fps says how many
+a second there are to be; sound is dropped.
 """
 
 import argparse
@@ -16,96 +17,21 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import av
 import numpy as np
 
-from .files import usable_cores, write_whole
+from .cores import usable_cores
+from .files import write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, read_list
 from .parallel import WorkerDied, for_each
 from .program import run_program
-from .video.container_file import choose_stream, open_container
-from .video.decode import FRAME_PATTERN, VideoError, open_video
+from .reencode import Encoding, Job, encode
+from .video.decode import FRAME_PATTERN, open_video
 
 logger = logging.getLogger(__name__)
 
-_READ_AT_ONCE = 128 << 20   # bytes of raw frames in memory
-_DEFAULT_RATE = 25          # for folders of pictures, which have none
 _CLIP_FRAMES, _CLIP_STRIDE = 16, 4
-
-# Three of four frames are such that no other refers to them: the reader skips those that it does not want. No entropy
-# coding and no filter that cost time to undo. CPU time of `PretrainClips` for a clip at 224, before and after:
-# 1280x720 H.264 193 -> 19 ms, 340x256 H.264 40 -> 16 ms, 320x240 MPEG-4 (UCF101's .avi) 15 -> 16 ms: leave those.
-_FAST_TO_READ = {"bf": "3", "b-pyramid": "none", "b_strategy": "0", "sc_threshold": "0", "tune": "fastdecode"}
-
-
-class Encoding(NamedTuple):
-    """How the videos are written: the shorter side in pixels, frames between key frames, quality, and speed."""
-
-    short_side: int = 256
-    gop: int = 8
-    crf: int = 20
-    preset: str = "fast"
-
-
-class Job(NamedTuple):
-    """One video: where it is, where it goes, and which part of it, as lists of pictures say it."""
-
-    source: str
-    target: str
-    span: tuple[int, int] = WHOLE
-
-
-def encode(job: Job, encoding: Encoding, frame_pattern: str = "") -> str:
-    """Write `job.target`, whole or not at all; returns why it failed, "" when it did not."""
-    part = f"{job.target}.part"
-    try:
-        os.makedirs(os.path.dirname(job.target), exist_ok=True)
-        _encode(job, part, encoding, frame_pattern)
-        os.replace(part, job.target)
-    except VideoError as error:
-        return error.cause
-    except (av.FFmpegError, OSError) as error:
-        return f"cannot be written: {error.strerror or error}"
-    finally:
-        if os.path.exists(part):
-            os.unlink(part)
-    return ""
-
-
-def _encode(job: Job, target: str, encoding: Encoding, frame_pattern: str) -> None:
-    with open_video(job.source, frame_pattern=frame_pattern) as video, av.open(target, "w", format="mp4") as container:
-        if job.span != WHOLE:
-            video.restrict(*job.span)
-        stream = container.add_stream("libx264", rate=_frame_rate(job.source))
-        first = video.read([0])
-        height, width = first.shape[1:3]
-        stream.height, stream.width = scaled_size(height, width, encoding.short_side)
-        stream.pix_fmt = "yuv420p"
-        stream.codec_context.thread_count = 1   # processes are the parallel part
-        stream.options = {"crf": str(encoding.crf), "preset": encoding.preset, "g": str(encoding.gop), **_FAST_TO_READ}
-        at_once = max(1, _READ_AT_ONCE // first.nbytes)
-        for start in range(0, video.num_frames, at_once):
-            for picture in video.read(np.arange(start, min(start + at_once, video.num_frames))):
-                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-                frame = frame.reformat(stream.width, stream.height, "yuv420p", interpolation="BICUBIC")
-                container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-
-
-def _frame_rate(source: str):
-    if os.path.isdir(source):
-        return _DEFAULT_RATE
-    with open_container(source) as container:
-        return choose_stream(source, container).average_rate or _DEFAULT_RATE
-
-
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) with the shorter side at most `short_side`, never enlarged, both even as yuv420p needs."""
-    scale = min(1.0, short_side / min(height, width))
-    return tuple(max(2, round(side * scale / 2) * 2) for side in (height, width))
 
 
 def plan(rows: ClipList, folder: Path, root: str) -> list[Job]:
@@ -183,6 +109,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--gop", type=int, default=default.gop, help="frames from one key frame to the next")
     parser.add_argument("--crf", type=int, default=default.crf, help="quality of H.264, lower is better")
     parser.add_argument("--preset", default=default.preset, help="speed of x264 against size")
+    parser.add_argument("--fps", type=float, help="frames a second of the new videos: those that are shown at these "
+                        "times, so that a stride is the same time in every video; none: all frames")
     parser.add_argument("--frame_pattern", default="", help=FRAME_PATTERN)
     parser.add_argument("--num_workers", type=int, default=usable_cores(), help="processes; 0: none beside this one")
     parser.add_argument("--measure", type=int, default=16, help="clips read to compare the speeds; 0: none")
@@ -197,20 +125,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     args = get_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    encoding = Encoding(args.short_side, args.gop, args.crf, args.preset)
+    encoding = Encoding(args.short_side, args.gop, args.crf, args.preset, args.fps)
+    if args.fps is not None and not 0 < args.fps < 1000:
+        raise ValueError(f"--fps must lie between 0 and 1000, got {args.fps:g}")
     if encoding.short_side < 16 or encoding.gop < 1 or not 0 <= encoding.crf <= 51:
         raise ValueError(f"--short_side must be at least 16, --gop at least 1, --crf from 0 to 51, got {encoding}")
     rows, out = read_list(args.list, need_label=False), Path(args.out).resolve()
     root = os.path.abspath(args.root)
     jobs = plan(rows, out / "videos", root)
     pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
-    _claim(out, {**encoding._asdict(), "root": root, **pictures})
+    written = {name: value for name, value in encoding._asdict().items() if value is not None and value is not False}
+    _claim(out, {**written, "root": root, **pictures})
     failures = _encode_all(jobs, partial(encode, encoding=encoding, **pictures), args.num_workers)
 
     done = [row for row, job in enumerate(jobs) if job not in failures]
     name = Path(args.list).stem
     write_whole(out / f"{name}.csv", "".join(f"{rows.line(row, jobs[row].target)}\n" for row in done))
-    report = {"list": args.list, "encoding": encoding._asdict(), "videos": len(done),
+    report = {"list": args.list, "encoding": written, "videos": len(done),
               "failed": {job.source: cause for job, cause in failures.items()},
               **_compare([jobs[row] for row in done], args.measure, args.frame_pattern)}
     write_whole(out / f"{name}.report.json", json.dumps(report, indent=1) + "\n")

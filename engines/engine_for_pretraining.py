@@ -10,9 +10,10 @@ from .core.meters import Meters
 from .core.metrics import measuring
 from .pretrain.diagnostics import Diagnostics
 from .pretrain.interface import PatchSize, predict, tokenize
+from .pretrain.outcome import Again, Outcome
 from .pretrain.ppo import entropy, spread
 from .pretrain.reconstruction import Reconstruction, explained_variance
-from .pretrain.rewards import REWARDS, Outcome, Reward
+from .pretrain.rewards import REWARDS, Reward
 from .training.batches import ClipBatch, Normalizer, grouped
 from .training.learner import Learner
 
@@ -64,7 +65,7 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
     log(loss=loss.detach())
     if setup.diagnostics is not None:
         setup.diagnostics.mask(mask)
-    outcome = Outcome(errors.detach(), masked, batch, log_pi)
+    outcome = Outcome(errors.detach(), masked, batch, log_pi, Again(mae, batch, setup.reconstruction, setup.patch))
     log(**{metric.name: metric.measure(outcome) for metric in measuring()})
     if not more:
         log(grad_norm=mae.step())

@@ -14,8 +14,8 @@ from ..masking import masked_indices, masked_probability, mixed_with_uniform, un
 from .config.pretraining import SamplerConfig
 from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, micro_batches, tokens_of, train_mae
+from .pretrain.outcome import Outcome
 from .pretrain.ppo import EntropyCoefficient, Episode, sampling_loss
-from .pretrain.rewards import Outcome
 from .training.batches import ClipBatch
 from .training.learner import Learner
 

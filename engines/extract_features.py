@@ -39,6 +39,7 @@ from .core.logs import set_up_logging
 from .engine_for_finetuning import EvaluationSetup, PerClip, evaluate_rows
 from .finetune.evaluation import evaluation_rows, file_hash
 from .finetune.frozen import features_of, tokens_of
+from .machine.threads import use_threads
 from .runs.finetuning_build import square_size
 from .runs.loading import worker_options
 from .runs.window_features import Parts, extract, require_hdf5
@@ -126,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     where = runtime.start(config.device, config.dist_url, **({"timeout": 7 * 24 * 60} if windows else {}))
     set_up_logging(where.is_main)
     clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
+    use_threads({net: net.patch_embed.num_patches}, config.batch_size, config.num_workers, where.device.type)
     per_clip = (tokens_of if config.per_token else features_of)(net, runtime.choose_precision(config.amp, where.device))
     setup = EvaluationSetup(Normalizer(where.device), where, config.batch_size)
     (write_windows if windows else write_videos)(config, clips, net, per_clip, setup)

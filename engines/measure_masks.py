@@ -28,6 +28,7 @@ from .config.flags import FlagParser
 from .core import checkpointing
 from .core.logs import set_up_logging
 from .figures.inference import error_map, look
+from .machine.threads import use_threads
 from .motion.foresight import foresight
 from .motion.metrics import MotionMetrics, motion_metrics
 from .pretrain.interface import clip_size, grid_of, patch_size_of
@@ -37,6 +38,7 @@ from .training.batches import ClipBatch, Normalizer
 
 logger = logging.getLogger(__name__)
 
+BATCH = 64   # clips
 # Three lines each, so that the table fits into 120 characters.
 COLUMNS = pd.MultiIndex.from_tuples([
     ("", "", "AUROC"), ("", "", "AP"), ("", "moving", "AUROC"), ("", "enrich-", "ment"), ("texture", "enrich-", "ment"),
@@ -74,7 +76,7 @@ def held_out_clips(data: Path, split: str, grid: TokenGrid, mask_ratio: float, m
     clips = read_list(data / f"{split}.csv")
     whole = pretrain_transform("resize", clip_size(mae))
     dataset = PretrainClips(clips, ClipShape(frames, 1), whole, RandomMasking(grid, mask_ratio))
-    loader = DataLoader(dataset, 64, sampler=EpochSampler(len(clips), shuffle=False, drop_last=False))
+    loader = DataLoader(dataset, BATCH, sampler=EpochSampler(len(clips), shuffle=False, drop_last=False))
     device = next(mae.parameters()).device
     normalizer = Normalizer(device)
     truth = truth_for(data, split)
@@ -197,6 +199,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         mask, loss = state["settings"]["mask"], state["settings"]["loss"]
         shape = (grid_of(mae), clip_size(mae))
         if clips is None:
+            use_threads({mae.encoder: grid_of(mae).num_tokens, mae.decoder: grid_of(mae).num_tokens}, BATCH)
             clips, first = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae), shape
             fixed_masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
         if shape != first:

@@ -29,6 +29,7 @@ from .core.logs import set_up_logging
 from .figures.answers import draw_answers
 from .finetune.answers import answers, write_json, write_predictions
 from .finetune.evaluation import RowTable, accuracies
+from .machine.threads import use_threads
 from .runs.evaluator import Evaluator
 from .runs.prediction import PredictConfig, Predictor, load_predictor
 from .training.learner import Learner
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
     clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
+    use_threads({predictor.net: predictor.net.patch_embed.num_patches}, config.batch_size, config.num_workers,
+                where.device.type)
     if config.ignore_labels:
         clips = replace(clips, labels=np.full(len(clips), -1))
     names = class_names(predictor, clips, args.videos)

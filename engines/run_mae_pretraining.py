@@ -15,6 +15,7 @@ from .config.common import parser_of
 from .config.explain import explain, explaining
 from .config.flags import FlagParser
 from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
+from .runs.pretraining_build import work_of_a_step
 from .runs.pretraining_run import Pretraining
 from .runs.training_run import Program, run_training
 
@@ -34,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
     if explain(get_parser(), argv, Settings.from_args, readings.PRETRAINING):
         return
-    run_training(Program(get_parser(), Settings.from_args, DEAD_FLAGS, Pretraining, train), argv)
+    run_training(Program(get_parser(), Settings.from_args, DEAD_FLAGS, Pretraining, train, work_of_a_step), argv)
 
 
 if __name__ == "__main__":

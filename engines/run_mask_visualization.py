@@ -24,6 +24,7 @@ from .core.logs import set_up_logging
 from .figures.inference import look, probabilities_of
 from .figures.rows import TRUE_PATCHES, all_patches_row, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .figures.sheet import Row, draw_film, draw_sheet
+from .machine.threads import use_threads
 from .pretrain.interface import clip_size, grid_of
 from .pretrain.reconstruction import Reconstruction
 from .runs.pretraining_build import rebuild
@@ -157,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     set_up_logging(True)
     state = checkpointing.load(args.checkpoint)
     mae, sampler, name = rebuild(state)
+    use_threads({mae.encoder: grid_of(mae).num_tokens, mae.decoder: grid_of(mae).num_tokens}, clips=1)
     settings = state["settings"]
     videos = video_files(args)
     normalizer, grid = Normalizer(torch.device("cpu")), grid_of(mae)

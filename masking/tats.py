@@ -10,8 +10,8 @@ from timm.layers import Mlp
 from timm.models.vision_transformer import Attention
 from torch import Tensor, nn
 
-from ..models import TrajectoryAttention
-from ..models.mixed_precision import float32_product
+from ..models import TrajectoryAttention, kernels
+from ..models.mixed_precision import float32_product, gelu_product
 from .grid import TokenGrid
 from .sampler import TokenSampler
 
@@ -49,9 +49,13 @@ class SamplerBlock(nn.Module):
         pi / pi_old with them.
         """
         tokens = self.attend(tokens)
-        hidden = self.mlp.act(self.mlp.fc1(self.norm2(tokens)))
+        large = kernels.wants_large(tokens)
+        hidden = kernels.linear_after_norm(tokens, self.norm2, self.mlp.fc1) if large else \
+            self.mlp.act(self.mlp.fc1(self.norm2(tokens)))
         with torch.autocast(tokens.device.type, enabled=False):
             weight = head.weight @ self.mlp.fc2.weight                                # (1, 4 D)
+            if large:   # no float32 copy of the tokens, and the activation is made again in the backward pass
+                return float32_product(tokens, head.weight) + head(self.mlp.fc2.bias) + gelu_product(hidden, weight)
             return head(tokens.float() + self.mlp.fc2.bias) + float32_product(hidden, weight)
 
 
@@ -125,12 +129,13 @@ class TATS(TokenSampler):
     def policy(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of pi_theta(X), (B, N), and psi_theta(X_mu), float32 (B,): Eqs. 3-5."""
         with torch.autocast(tokens.device.type, enabled=False):
-            value = self.value_net(tokens.float().mean(dim=-1)).squeeze(-1)           # psi(X_mu): mean over channels
+            mean = tokens.mean(dim=-1, dtype=torch.float32)                           # X_mu, over the channels
+            value = self.value_net(mean).squeeze(-1)                                  # psi(X_mu)
         return self._logits(tokens), value
 
     def _logits(self, tokens: Tensor) -> Tensor:
         """Z = TA(X) (Eq. 3), no norm after it, as in AdaMAE's sampler, and the head's number of each token (B, N)."""
-        if len(tokens) > 1 and tokens.device.type == "cpu":   # one clip's tensors are more than the cache holds
+        if len(tokens) > 1 and not kernels.wants_large(tokens):   # one clip's tensors are more than the cache holds
             return torch.cat([self._logits(clip) for clip in tokens.split(1)])
         last = self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head)
         return last.squeeze(-1) / self.softmax_temp

@@ -1,9 +1,12 @@
 """What the masked autoencoder has to predict."""
 
+import torch
 from einops import rearrange
 from torch import Tensor
 
+from . import kernels
 from .mae import take, token_order
+from .mixed_precision import pieces
 
 
 def reconstruction_targets(pixels: Tensor, bool_masked_pos: Tensor, patch_size: int, tubelet_size: int,
@@ -20,11 +23,23 @@ def reconstruction_targets(pixels: Tensor, bool_masked_pos: Tensor, patch_size: 
     Returns:
         (B, M, tubelet * patch^2 * C), pixels in the order (t h w c).
     """
-    patches = rearrange(pixels, "b c (t p0) (h p1) (w p2) -> b (t h w) (p0 p1 p2 c)", p0=tubelet_size, p1=patch_size,
-                        p2=patch_size)
-    patches = take(patches, token_order(bool_masked_pos).masked if masked is None else masked)
+    masked = token_order(bool_masked_pos).masked if masked is None else masked
+    if not kernels.wants_large(pixels):
+        return _targets(pixels, masked, (tubelet_size, patch_size), normalize)
+    found = pixels.new_empty(*masked.shape, pixels.shape[1] * tubelet_size * patch_size**2)
+    for clips in pieces(found):   # what is made between would set the step's peak of memory
+        _targets(pixels[clips], masked[clips], (tubelet_size, patch_size), normalize, found[clips])
+    return found
+
+
+def _targets(pixels: Tensor, masked: Tensor, size: tuple[int, int], normalize: bool,
+             out: Tensor | None = None) -> Tensor:
+    """Of all clips at once. size: tubelet and patch. out: where they are written."""
+    patches = take(rearrange(pixels, "b c (t p0) (h p1) (w p2) -> b (t h w) (p0 p1 p2 c)", p0=size[0], p1=size[1],
+                             p2=size[1]), masked)
     if not normalize:
-        return patches
-    values = rearrange(patches, "b m (p c) -> b m p c", c=pixels.shape[1])
-    values = (values - values.mean(dim=2, keepdim=True)) / (values.var(dim=2, keepdim=True).sqrt() + 1e-6)
-    return rearrange(values, "b m p c -> b m (p c)")
+        return patches if out is None else out.copy_(patches)
+    values = patches.unflatten(-1, (-1, pixels.shape[1]))                             # (B, M, pixels, C)
+    deviation = values.var(dim=2, keepdim=True).sqrt() + 1e-6
+    return torch.div(values - values.mean(dim=2, keepdim=True), deviation,
+                     out=None if out is None else out.view_as(values)).flatten(2)

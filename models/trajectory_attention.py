@@ -3,13 +3,17 @@
 B: clips, N = F * P: tokens of F frames with P places each, D: width, h: heads, d = D / h.
 """
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from . import kernels
 from .landmarks import landmark_attention, landmark_trajectories, select_landmarks
 from .temporal_pooling import pool_over_time
+from .temporal_pooling_large import pool_over_time_large
 
 
 class TrajectoryAttention(nn.Module):
@@ -53,9 +57,12 @@ class TrajectoryAttention(nn.Module):
             ValueError: N is no multiple of num_frames.
         """
         queries, keys, values = self._project(tokens, num_frames, norm)
+        large = kernels.wants_large(tokens) and self.project_values
         if self.approx == "orthoformer":
             trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1
-            trajectories = rearrange(trajectories, "b h f n d -> b f n (h d)")
+            trajectories = rearrange(trajectories, "b h f n d -> b n f (h d)" if large else "b h f n d -> b f n (h d)")
+        elif large:
+            trajectories = _trajectories_of_tokens(queries, keys, values)
         else:
             # Frames where the kernels have clips: given more than four dimensions they all fall back to plain
             # softmax(q k), which keeps the N x N weights. Their output is then y~ in the order that Eq. 2 reads.
@@ -66,15 +73,15 @@ class TrajectoryAttention(nn.Module):
             keys, values = (rearrange(one, "b h f p d -> (b f) h p d") for one in (keys, values))
             trajectories = F.scaled_dot_product_attention(over_frames, keys, values)
             trajectories = rearrange(trajectories, "(b f) h n d -> b f n (h d)", f=num_frames)      # y~_stt'
-        return self.proj(self._pool_over_time(trajectories))
+        return self.proj(self._pool_over_time(trajectories, large))
 
     def _project(self, tokens: Tensor, num_frames: int,
                  norm: nn.LayerNorm | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """q (B, h, N, d), and k, v (B, h, F, P, d)."""
         if tokens.shape[1] % num_frames:
             raise ValueError(f"{tokens.shape[1]} tokens cannot be {num_frames} frames")
-        queries, keys, values = rearrange(self._qkv(tokens, norm), "b n (three h d) -> three b h n d", three=3,
-                                          h=self.num_heads)
+        queries, keys, values = (rearrange(one, "b n (h d) -> b h n d", h=self.num_heads)
+                                 for one in self._qkv(tokens, norm).chunk(3, dim=-1))
         split = "b h (f p) d -> b h f p d"
         return queries, rearrange(keys, split, f=num_frames), rearrange(values, split, f=num_frames)
 
@@ -83,9 +90,7 @@ class TrajectoryAttention(nn.Module):
             return self.qkv(tokens if norm is None else norm(tokens))
         # A first block's tokens need no gradient. With the norm's scale and shift moved into the weights, the backward
         # pass ends at these, and the product with W that would only serve the norm falls away.
-        bias = self.qkv.weight @ norm.bias
-        return F.linear(F.layer_norm(tokens, norm.normalized_shape, eps=norm.eps), self.qkv.weight * norm.weight,
-                        bias if self.qkv.bias is None else bias + self.qkv.bias)
+        return kernels.linear_after_norm(tokens, norm, self.qkv)
 
     def _landmarks(self, queries: Tensor) -> Tensor:
         """(B, h, L, d): the queries of the most orthogonal tokens of each head."""
@@ -94,11 +99,12 @@ class TrajectoryAttention(nn.Module):
         return flat.gather(1, indices[..., None].expand(-1, -1, flat.shape[-1])).view(*queries.shape[:2], -1,
                                                                                      flat.shape[-1])
 
-    def _pool_over_time(self, trajectories: Tensor) -> Tensor:
-        """Eq. 2: y~ (B, F, N, D), the frame looked at first -> y (B, N, D)."""
+    def _pool_over_time(self, trajectories: Tensor, large: bool = False) -> Tensor:
+        """Eq. 2: y~ (B, F, N, D), the frame looked at first -> y (B, N, D). large: y~ is (B, N, F, D)."""
         if not self.project_values:
             return self._pool_unprojected(trajectories)
-        mixed = pool_over_time(trajectories, self.proj_q, self.proj_kv.weight, self.num_heads)
+        pool = pool_over_time_large if large else pool_over_time
+        mixed = pool(trajectories, self.proj_q, self.proj_kv.weight, self.num_heads)
         return mixed if self.proj_kv.bias is None else mixed + self.proj_kv.bias[mixed.shape[-1]:].to(mixed.dtype)
 
     def _pool_unprojected(self, trajectories: Tensor) -> Tensor:
@@ -129,3 +135,37 @@ class TrajectoryAttention(nn.Module):
         else:
             weights = (chosen @ keys.transpose(-1, -2) * chosen.shape[-1] ** -0.5).softmax(dim=-1)
         return weights.transpose(2, 3)
+
+
+def _trajectories_of_tokens(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Eq. 1 with a head for each frame and head: the kernels write their output in the order of the queries, which is
+    then that of `pool_over_time_large`, and neither pass copies it.
+
+    Args:
+        queries: (B, h, N, d). keys, values: (B, h, F, P, d).
+
+    Returns:
+        y~ (B, N, F, D).
+    """
+    frames = keys.shape[2]
+    keys, values = (rearrange(one, "b h f p d -> b p (f h) d").transpose(1, 2) for one in (keys, values))
+    found = _with_repeated(queries, frames, lambda repeated: F.scaled_dot_product_attention(repeated, keys, values))
+    return found.transpose(1, 2).unflatten(2, (frames, -1)).flatten(3)
+
+
+def _with_repeated(queries: Tensor, frames: int, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    """attend(queries (B, h, N, d) repeated for every frame, (B, F h, N, d)); of these the backward pass keeps those of
+    one frame, and repeats them again."""
+    def repeat(one: Tensor) -> Tensor:
+        return one.transpose(1, 2)[:, :, None].expand(-1, -1, frames, -1, -1).flatten(2, 3).transpose(1, 2)
+
+    repeated, once = repeat(queries), queries.detach()
+    if torch.compiler.is_compiling():   # the compiler chooses what is kept
+        return attend(repeated)
+    place = repeated.untyped_storage()._cdata
+    if place == queries.untyped_storage()._cdata:   # a single head: nothing was copied
+        return attend(repeated)
+    with torch.autograd.graph.saved_tensors_hooks(
+            lambda kept: None if kept.untyped_storage()._cdata == place else kept,
+            lambda kept: repeat(once) if kept is None else kept):
+        return attend(repeated)

@@ -76,6 +76,9 @@ class PatchEmbed(nn.Module):
         wanted = (self.proj.in_channels, self.num_frames, *self.img_size)
         if videos.ndim != 5 or tuple(videos.shape[1:]) != wanted:
             raise ValueError(f"expected clips of shape (B, {', '.join(map(str, wanted))}), got {tuple(videos.shape)}")
+        kind = videos.device.type
+        if chosen is None and torch.is_autocast_enabled(kind):   # half the bytes to move; the product would cast them
+            videos = videos.to(torch.get_autocast_dtype(kind))
         return self.proj(self._tubelets(videos, chosen).flatten(2))
 
     def _tubelets(self, videos: Tensor, chosen: Tensor | None) -> Tensor:

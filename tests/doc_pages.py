@@ -136,6 +136,8 @@ def check_script(path, arguments, environment):
         rest = _without_own_options(script.read_text(), arguments)
         if script.name == "compare_moving_shapes.sh":
             parse("tats.engines.compare_masks", [*NEEDED, *rest])
+        elif script.name == "compare_real_clips.sh":
+            parse("tats.engines.compare_clips", [*rest, *NEEDED[2:]])   # all but --data
         else:
             assert not rest, f"{path} does not know {rest}"
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import torch
 from tats.engines.check_gpu import __main__ as check_gpu
 from tats.engines.check_gpu import machine, processes, programs, speed, values
 from tats.engines.check_gpu.steps import FAILED, PASSED, SKIPPED, Outcome, Place, Step, outcome_of, run_apart
+from tats.engines.machine import container
+from tats.engines.machine.threads import Work
 from tats.models import PretrainVisionTransformer
 from tats.models.vit import TubeletProjection
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -26,18 +29,34 @@ def one(number, place):
 
 
 def test_what_a_container_left_out_is_named_with_what_to_do():
-    assert machine.container_faults(32, 16e9, 8) == []
-    memory, cores = machine.container_faults(8, 64e6, 8)
+    assert container.memory_faults(16e9, 8, 12e9) == container.core_faults(32, 8, 4) == []
+    memory, = container.memory_faults(64e6, 8, 12e9)
+    cores, = container.core_faults(8, 8, 4)
     assert "64 MB" in memory and "--shm-size 12g" in memory
     assert "8 core(s) for 8 rank(s)" in cores and "SRUN_CPUS_PER_TASK" in cores
 
 
-def test_a_quota_counts_before_the_cores(tmp_path):
-    (tmp_path / "cpu.max").write_text("150000 100000\n")
-    assert machine.usable_cores(tmp_path / "cpu.max") == 1
-    (tmp_path / "cpu.max").write_text("max 100000\n")
-    assert machine.usable_cores(tmp_path / "cpu.max") == machine.usable_cores(tmp_path / "none")
-    assert machine.free_shared_memory(tmp_path / "none") == float("inf")
+def test_a_run_looks_at_its_machine_before_it_begins(monkeypatch, tmp_path):
+    """Ten workers of 32 clips of 16 x 224 x 224 keep 1.5 GB ready."""
+    work = Work(1.0, 32, 10, 3 * 16 * 224 * 224)
+    monkeypatch.setattr(container, "usable_cores", lambda: 7)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for name, value in (("free_shared_memory", 4e9), ("open_files", 1024), ("free_processes", float("inf"))):
+        monkeypatch.setattr(container, name, lambda value=value: value)
+    assert container.start_faults(work, "cpu") == []
+    assert len(container.start_faults(work, "cuda")) == 1
+    for name, value in (("free_shared_memory", 3e9), ("open_files", 256), ("free_processes", 100)):
+        monkeypatch.setattr(container, name, lambda value=value: value)
+    memory, files, processes = container.start_faults(work, "cpu")
+    assert "2 rank(s) want 3083" in memory and "ulimit -n" in files and "--pids-limit" in processes
+    assert container.start_faults(work._replace(workers=0), "cpu") == []
+
+
+def test_what_nobody_limits_is_without_limit(tmp_path):
+    assert container.free_shared_memory(tmp_path / "none") == container.free_processes((tmp_path,)) == float("inf")
+    (tmp_path / "pids.max").write_text("100\n")
+    (tmp_path / "pids.current").write_text("40\n")
+    assert container.free_processes((tmp_path,)) == 60
 
 
 def test_the_machine(place, monkeypatch):
@@ -118,6 +137,46 @@ def test_a_policy_that_looks_nowhere_is_found(place, monkeypatch):
     monkeypatch.setattr(programs, "videos", lambda place: place.folder)
     found = one(7, Place(place.device, False, place.folder))
     assert found.state == FAILED and found.found == "moving_auroc is 0.840, below 0.85"
+
+
+class Run:
+    """A program that notes its epochs in log.txt and, told to stop, ends with `code` and leaves `kept`."""
+
+    def __init__(self, out, code=0, kept="epoch-1-step-2.pth", epochs=3):
+        self.out, self.returncode, self.kept, self.epochs = out, code, kept, epochs
+        self.stderr, self.signals = iter(["12:00:00 epoch 0/3 loss 1\n"]), []
+
+    def send_signal(self, number):
+        self.signals.append(number)
+        self.out.mkdir(parents=True)
+        if self.kept:
+            (self.out / self.kept).touch()
+
+    def communicate(self, timeout):
+        return "", "the last line"
+
+    def poll(self):
+        return self.returncode
+
+
+@pytest.mark.parametrize(("options", "resumes", "message"), [
+    ({}, True, None), ({"code": 1}, True, "after SIGTERM it ended with 1: the last line"),
+    ({"kept": None}, True, "left no checkpoint"), ({}, False, "did not go on from that checkpoint"),
+    ({"epochs": 2}, True, "log.txt has the epochs [0, 1]"),
+])
+def test_a_run_that_does_not_stop_and_go_on_is_found(options, resumes, message, place, monkeypatch):
+    process = Run(place.folder / "stopped-run", **options)
+
+    def run(module, *arguments):
+        (process.out / "log.txt").write_text("".join(f'{{"epoch": {epoch}}}\n' for epoch in range(process.epochs)))
+        return f"resumed from {process.out / process.kept}" if resumes and process.kept else ""
+
+    monkeypatch.setattr(programs, "videos", lambda place: place.folder)
+    monkeypatch.setattr(programs.subprocess, "Popen", lambda *_, **__: process)
+    monkeypatch.setattr(programs, "run", run)
+    found = one(8, place)
+    assert process.signals == [signal.SIGTERM]
+    assert found.state == (FAILED if message else PASSED) and (message or "") in found.found
 
 
 def test_processes_that_drift_apart_are_found(place, monkeypatch):

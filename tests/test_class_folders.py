@@ -1,7 +1,11 @@
 """Lists from folders, one a class: divided by shares, or by folders train, val and test."""
 
+import os
+
 import pytest
-from tats.datasets.build_lists import main
+from tats.datasets.build_lists import index_videos, main
+from tats.datasets.inputs import videos_below
+from tats.datasets.lists.class_folders import read_class_folders
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.program import run_program
 
@@ -85,3 +89,21 @@ def test_what_cannot_be_divided_is_said_in_one_line(tmp_path, capsys, counts, mo
 def test_official_data_sets_have_no_shares(tmp_path):
     with pytest.raises(ValueError, match="divide class folders"):
         main(["ucf101", "--root", str(tmp_path), "--out", str(tmp_path / "lists"), "--val", ".1"])
+
+
+def test_links_that_lead_in_a_circle_have_an_end(tmp_path):
+    """Each way to a video is gone once; a link to a folder that is elsewhere is followed."""
+    for name in ("cats/a.mp4", "dogs/b.mp4", "dogs/._b.mp4", "dogs/.trash/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "cats" / "all").symlink_to(tmp_path)
+    (tmp_path / "cats" / "self").symlink_to(tmp_path / "cats")
+    (tmp_path / "dogs" / "cats").symlink_to(tmp_path / "cats")
+    ways = ["cats/a.mp4", "dogs/b.mp4", "dogs/cats/a.mp4"]
+    assert sorted(videos_below(str(tmp_path))) == [str(tmp_path / name) for name in ways]
+    assert index_videos(tmp_path) == {key: str(tmp_path / name) for key, name in {
+        "a": ways[0], "cats/a": ways[0], "b": ways[1], "dogs/b": ways[1]}.items()}
+    (tmp_path / "cats" / "2.mp4").write_bytes(b"x")
+    found = read_class_folders(tmp_path, val=.4).parts
+    assert sorted(os.path.relpath(path, tmp_path) for path, _ in found["train"] + found["val"]) == [
+        "cats/2.mp4", "cats/a.mp4", "cats/all/dogs/b.mp4", "dogs/b.mp4", "dogs/cats/2.mp4", "dogs/cats/a.mp4"]

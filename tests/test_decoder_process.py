@@ -89,15 +89,18 @@ def test_each_fault_is_named_in_time_and_the_next_video_is_read(hostile, fault):
 @pytest.mark.slow
 def test_a_loader_gives_the_same_clips_whatever_its_decoders_do(hostile, tmp_path, fault):
     """With two workers and without any: same clips in the same order, the files noted once with their causes."""
+    names = ("spins", "crashes", "fails")
+    rows = hostile.read_text().splitlines()
+    hostile.write_text("\n".join(rows[:8] + [row for row in rows if Path(row).stem in names]) + "\n")
     here = hostile_decoders.hashes(hostile, tmp_path / "bad0.txt", 0)
     command = [sys.executable, hostile_decoders.__file__, str(hostile), str(tmp_path / "bad2.txt"), "2"]
     there = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5 * LONG).stdout.splitlines()
-    assert here == there and len(here) == 24 + len(CAUSES)
+    assert here == there and len(here) == 8 + len(names)
     for name in ("bad0.txt", "bad2.txt"):
         noted = (tmp_path / name).read_text().splitlines()
-        assert sorted(Path(line.split(":")[0]).stem for line in noted) == sorted(CAUSES)
+        assert sorted(Path(line.split(":")[0]).stem for line in noted) == sorted(names)
         assert all(CAUSES[Path(line.split(":")[0]).stem] in line for line in noted)
-    fault(f"{len(CAUSES)} decoder faults in one epoch, 2 workers", "each replaced and noted once",
+    fault(f"{len(names)} decoder faults in one epoch, 2 workers", "each replaced and noted once",
           "nothing: other clips unchanged")
 
 

@@ -12,18 +12,19 @@ import tarfile
 
 import numpy as np
 import pytest
-from object_store import ObjectStore
+from object_store import FAULTS, ObjectStore
 from tats.datasets import pack
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.program import run_program
-from tats.datasets.sources import opening, remote
+from tats.datasets.sources import opening, ranged, remote
 from tats.datasets.sources.addresses import split_member
 from tats.datasets.sources.kept_files import KeptFiles, keep_remote_files
 from tats.datasets.sources.opening import SourceError, open_source
+from tats.datasets.video import container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
 from tats.datasets.windows import WindowClips, Windows
 from tats.engines import run_mae_pretraining
-from videos import write_drifting, write_folder, write_list
+from videos import write_drifting, write_folder, write_list, write_long
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +156,39 @@ def test_what_is_wrong_with_a_shard_is_a_bad_video(tmp_path):
     assert ".index is none" in cause(f"{tmp_path}/no.tar::{member}")
 
 
+def write_tar(path, *members):
+    """A tar file of (name, content)s; content as text: a hard link to that member."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, content
+            entry.size = 0 if isinstance(content, str) else len(content)
+            archive.addfile(entry, io.BytesIO(b"" if isinstance(content, str) else content))
+    return path
+
+
+@pytest.mark.faults
+def test_shards_by_other_hands(tmp_path):
+    """Hard links are followed; what hides a member, or leaves open which one is meant, is refused."""
+    one, two = (write_drifting(tmp_path / f"{seed}.mp4", seed).read_bytes() for seed in (1, 2))
+    linked = write_tar(tmp_path / "linked.tar", ("a.mp4", one), ("b.mp4", "a.mp4"))
+    assert np.array_equal(frames_of(f"{linked}::b.mp4"), frames_of(tmp_path / "1.mp4"))
+    twice = write_tar(tmp_path / "twice.tar", ("a.mp4", one), ("a.mp4", two))
+    good = write_tar(tmp_path / "good.tar", ("a.mp4", one), ("b.mp4", two)).read_bytes()
+    header = good.rfind(b"b.mp4")
+    (tmp_path / "header.tar").write_bytes(good[:header] + b"X" + good[header + 1:])
+    (tmp_path / "joined.tar").write_bytes(good + twice.read_bytes())
+    for path, cause in ((f"{twice}::a.mp4", "two members"), (f"{tmp_path}/header.tar::a.mp4", "damaged header"),
+                        (f"{tmp_path}/joined.tar::a.mp4", "behind its end"),
+                        (f"{tmp_path}/x.tar.gz::a.mp4", "unpack the compressed one"),
+                        ("http://127.0.0.1:9/s.tar?key=1::a.mp4", "without a query")):
+        with pytest.raises(VideoError, match=cause):
+            frames_of(path)
+    with pytest.raises(ValueError, match="damaged header"):
+        pack.main([f"{tmp_path}/header.tar", "--out", str(tmp_path)])
+
+
 def one_line(capsys, call):
     with pytest.raises(SystemExit) as end:
         run_program(call)
@@ -182,29 +216,49 @@ def test_objects_and_members_behind_addresses(store, tmp_path):
     for one, other in zip(plain.paths, shards.paths, strict=True):
         assert other.startswith("http://") and np.array_equal(frames_of(one), frames_of(other))
     assert store.gets("shards/train-000000.tar.index") == 1 and store.gets("shards/train-000000.tar") == 3
+    for address in (store.address, store.address.replace("http", "HTTP")):
+        assert np.array_equal(frames_of(f"{address}/c.mp4?key=1"), frames_of(plain.paths[2]))
+    store.faults["c.mp4"] = ["moved"]
     assert np.array_equal(frames_of(f"{store.address}/c.mp4"), frames_of(plain.paths[2]))
     windows = WindowClips(read_list(store.folder / "shards" / "train.csv"), [2], Windows(8, 4, False), (4, 16))
     assert [chunk.ends.tolist() for chunk in windows][0] == pytest.approx([.32, .48, .64, .8])
 
 
-def test_objects_of_an_s3_store(tmp_path, monkeypatch):
-    """Against moto's server: whole objects and members of shards, in this process and in a decoder process."""
+@pytest.fixture
+def s3(monkeypatch):
+    """(moto's S3 server behind a store that can misbehave, a client of it); s3fs finds it by its environment."""
     pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    address = "http://{}:{}".format(*server.get_host_and_port())
-    for name, value in {"FSSPEC_S3_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b",
-                        "AWS_DEFAULT_REGION": "us-east-1"}.items():
-        monkeypatch.setenv(name, value)
-    import boto3
+    moto = pytest.importorskip("moto.server")
+    boto3 = pytest.importorskip("boto3")
     from fsspec.config import conf, set_conf_env
+
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    store = ObjectStore(upstream="http://{}:{}".format(*server.get_host_and_port()))
+    for name, value in {"FSSPEC_S3_ENDPOINT_URL": store.address, "AWS_ACCESS_KEY_ID": "a",
+                        "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setitem(conf, "s3", {})
     set_conf_env(conf)   # as at the start of a process
-    client = boto3.client("s3", endpoint_url=address)
+    remote._system.cache_clear()
+    client = boto3.client("s3", endpoint_url=store.address)
     client.create_bucket(Bucket="bucket")
+    yield store, client
+    remote._system.cache_clear()
+    store.close()
+    server.stop()
+
+
+def upload(client, folder, prefix):
+    for path in folder.iterdir():
+        client.upload_file(str(path), "bucket", f"{prefix}{path.name}")
+
+
+def test_objects_of_an_s3_store(s3, tmp_path):
+    """Whole objects and members of shards, in this process and in a decoder process."""
+    _, client = s3
     plain, _ = packed(tmp_path, "--prefix", "s3://bucket/shards")
-    for path in (tmp_path / "shards").iterdir():
-        client.upload_file(str(path), "bucket", f"shards/{path.name}")
+    upload(client, tmp_path / "shards", "shards/")
     client.upload_file(str(tmp_path / "c.mp4"), "bucket", "c.mp4")
     paths = [*read_list(tmp_path / "shards" / "train.csv").paths, "s3://bucket/c.mp4"]
     for seconds in (0, 58):
@@ -213,7 +267,71 @@ def test_objects_of_an_s3_store(tmp_path, monkeypatch):
     for gone in ("s3://bucket/gone.mp4", "s3://no-bucket/a.mp4"):
         with pytest.raises(VideoError, match="No such object"):
             frames_of(gone)
-    server.stop()
+
+
+@pytest.mark.faults
+def test_an_s3_store_that_misbehaves(s3, tmp_path):
+    """Each fault passes or is a bad video with its cause, and is never another picture."""
+    store, client = s3
+    expected = frames_of(write_drifting(tmp_path / "a.mp4", 1))
+    client.upload_file(str(tmp_path / "a.mp4"), "bucket", "a.mp4")
+    for fault in FAULTS:
+        store.faults["bucket/a.mp4"] = [fault, fault]
+        assert np.array_equal(frames_of("s3://bucket/a.mp4"), expected), fault
+        assert store.faults["bucket/a.mp4"] == ([fault] if fault == "slow" else [])
+    store.faults["HEAD"] = ["503", "503"]
+    assert np.array_equal(frames_of("s3://bucket/a.mp4"), expected) and not store.faults["HEAD"]
+    for fault in ("503", "cut", "short", "403"):
+        store.faults["bucket/a.mp4"] = [fault] * 50
+        with pytest.raises(VideoError):
+            frames_of("s3://bucket/a.mp4")
+
+
+@pytest.mark.faults
+def test_of_a_large_object_only_parts_are_fetched(store, tmp_path, monkeypatch):
+    """Whole or in a shard, whatever happens to a part; and what was fetched is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    for module, name in ((opening, "WHOLE"), (packet_index, "LARGE"), (container_file, "LARGE")):
+        monkeypatch.setattr(module, name, 1 << 20)
+    monkeypatch.setattr(ranged, "BLOCK", 1 << 14)
+    path, wanted = write_long(store.folder / "long.mp4", 3000), range(1000, 1016, 4)
+    with open_video(path) as video:
+        expected = video.read(wanted)
+    write_list(tmp_path / "list.csv", [(path, 0)])
+    pack.main([str(tmp_path / "list.csv"), "--out", str(store.folder), "--prefix", store.address])
+    objects = {"long.mp4": f"{store.address}/long.mp4",
+               "list-000000.tar": read_list(store.folder / "list.csv").paths[0]}
+
+    def fetched(address):
+        packet_index._CACHE.clear()
+        before = store.sent
+        with open_video(address) as video:
+            assert video.num_frames == 3000 and np.array_equal(video.read(wanted), expected)
+        return (store.sent - before) / path.stat().st_size
+
+    for name, address in objects.items():
+        assert fetched(address) < .04 and fetched(address) < .03   # with its index, and without
+        for fault in ("503", "cut", "short", "long"):
+            store.faults[name] = ["", fault, fault]
+            fetched(address)
+            assert not store.faults[name], fault
+        store.faults[name] = ["", *["cut"] * 9]
+        with pytest.raises(VideoError, match="5 attempts"):
+            fetched(address)
+        store.faults.clear()
+    store.faults["long.mp4"] = ["whole"]   # a server that knows no ranges sends all of it: once
+    assert .99 < fetched(objects["long.mp4"]) < 1.01 and not store.faults["long.mp4"]
+    store.faults["list-000000.tar"] = ["whole"] * 9   # of a shard that would be too much
+    with pytest.raises(VideoError, match="know byte ranges"):
+        fetched(objects["list-000000.tar"])
+    store.faults.clear()
+    keep_remote_files(str(tmp_path / "kept"), 1)
+    for address in objects.values():
+        fetched(address)
+        assert fetched(address) == 0
+    path.write_bytes(write_long(tmp_path / "other.mp4", 2000).read_bytes())   # another version under the old name
+    with open_video(objects["long.mp4"]) as video:
+        assert video.num_frames == 2000
 
 
 def test_check_list_looks_at_members(tmp_path):
@@ -278,8 +396,8 @@ def test_a_missing_object_and_a_store_that_is_gone(store):
 def test_silence_ends_with_the_clips_time(store):
     write_drifting(store.folder / "a.mp4", 1)
     store.faults["a.mp4"] = ["silent"] * 9
-    with pytest.raises(VideoError, match="within 4 s"):
-        frames_of(f"{store.address}/a.mp4", seconds=4)
+    with pytest.raises(VideoError, match="within 2 s"):
+        frames_of(f"{store.address}/a.mp4", seconds=2)
 
 
 def test_a_missing_driver_is_named_before_the_run(tmp_path, monkeypatch):
@@ -351,33 +469,78 @@ def test_four_processes_share_a_cache(tmp_path):
     assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) <= 24_000   # as many in flight as processes
 
 
-def test_one_epoch_over_files_shards_and_a_store_is_the_same(shapes, store, tmp_path):
-    """Pre-training to the last bit, with a bad video among the 24, faults on the way, and workers in decoder
-    processes."""
+def pretrained(out, data, *more):
+    """What two epochs of pre-training say of themselves, but for times."""
+    run_mae_pretraining.main([
+        "--model", "pretrain_tats_tiny", "--data_path", str(data), "--output_dir", str(out), "--batch_size", "8",
+        "--num_workers", "0", "--mask_type", "tats", "--mask_ratio", "0.75", "--epochs", "2", "--sampling_rate", "1",
+        "--warmup_epochs", "0", "--lr", "0.05", "--device", "cpu", "--max_bad_fraction", "0.1", "--num_frames", "4",
+        "--input_size", "16", "--save_every_steps", "1", "--keep_last", "0", "--decode_timeout", "0",
+        "--mae_only_epochs", "0", *more])
+    return [{key: value for key, value in json.loads(line).items() if key.startswith("train_")
+             and "second" not in key and "share" not in key} for line in (out / "log.txt").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def epochs_over_files(shapes, tmp_path_factory):
+    """(folder of a list with a bad video among the 24, what pre-training on it said)."""
+    folder = tmp_path_factory.mktemp("files")
     lines = (shapes / "train.csv").read_text().splitlines()
-    (tmp_path / "cut.mp4").write_bytes((shapes / "train" / "000003.mp4").read_bytes()[:900])
-    lines[3] = f"{tmp_path}/cut.mp4 0"
-    (tmp_path / "train.csv").write_text("\n".join(lines) + "\n")
-    pack.main([str(tmp_path / "train.csv"), "--out", str(tmp_path / "local"), "--shard_mb", "0.05"])
-    pack.main([str(tmp_path / "train.csv"), "--out", str(store.folder), "--prefix", store.address])
-    assert len(list((tmp_path / "local").glob("*.tar"))) > 1
-    store.faults["train-000000.tar"] = ["503", "", "cut", "", "", "short"]
+    (folder / "cut.mp4").write_bytes((shapes / "train" / "000003.mp4").read_bytes()[:900])
+    lines[3] = f"{folder}/cut.mp4 0"
+    (folder / "train.csv").write_text("\n".join(lines) + "\n")
+    return folder, pretrained(folder / "out", folder / "train.csv")
 
-    def run(name, data, *more):
-        run_mae_pretraining.main([
-            "--model", "pretrain_tats_tiny", "--data_path", str(data), "--output_dir", str(tmp_path / name),
-            "--batch_size", "8", "--num_workers", "0", "--mask_type", "tats", "--mask_ratio", "0.75", "--epochs", "1",
-            "--sampling_rate", "1", "--warmup_epochs", "0", "--lr", "0.05", "--device", "cpu", "--max_bad_fraction",
-            "0.1", *more])
-        record = json.loads((tmp_path / name / "log.txt").read_text())
-        assert re.search(r"cut\.mp4: Invalid data", (tmp_path / name / "bad_videos.txt").read_text())
-        return {key: value for key, value in record.items() if key.startswith("train_") and "second" not in key
-                and "share" not in key}
 
-    first = run("a", tmp_path / "train.csv", "--decode_timeout", "0")
-    assert run("b", tmp_path / "local" / "train.csv", "--num_workers", "2") == first
-    assert run("c", store.folder / "train.csv", "--decode_timeout", "0") == first
-    assert run("d", store.folder / "train.csv", "--cache_dir", str(tmp_path / "kept")) == first
+def resumed(out, again, data, *more):
+    """The same after a kill within the second epoch: its newest checkpoint and the log are there."""
+    again.mkdir()
+    (again / "epoch-1-step-4.pth").write_bytes((out / "epoch-1-step-4.pth").read_bytes())
+    (again / "log.txt").write_text((out / "log.txt").read_text().splitlines(keepends=True)[0] + '{"torn')
+    return pretrained(again, data, *more)
+
+
+def test_one_epoch_over_shards_in_decoder_processes_is_that_over_files(epochs_over_files, tmp_path):
+    folder, expected = epochs_over_files
+    pack.main([str(folder / "train.csv"), "--out", str(tmp_path / "s"), "--shard_mb", "0.05"])
+    assert len(list((tmp_path / "s").glob("*.tar"))) > 1
+    assert pretrained(tmp_path / "a", tmp_path / "s" / "train.csv", "--num_workers", "2", "--decode_timeout",
+                      "60") == expected
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("every", [0, 20])
+def test_one_epoch_over_a_store_is_that_over_files(every, epochs_over_files, store, tmp_path, fault):
+    """Members of a shard and whole objects; `every`: of so many requests one fails. Killed and resumed, too."""
+    folder, expected = epochs_over_files
+    pack.main([str(folder / "train.csv"), "--out", str(store.folder), "--prefix", store.address])
+    shards = (store.folder / "train.csv").read_text().splitlines(keepends=True)
+    for place, row in list(enumerate(read_list(folder / "train.csv").paths))[4::4]:
+        (store.folder / f"{place}.mp4").write_bytes(open(row, "rb").read())
+        shards[place] = f"{store.address}/{place}.mp4 {shards[place].split()[-1]}\n"
+    (store.folder / "train.csv").write_text("".join(shards))
+    store.every = every
+    data, cache = store.folder / "train.csv", ("--cache_dir", str(tmp_path / "kept"))
+    assert pretrained(tmp_path / "a", data) == expected
+    assert re.search(r"cut\.mp4: Invalid data", (tmp_path / "a" / "bad_videos.txt").read_text())
+    assert resumed(tmp_path / "a", tmp_path / "b", data, *cache) == expected
+    if every:
+        assert store.met >= 3
+        fault(f"{store.met} of {len(store.requests)} requests fail: {', '.join(FAULTS)}", "tried again, same losses")
+
+
+@pytest.mark.faults
+def test_one_epoch_over_an_s3_store_that_misbehaves_is_that_over_files(epochs_over_files, s3, tmp_path, fault):
+    folder, expected = epochs_over_files
+    store, client = s3
+    pack.main([str(folder / "train.csv"), "--out", str(tmp_path / "s"), "--prefix", "s3://bucket"])
+    upload(client, tmp_path / "s", "")
+    store.every = 20
+    data = tmp_path / "s" / "train.csv"
+    assert pretrained(tmp_path / "a", data) == expected
+    assert resumed(tmp_path / "a", tmp_path / "b", data) == expected
+    assert store.met >= 2
+    fault(f"S3: {store.met} of {len(store.requests)} requests fail", "tried again, same losses")
 
 
 def test_local_files_import_nothing_of_it(tmp_path):

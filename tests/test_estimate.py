@@ -26,6 +26,16 @@ def test_a_product_by_hand():
     assert view.shape == (256, 64)
 
 
+def test_what_is_picked_or_put_is_counted_and_not_what_it_is_picked_from():
+    with FakeTensorMode(), Ledger() as ledger:
+        table, rows = torch.empty(1000, 8), torch.empty(3, dtype=torch.int64)
+        picked = table[rows]
+        table[rows] = picked
+        table.gather(1, torch.empty(1000, 1, dtype=torch.int64))
+    assert [(one.name, one.moved) for one in ledger.kernels] == [
+        ("index", 3 * 8 + 2 * 3 * 8 * 4), ("index_put_", 2 * (3 * 8 + 3 * 8 * 4)), ("gather", 1000 * 8 + 2 * 1000 * 4)]
+
+
 def test_a_kernel_takes_the_longest_of_three():
     gpu = GPUS["h100"]
     assert seconds(Kernel("mm", 10**12, 0, 1, True), gpu) == pytest.approx(1e12 / (gpu.half * OF_PEAK))

@@ -139,8 +139,11 @@ def stop(*_):
 @pytest.mark.slow
 def test_a_run_goes_on_within_the_policys_phase(monkeypatch, tmp_path):
     saved = []
+    # The answer of all processes is read from the GPU, where there are no numbers.
+    monkeypatch.setattr(Runtime, "any", lambda self, flag: bool(flag))
+    monkeypatch.setattr(checkpointing, "load", lambda path: dict(saved)[path])
     with fake_gpu(monkeypatch) as reads:
-        argv = [*TATS, "--save_every_steps", "4"]
+        argv = [*TATS, "--save_every_steps", "4", "--update_every", "3"]   # one episode waits at step 4
         pretraining(monkeypatch, tmp_path, argv, saved).run()
         path, state = next(pair for pair in saved if "step" in pair[0].name)
         cpu = [one.device for one in tree_leaves(state["progress"]) if isinstance(one, torch.Tensor)]
@@ -148,6 +151,8 @@ def test_a_run_goes_on_within_the_policys_phase(monkeypatch, tmp_path):
         again = pretraining(monkeypatch, tmp_path, argv, saved)
         reads.log.clear()
         again._go_on(state, path, [])
+        kept, = again.buffer
+        assert {one.device.type for one in kept if isinstance(one, torch.Tensor)} == {"cuda"}
         again.run()
     assert not unexpected(reads, BETWEEN_STEPS | SAVING | RESUMING)
 

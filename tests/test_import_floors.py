@@ -15,10 +15,11 @@ FLOORS = [
     ["models"], ["models/convert"], ["models/programs"],
     ["datasets/sources"],
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
-    ["engines/config"], ["engines/core"], ["engines/training"], ["engines/pretrain", "engines/finetune"],
-    ["engines/loops"], ["engines/motion", "engines/figures"], ["engines/runs"], ["engines/hook"], ["engines/programs"],
+    ["engines/config"], ["engines/core", "engines/machine"], ["engines/training"],
+    ["engines/pretrain", "engines/finetune"], ["engines/loops"], ["engines/motion", "engines/figures"],
+    ["engines/runs"], ["engines/hook"], ["engines/programs"],
     ["engines/benchmark", "engines/compare_masks", "engines/front_door", "engines/report"],
-    ["engines/check_gpu"],
+    ["engines/check_gpu", "engines/compare_clips"],
 ]
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 FOLDERS = ("models", "masking", "datasets", "engines")

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import videos
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.prepare_videos import Encoding, Job, encode, main, plan, scaled_size
+from tats.datasets.prepare_videos import main, plan
+from tats.datasets.reencode import Encoding, Job, encode, scaled_size
 from tats.datasets.video.decode import open_video
 
 
@@ -111,3 +112,27 @@ def test_the_time_of_a_clip_is_told_before_and_after(tmp_path, caplog):
         prepare(listed, "--out", tmp_path / "out", "--measure", 1)
     assert "reading a clip takes" in caplog.text
     assert json.loads((tmp_path / "out/l.report.json").read_text())["clip_ms_after"] > 0
+
+
+@pytest.mark.parametrize(("rate", "wanted"), [(20, [0, 2, 4, 6, 8, 10, 12, 14]), (10, list(range(8))),
+                                              (5, [0, 0, 1, 1, 2, 2, 3, 3])])
+def test_so_many_frames_a_second_whatever_the_rate_was(tmp_path, rate, wanted):
+    """.8 seconds at 5, 10 and 20 frames a second have eight frames at 10; the slow one's are repeated."""
+    videos.write_numbered(tmp_path / "a.mp4", count=16 * rate // 20, rate=rate)
+    (tmp_path / "list.csv").write_text(f"{tmp_path}/a.mp4 3\n")
+    arguments = [str(tmp_path / "list.csv"), "--out", str(tmp_path / "out"), "--root", str(tmp_path), "--measure", "0",
+                 "--num_workers", "0", "--fps", "10"]
+    assert main(arguments) == 0
+    with open_video(tmp_path / "out/videos/a.mp4") as video:
+        assert videos.numbers(video.read(range(video.num_frames))) == wanted
+    with av.open(str(tmp_path / "out/videos/a.mp4")) as container:
+        assert container.streams.video[0].average_rate == 10
+    with pytest.raises(ValueError, match="made with .*10.0.*another --out"):
+        main([*arguments[:-1], "8"])
+    with pytest.raises(ValueError, match="--fps must lie between 0 and 1000, got 0"):
+        main([*arguments[:-1], "0"])
+
+
+def test_a_folder_of_pictures_has_no_times(tmp_path):
+    cause = encode(Job(str(videos.write_folder(tmp_path / "a", 0)), str(tmp_path / "a.mp4")), Encoding(fps=10))
+    assert cause == "a folder of pictures has no times to go by: leave --fps out"

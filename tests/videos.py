@@ -73,6 +73,22 @@ def write_numbered(path, count=30, size=(48, 64), times=None, **encoding):
     return write_video(path, (picture(number, *size) for number in range(count)), encoding, times)
 
 
+def write_long(path, frames):
+    """Noise with one key frame in ten, 7 kB a frame; its packets are not all different."""
+    noise = np.random.default_rng(0).integers(0, 255, (4, 96 * 3 // 2, 128), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options={"g": "10", "bf": "0", "crf": "28"})
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        packets = [packet for number in range(40) for packet in
+                   stream.encode(av.VideoFrame.from_ndarray(noise[number % 4], format="yuv420p"))] + stream.encode()
+        for number in range(frames):
+            again = av.Packet(bytes(packets[number % len(packets)]))
+            again.stream, again.pts, again.dts, again.time_base = stream, number, number, stream.codec_context.time_base
+            again.is_keyframe = packets[number % len(packets)].is_keyframe
+            container.mux(again)
+    return path
+
+
 def drifting(seed, count=12, height=16, width=24):
     """uint8 (count, height, width, 3), smooth noise that drifts."""
     small = np.random.default_rng(seed).integers(0, 256, (5, 8, 3), np.uint8)

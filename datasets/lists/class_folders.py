@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..video.read_folder import ENDINGS as PICTURE_ENDINGS
+from .walking import walk
 
 VIDEO_ENDINGS = frozenset(".avi .mp4 .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp .ts .mts .m2ts .ogv .gif".split())
 PART_NAMES = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
@@ -76,11 +77,10 @@ def _videos_by_class(folder: Path) -> dict[str, list[str]]:
 
 def _videos(folder: Path) -> list[str]:
     found = []
-    for parent, folders, files in os.walk(os.path.abspath(folder), followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith((".", "__")))
-        names = sorted(name for name in files if not name.startswith("."))
-        found += [os.path.join(parent, name) for name in names if os.path.splitext(name)[1].lower() in VIDEO_ENDINGS]
-        if any(name.lower().endswith(PICTURE_ENDINGS) for name in names):
+    for parent, folders, files in walk(os.path.abspath(folder)):
+        folders[:] = [name for name in folders if not name.startswith("__")]
+        found += [os.path.join(parent, name) for name in files if os.path.splitext(name)[1].lower() in VIDEO_ENDINGS]
+        if any(name.lower().endswith(PICTURE_ENDINGS) for name in files):
             found.append(parent)
             folders.clear()
     bad = next((path for path in found if "\n" in path or "\r" in path), None)

@@ -7,9 +7,11 @@
 
 import importlib.util
 import itertools
+import re
 from collections.abc import Sequence
 
 _MEMBER = ".tar::"
+_COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|zip)::")
 # scheme -> (the module that reads it, the package to install)
 _DRIVERS = {"s3": ("s3fs", "s3fs"), "s3a": ("s3fs", "s3fs"), "gs": ("gcsfs", "gcsfs"), "gcs": ("gcsfs", "gcsfs"),
             "http": ("aiohttp", "aiohttp"), "https": ("aiohttp", "aiohttp"),
@@ -23,7 +25,7 @@ class SourceError(OSError):
 
 def is_elsewhere(path: str) -> bool:
     """Whether a path of a list is anything but a local file or folder."""
-    return "://" in path or _MEMBER in path
+    return "://" in path or _MEMBER in path or _COMPRESSED.search(path) is not None
 
 
 def split_member(path: str) -> tuple[str, str | None]:
@@ -35,7 +37,15 @@ def split_member(path: str) -> tuple[str, str | None]:
 def scheme_of(path: str) -> str:
     """"s3" of "s3://bucket/a.mp4", "" of a local path."""
     scheme, found, _ = path.partition("://")
-    return scheme if found else ""
+    return scheme.lower() if found else ""
+
+
+def check_member(path: str) -> None:
+    """Raises SourceError: a path that names a member of something else than a plain tar file."""
+    if _COMPRESSED.search(path):
+        raise SourceError("members are read from plain .tar files: unpack the compressed one first")
+    if "://" in path and "::" in path and _MEMBER not in path:
+        raise SourceError("a member of a shard is written ADDRESS.tar::MEMBER, without a query behind .tar")
 
 
 def require_drivers(paths: Sequence[str]) -> None:

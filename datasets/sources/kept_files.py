@@ -4,8 +4,8 @@ Settings are environment variables, so that loader workers and decoder processes
 """
 
 import contextlib
-import errno
 import fcntl
+import functools
 import hashlib
 import logging
 import os
@@ -69,16 +69,28 @@ class KeptFiles:
         Raises:
             What `fetch` raises; nothing is kept then.
         """
+        file = self.found(name)
+        if file is None:
+            content = fetch()
+            self._keep(self.path(name), content)
+            return content
+        return file
+
+    def found(self, name: str) -> BinaryIO | None:
+        """The copy of an object, open; None: there is none that can be read."""
         path = self.path(name)
         try:
             file = open(path, "rb")  # noqa: SIM115 - handed on
-        except FileNotFoundError:
-            content = fetch()
-            self._keep(path, content)
-            return content
+        except OSError:
+            return None
         with contextlib.suppress(OSError):   # on a file system that others only read
             os.utime(path)
         return file
+
+    def forget(self, name: str) -> None:
+        """Delete the copy of an object, which is damaged."""
+        with contextlib.suppress(OSError):
+            self.path(name).unlink()
 
     def _keep(self, path: Path, content: bytes) -> None:
         if len(content) > self.limit:
@@ -87,9 +99,7 @@ class KeptFiles:
             self._make_room(len(content))
             _write_whole(path, content)
         except OSError as error:   # a cache that cannot be written costs time, no run
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT):
-                raise
-            logger.warning("--cache_dir %s: %s; what is fetched is not kept", self.folder, error.strerror)
+            _say_once(str(self.folder), error.strerror or str(error))
 
     def _make_room(self, size: int) -> None:
         """Count `size` bytes in, and delete the oldest files where they would be too many."""
@@ -126,6 +136,11 @@ class KeptFiles:
                         yield status.st_mtime, status.st_size, entry.path
                     elif time.time() - status.st_mtime > _ABANDONED:
                         os.unlink(entry.path)
+
+
+@functools.cache
+def _say_once(folder: str, cause: str) -> None:
+    logger.warning("cache in %s: %s; what is fetched is not kept", folder, cause)
 
 
 def _write_whole(path: Path, content: bytes) -> None:

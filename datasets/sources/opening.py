@@ -6,13 +6,15 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import BinaryIO
 
-from .addresses import SourceError, is_elsewhere, split_member
+from .addresses import SourceError, check_member, is_elsewhere, scheme_of, split_member
 from .kept_files import kept_files
-from .remote import MISSING, fetch
+from .ranged import RangedObject
+from .remote import MISSING, described, fetch
 from .tar_index import ENDING, find, members_of, write_index
 
 __all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
+WHOLE = 64 << 20               # bytes: larger objects are fetched by parts, as they are read
 _MOST_INDEX_BYTES = 64 << 20   # of indexes that a process holds
 
 
@@ -63,23 +65,40 @@ class PartOfFile(io.RawIOBase):
 def open_source(path: str) -> BinaryIO:
     """A video that is no local file, open for reading.
 
-    Local tar files are read in place. Everything remote is fetched in one piece, a member of a tar file by its byte
-    range, and kept in the folder of `keep_remote_files` where there is one.
+    Local tar files are read in place. What is remote and at most WHOLE bytes is fetched in one piece, a member of a tar
+    file by its byte range; of larger ones only what is read. It is kept in the folder of `keep_remote_files`.
 
     Raises:
-        SourceError: it cannot be read, and why.
+        SourceError: it cannot be read, and why. Reading may raise it, too.
     """
+    check_member(path)
+    if scheme := scheme_of(path):
+        path = scheme + path[len(scheme):]   # HTTPS:// is https://
     container, name = split_member(path)
     if "://" not in container:
         return _local_member(container, name)
-    if name is None:
-        file = _kept(path, lambda: fetch(container))
-    else:
-        member = find(_index(container, None), name, None)
-        file = _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
+    file = _object(path) if name is None else _remote_member(path, container, name)
     if size_of(file) == 0:
         raise SourceError("the file is empty")
     return file
+
+
+def _object(address: str) -> BinaryIO:
+    cache = kept_files()
+    if cache is not None and (file := cache.found(address)):
+        return file
+    known = described(address)
+    if known.size is not None and known.size > WHOLE and known.has_ranges:
+        return RangedObject(address, 0, known.size, total=known.size, version=known.version, kept=kept_files())
+    return _kept(address, lambda: fetch(address, total=known.size))
+
+
+def _remote_member(path: str, container: str, name: str) -> BinaryIO:
+    member = find(_index(container, None), name, None)
+    if member.size > WHOLE:
+        version = described(container).version
+        return RangedObject(container, member.offset, member.size, version=version, kept=kept_files())
+    return _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
 
 
 def _kept(name: str, content: Callable[[], bytes]) -> BinaryIO:

@@ -5,30 +5,60 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from .addresses import SourceError, driver_fault, scheme_of
 
 ATTEMPTS = 5
 MISSING = "No such object"
 FIRST_WAIT = .25    # seconds before the second attempt; doubled before each further one
+_VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "generation", "blob_id")
+Result = TypeVar("Result")
 _CONNECT, _SILENCE = 10, 20   # seconds until a connection stands, and without a byte on it
 
 
-def fetch(address: str, start: int | None = None, end: int | None = None) -> bytes:
+class Described(NamedTuple):
+    """What a store says of an object: its bytes, what tells it from a later one of the same name, and whether parts of
+    it may be asked for. None: it does not say."""
+
+    size: int | None
+    version: str | None
+    has_ranges: bool
+
+
+def described(address: str) -> Described:
+    """What is known of an object. Raises SourceError, as `fetch`."""
+    def read() -> Described:
+        found = _system(os.getpid(), scheme_of(address)).info(address)
+        version = next((str(found[name]) for name in _VERSIONS if found.get(name)), None)
+        return Described(found.get("size"), version, found.get("partial", True))
+
+    return _guarded(address, read)
+
+
+def fetch(address: str, start: int | None = None, end: int | None = None, *, total: int | None = None) -> bytes:
     """A whole object, or its bytes [start, end).
+
+    Args:
+        total: bytes of the whole object, from `described`. A server that knows no ranges sends all of it, which is then
+            returned; without `total` that is an error.
 
     Raises:
         SourceError: it is not there, may not be read, or could not be read in ATTEMPTS attempts: the last one's cause.
     """
     def read() -> bytes:
-        system, path = _system(os.getpid(), scheme_of(address)), address
-        expected = system.info(path).get("size") if start is None else end - start
-        content = system.cat_file(path, start=start, end=end)
-        if expected is not None and len(content) != expected:
-            raise SourceError(f"{len(content)} bytes came instead of {expected}")
+        system = _system(os.getpid(), scheme_of(address))
+        expected = end - start if start is not None else system.info(address).get("size") if total is None else total
+        content = system.cat_file(address, start=start, end=end)
+        if expected is not None and len(content) != expected and (start is None or len(content) != total):
+            more = "; does the server know byte ranges?" if start is not None and len(content) > expected else ""
+            raise SourceError(f"{len(content)} bytes came instead of {expected}{more}")
         return content
 
+    return _guarded(address, read)
+
+
+def _guarded(address: str, read: Callable[[], Result]) -> Result:
     if fault := driver_fault(scheme_of(address)):
         raise SourceError(fault)
     # Drivers draw their waiting times from `random`, and a clip's own draws must not depend on the network.
@@ -39,7 +69,7 @@ def fetch(address: str, start: int | None = None, end: int | None = None) -> byt
         random.setstate(state)
 
 
-def attempted(read: Callable[[], bytes]) -> bytes:
+def attempted(read: Callable[[], Result]) -> Result:
     """`read()`, tried again where its error may pass.
 
     Raises:
@@ -80,7 +110,7 @@ def _cause(error: Exception) -> str:
     status = getattr(error, "status", None)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
         return MISSING
-    if isinstance(status, int):
+    if isinstance(status, int) and status >= 100:   # 0: aiohttp's own errors
         return f"the server answered {status} {getattr(error, 'message', '')}".strip()
     text = " ".join(str(error).split())
     return text[:300] if isinstance(error, SourceError) else f"{type(error).__name__}: {text[:300]}".rstrip(": ")

@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple
 from .addresses import SourceError
 
 ENDING = ".index"
+_BEHIND = 1 << 16    # bytes behind the end that are looked at; there are zeros
 _HEAD = b"tats-tar-index 1 "
 
 
@@ -30,14 +31,25 @@ def members_of(file: BinaryIO) -> list[Member]:
     """
     try:
         with tarfile.open(fileobj=file, mode="r:") as archive:
-            found = [Member(entry.offset_data, entry.size, entry.name) for entry in archive
-                     if entry.isreg() and not entry.issparse()]
+            found = {}   # by name, for links
+            members = []
+            for entry in archive:
+                if entry.isreg() and not entry.issparse():
+                    members.append(Member(entry.offset_data, entry.size, entry.name))
+                elif entry.islnk() and entry.linkname in found:
+                    members.append(found[entry.linkname]._replace(name=entry.name))
+                found.update((one.name, one) for one in members[-1:])
+            end = archive.offset
     except (tarfile.TarError, EOFError, ValueError) as error:
         raise SourceError(f"no plain tar file ({error}); a compressed one must be unpacked first") from None
     size = file.seek(0, 2)
-    if found and found[-1].offset + found[-1].size > size:
-        raise SourceError(f"the tar file is cut off: {found[-1].name} ends behind its {size} bytes")
-    return found
+    if members and members[-1].offset + members[-1].size > size:
+        raise SourceError(f"the tar file is cut off: {members[-1].name} ends behind its {size} bytes")
+    file.seek(end)
+    if any(file.read(_BEHIND)):   # a reader of tar files stops here without a word
+        raise SourceError(f"the tar file goes on behind its end at byte {end}: a damaged header, or another tar file "
+                          "put behind it")
+    return members
 
 
 def write_index(members: Iterable[Member], tar_size: int) -> bytes:
@@ -63,8 +75,11 @@ def find(index: bytes, name: str, tar_size: int | None) -> Member:
     if tar_size is not None and int(said) != tar_size:
         raise SourceError(f"its .index was made for a tar file of {int(said)} bytes, it has {tar_size}: make it anew "
                           "with python -m tats.datasets.pack SHARD.tar")
-    place = index.find(b"\t%s\n" % name.encode("utf-8", "surrogateescape"), end)
+    row = b"\t%s\n" % name.encode("utf-8", "surrogateescape")
+    place = index.find(row, end)
     if place < 0:
         raise SourceError("No such member of the tar file")
+    if index.find(row, place + 1) >= 0:
+        raise SourceError("two members of the tar file have this name")
     offset, size = index[index.rfind(b"\n", 0, place) + 1:place].split(b"\t")
     return Member(int(offset), int(size), name)

@@ -6,6 +6,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import os
+import re
 import stat
 
 from ..sources.opening import SourceError, is_elsewhere, open_source
@@ -18,7 +19,7 @@ from .error import VideoError
 # - fast: a fifth to a third faster than decord, since frames that no other refers to are passed over undecoded;
 # - kept up, and it brings FFmpeg along, which torchcodec wants to find on the machine.
 BACKENDS = ("pyav", "torchcodec", "decord")
-OLDEST_PYAV = 17   # the first that tells a file's own index of its packets
+OLDEST_PYAV = "17.1"   # 17 tells a file's own index of its packets, 17.0 crashes on some files
 logger = logging.getLogger(__name__)
 
 
@@ -50,7 +51,7 @@ def loads(backend: str) -> bool:
     if importlib.util.find_spec(module) is None:
         return False
     if backend == "pyav" and not _is_new_enough():
-        logger.warning("PyAV %s is too old, %d or later is needed: pip install -U 'av>=%d'",
+        logger.warning("PyAV %s is too old, %s or later is needed: pip install -U 'av>=%s'",
                        importlib.metadata.version("av"), OLDEST_PYAV, OLDEST_PYAV)
         return False
     if backend == "torchcodec":   # installed without FFmpeg's libraries it fails only when it is loaded
@@ -65,9 +66,14 @@ def loads(backend: str) -> bool:
 def _is_new_enough() -> bool:
     """Of PyAV; a copy that says no version is taken."""
     try:
-        return int(importlib.metadata.version("av").split(".")[0]) >= OLDEST_PYAV
-    except (importlib.metadata.PackageNotFoundError, ValueError):
+        return _numbers(importlib.metadata.version("av")) >= _numbers(OLDEST_PYAV)
+    except (importlib.metadata.PackageNotFoundError, TypeError):
         return True
+
+
+def _numbers(version: str) -> list[int]:
+    """[17, 0, 1] of "17.0.1"; what follows the numbers, as in "18.0.0rc1", is left out."""
+    return [int(re.match(r"\d+", part)[0]) for part in version.split(".")[:3]]
 
 
 def open_reader(path: str, backend: str, frame_pattern: str = ""):

@@ -5,6 +5,8 @@ from typing import BinaryIO
 
 import av
 
+from ..sources.opening import size_of
+from ..sources.skipping import HEAD, SkippingFile
 from .error import VideoError
 
 # Containers that hold videos, and nothing that names other files: a playlist called .mp4 could otherwise make the
@@ -16,7 +18,10 @@ _OPEN = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 _NOT_ACCEPTED = ("the container {name}is none of those that are read here (mp4, mov, mkv, webm, avi, ts, mpg, flv, "
                  "wmv, ogg and more): convert it, for example ffmpeg -i FILE -c:v libx264 -crf 18 FILE.mp4")
 _EINVAL = 22
-_LARGE = 16 << 20   # bytes: below, reading all is as fast as being clever
+LARGE = 16 << 20   # bytes: below, reading all is as fast as being clever
+_EBML, _CLUSTER, _LOOKED_AT = b"\x1aE\xdf\xa3", b"\x1fC\xb6u", 1 << 16
+_UNLISTABLE = (b"\x6d\x80", b"V_MS/VFW")    # in a mkv's head: its element ContentEncodings, and video as in .avi
+_NO_PARSER = {"fflags": "+noparse+nofillin"}   # a parser would look into the packets
 _MOV_BOXES = frozenset((b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot"))
 
 
@@ -81,66 +86,61 @@ def choose_stream(path: str, container: av.container.InputContainer) -> av.Video
         stream.codec_context.width * stream.codec_context.height, stream.frames))
 
 
-def open_for_listing(path: str) -> av.container.InputContainer | None:
-    """A container whose packets hold zeros and cost no reading, for files with an index of their own; else None.
+def open_for_listing(path: str, file: BinaryIO | None = None) -> av.container.InputContainer | None:
+    """A container whose packets hold zeros and cost little reading; None: this file has to be read.
 
-    The container's index says where each packet lies and when it is shown; only its bytes are not read. Fragments keep
-    parts of that index between the pictures: those files are read.
+    An mp4 or mov has an index that says where each packet lies and when it is shown: only the packets' bytes are not
+    read. Fragments keep parts of that index between the pictures: those files are read. A mkv or webm has a head in
+    front of each packet that says the same: only the heads are read.
+
+    Args:
+        file: what is read, where `path` is no local file.
     """
-    size = os.path.getsize(path)
-    if size < _LARGE or not _has_one_index(path, size):
+    own = file is None
+    file = open(path, "rb", buffering=0) if own else file   # noqa: SIM115 - closed with the container
+    size = size_of(file)
+    kind = None if size < LARGE else _kind_of(file, size)
+    if kind is None:
+        if own:
+            file.close()
         return None
-    file = _File(path, size)
+    file.seek(0)
+    skipping = SkippingFile(file, size, owns=own)
+    options = {"format_whitelist": FORMATS} | ({} if kind == "mov" else _NO_PARSER)
     try:
-        container = av.open(file, options={"format_whitelist": FORMATS}, metadata_errors="ignore")
+        container = av.open(skipping, options=options, metadata_errors="ignore",
+                            buffer_size=1 << 15 if kind == "mov" else HEAD)
     except BaseException:
-        file.close()
+        skipping.close()
         raise
-    file.is_skipping = True
+    skipping.skip(0 if kind == "mov" else HEAD)
     return container
 
 
-def _has_one_index(path: str, size: int) -> bool:
+def _kind_of(file: BinaryIO, size: int) -> str | None:
+    """"mov" or "matroska" where packets can be listed without being read."""
+    file.seek(0)
+    start = file.read(_LOOKED_AT)
+    if start.startswith(_EBML):
+        start = start.partition(_CLUSTER)[0]
+        # Packets that are compressed, or whose times are those of decoding, mean nothing without their bytes.
+        return None if any(mark in start for mark in _UNLISTABLE) else "matroska"
+    return "mov" if _has_one_index(file, size) else None
+
+
+def _has_one_index(file: BinaryIO, size: int) -> bool:
     """Whether the boxes of an mp4 or mov at its top level hold one moov, and no fragments."""
-    with open(path, "rb", buffering=0) as file:
-        place, found = 0, False
-        while place < size:
-            file.seek(place)
-            head = file.read(16)
-            kind, length = head[4:8], int.from_bytes(head[:4], "big")
-            if length == 1:
-                length = int.from_bytes(head[8:16], "big")
-            if (place == 0 and kind not in _MOV_BOXES) or kind in (b"moof", b"mfra", b"sidx"):
-                return False
-            found |= kind == b"moov"
-            if length < 8:   # 0: up to the end
-                break
-            place += length
+    place, found = 0, False
+    while place < size:
+        file.seek(place)
+        head = file.read(16)
+        kind, length = head[4:8], int.from_bytes(head[:4], "big")
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if (place == 0 and kind not in _MOV_BOXES) or kind in (b"moof", b"mfra", b"sidx"):
+            return False
+        found |= kind == b"moov"
+        if length < 8:   # 0: up to the end
+            break
+        place += length
     return found
-
-
-class _File:
-    """A file for av.open that reads nothing any more once `is_skipping` is set: zeros of the right length."""
-
-    def __init__(self, path: str, size: int):
-        self._file, self._size, self.is_skipping = open(path, "rb", buffering=0), size, False   # noqa: SIM115
-
-    def read(self, count: int) -> bytes:
-        """At most `count` bytes."""
-        if not self.is_skipping:
-            return self._file.read(count)
-        count = max(0, min(count, self._size - self._file.tell()))
-        self._file.seek(count, os.SEEK_CUR)
-        return bytes(count)
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """As of files."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """As of files."""
-        return self._file.tell()
-
-    def close(self) -> None:
-        """As of files."""
-        self._file.close()

@@ -72,6 +72,18 @@ def view_indices(style: str, available: int, num_frames: int, stride: int = 1, s
     return np.stack([frames[start:start + num_frames] for start in starts])
 
 
+def frames_at_rate(times: np.ndarray, fps: float) -> np.ndarray:
+    """(K,) frames that are shown at 0, 1/fps, 2/fps, ... seconds, up to the end of the video; a slow video's frames
+    repeat, so that a second has as many in every video.
+
+    Args:
+        times: (frames + 1,) the start of each frame in seconds from the first one's, and the end of the last.
+    """
+    count = max(1, int((times[-1] - times[0]) * fps + 1e-6))
+    at = times[0] + np.arange(count) / fps
+    return np.clip(np.searchsorted(times[:-1], at + 1e-6, side="right") - 1, 0, len(times) - 2)
+
+
 def _dense_window(available: int, num_frames: int, stride: int, start: int) -> np.ndarray:
     """VideoMAE's spacing: num_frames points from start to start + num_frames * stride, the end included, rounded down.
 

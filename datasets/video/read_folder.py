@@ -108,7 +108,8 @@ def _check_one_video(path: str, names: Sequence[str]) -> None:
     for name in names:
         stems[re.sub(r"\d+", "#", os.path.splitext(name)[0])].append(name)
     if len(stems) > 1:
-        firsts = [group[0] for group in sorted(stems.values(), key=len, reverse=True)]
+        kinds = sorted(stems.values(), key=lambda group: ("flow" in group[0].lower(), -len(group)))
+        firsts = [group[0] for group in kinds]
         raise VideoError(path, f"pictures of {len(stems)} kinds in one folder, such as {_some(firsts)}: "
                                + _advice(firsts[0]))
     numbers = defaultdict(list)

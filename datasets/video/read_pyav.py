@@ -2,7 +2,7 @@
 
 import gc
 from collections.abc import Iterator
-from itertools import chain, dropwhile
+from itertools import chain, islice
 from typing import BinaryIO
 
 import av
@@ -18,6 +18,7 @@ from .packet_index import UNKNOWN, index_of
 _CAN_SKIP = frozenset({"h264", "hevc"})
 # Made for sending: there is no index, and a seek goes by the time of decoding, which is before that of showing.
 _SEEK_BY_DTS = frozenset({"mpegts", "mpeg"})
+_HEAD = 6         # packets by which a place is known
 _TRIED_KEYS = 3   # key frames that a seek is tried with before the file is read from its start
 
 
@@ -53,10 +54,13 @@ class PyAVReader:
             VideoError: one of them cannot be decoded.
         """
         taken = _Taken(self.path, wanted, self._index.damaged)
-        if self._index.times is None:
-            self._decode_in_order(wanted, taken)
-        else:
-            self._decode_by_time(wanted, taken)
+        try:
+            if self._index.times is None:
+                self._decode_in_order(wanted, taken)
+            else:
+                self._decode_by_time(wanted, taken)
+        except OSError as error:   # of the disk or the store behind the file
+            raise VideoError(self.path, _cause(error)) from None
         if taken.left:
             after = f" ({taken.error})" if taken.error else ""
             raise VideoError(self.path, f"frame {min(taken.left)} of the {self.num_frames} that the file announces "
@@ -138,15 +142,47 @@ class PyAVReader:
             if time == UNKNOWN:
                 continue
             self._container.seek(time, stream=self._stream, backward=True)
-            packets = self._full_packets()
-            first = next(packets, None)
-            reached = None if first is None else index.place(first.pts)
-            # Elsewhere a time that is not known belongs to an edit list's packets, which come before.
-            if (reached <= index.keys[key]) if reached is not None else (first is not None and not by_dts):
-                yield from dropwhile(lambda packet: by_dts and not packet.is_keyframe, chain([first], packets))
+            place, packets = self._from_known_place() if by_dts else self._from_first()
+            if packets and (place is None or place <= index.keys[key]):
+                yield from self._checked(place, packets)
                 return
         self._open()
         yield from self._full_packets()
+
+    def _from_first(self) -> tuple[int | None, Iterator[av.Packet] | None]:
+        """(which packet the first one is, all of them) after a seek; None: it is in no index, as those that an edit
+        list cuts off, which come before."""
+        packets = self._full_packets()
+        first = next(packets, None)
+        return (None, None) if first is None else (self._index.place(first.pts), chain([first], packets))
+
+    def _from_known_place(self) -> tuple[int | None, Iterator[av.Packet] | None]:
+        """The same of containers in which a seek ends within a packet: its rest, and the times up to the next stamp,
+        belong to others. What follows is known by its sizes; it begins with a key frame."""
+        packets = self._full_packets()
+        head = list(islice(packets, _HEAD))
+        for skipped in range(min(len(head), _HEAD // 2)):
+            place = self._index.place_of_run(head[skipped:])
+            if place is not None:
+                rest = chain(head[skipped:], packets)
+                for number, packet in enumerate(rest, start=place):
+                    if packet.is_keyframe:
+                        return number, chain([packet], rest)
+                break
+        return None, None
+
+    def _checked(self, place: int | None, packets: Iterator[av.Packet]) -> Iterator[av.Packet]:
+        """Packets with the times of the index, as long as they are those of the index."""
+        index = self._index
+        for packet in packets:
+            if place is None:
+                place = index.place(packet.pts)
+            if place is not None:
+                if place == len(index.pts) or packet.size != index.sizes[place]:
+                    return
+                packet.pts = int(index.pts[place])
+                place += 1
+            yield packet
 
     def _full_packets(self) -> Iterator[av.Packet]:
         return (packet for packet in self._container.demux(self._stream) if packet.size)

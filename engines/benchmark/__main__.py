@@ -1,4 +1,4 @@
-"""How fast, and how much memory: steps, activations, trajectory attention, loaders, fine-tuning, growth, an estimate.
+"""How fast, and how much memory: steps, activations, attention, loaders, fine-tuning, growth, threads, an estimate.
 
     python -m tats.engines.benchmark step --methods tats tube --videomae ../VideoMAE --adamae ../adamae --out step.csv
     python -m tats.engines.benchmark attention --motionformer ../Motionformer
@@ -22,6 +22,7 @@ from ...datasets.program import run_program
 from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import write_csv
 from . import loader as benchmark_loader
+from . import threads as benchmark_threads
 from .attention import attentions, contestants
 from .estimate import GPUS, estimate
 from .finetune import FinetuneStep
@@ -55,6 +56,7 @@ class BenchmarkConfig:
     device: str = flag("cpu", "where", choices=("cpu", "cuda"))
     gpu: str = flag("h100", "estimate: of which GPU", choices=tuple(GPUS))
     threads: int = flag(1, "threads of the CPU")
+    clips: int = flag(256, "threads: clips of an epoch")
     videos: tuple[str, ...] = flag((), "loader: files to read", nargs="*")
     video_backend: str = flag("auto", "loader: our decoder")
     videomae: str | None = flag(None, "clone of MCG-NJU/VideoMAE to compare with")
@@ -169,9 +171,14 @@ def estimate_steps(config: BenchmarkConfig) -> list[dict]:
     return [{"gpu": config.gpu} | row for row in estimate(config.methods, config.size(), GPUS[config.gpu], extra)]
 
 
+def measure_threads(config: BenchmarkConfig) -> list[dict]:
+    """Seconds of an epoch of a small TATS run, alone and with one busy program a core."""
+    return benchmark_threads.measure(config.pairs, config.clips)
+
+
 MEASUREMENTS = {"step": measure_step, "memory": measure_memory, "attention": measure_attention,
                 "loader": measure_loader, "finetune": measure_finetune, "growth": measure_growth,
-                "estimate": estimate_steps}
+                "estimate": estimate_steps, "threads": measure_threads}
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -14,12 +14,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ...masking import TATS
-from ...models import mae
+from ...models import kernels, mae
 from ..runs import pretraining_build
 
 GRANULE = 512           # bytes: CUDA's allocator rounds up to these
 TENSORS_A_KERNEL = 64   # of a foreach operation, about
+_PICKS = {"index", "gather", "index_select"}             # read of their first tensor what they return, and no more
+_PUTS = {"index_put_", "index_put", "scatter_"}          # write of it what they are given
 _FREE = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "lift_fresh", "_assert_async",
          "_local_scalar_dense"}
 
@@ -75,8 +76,14 @@ class Ledger(TorchDispatchMode):
             return out
         count = flop_registry.get(func._overloadpacket)
         floats = [one for one in inputs if one.is_floating_point()]
+        if name in _PICKS:
+            moved = sum(map(_bytes, [*inputs[1:], *outputs, *outputs]))
+        elif name in _PUTS:
+            moved = sum(2 * _bytes(one) for one in inputs[1:])
+        else:
+            moved = sum(map(_bytes, [*inputs, *outputs]))
         self.kernels.append(Kernel(
-            name, count(*args, **kwargs, out_val=out) if count else 0, sum(map(_bytes, [*inputs, *outputs])),
+            name, count(*args, **kwargs, out_val=out) if count else 0, moved,
             1 + len(inputs) // TENSORS_A_KERNEL if "foreach" in name or "fused" in name else 1,
             bool(floats) and floats[0].dtype in (torch.bfloat16, torch.float16)))
         return out
@@ -115,12 +122,11 @@ def pretended_gpu() -> Iterator[None]:
     def layer_norm(inputs, *arguments, **options):
         return plain_norm(inputs.float() if torch.is_autocast_enabled("cpu") else inputs, *arguments, **options)
 
-    def logits(self, tokens):
-        return self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head).squeeze(-1) / self.softmax_temp
-
     with contextlib.ExitStack() as stack:
         for target, name, own in ((F, "scaled_dot_product_attention", attention), (F, "layer_norm", layer_norm),
-                                  (TATS, "_logits", logits), (mae, "_same", lambda counts, wanted: wanted),
+                                  (kernels, "wants_large", lambda _: True),
+                                  (kernels, "sums_in_float32", lambda one: one.dtype == torch.bfloat16),
+                                  (mae, "_same", lambda counts, wanted: wanted),
                                   (pretraining_build, "check_sampler", lambda *_: None),
                                   (torch.nn.Module, "to", lambda self, *_, **__: self),   # all is on one device
                                   (torch.nn.utils.clip_grad, "_has_foreach_support", lambda *_: True)):

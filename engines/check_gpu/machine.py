@@ -1,17 +1,13 @@
 """Step 1: the machine. What a container left out is named, with what to do about it."""
 
-import math
-import os
-import shutil
-from pathlib import Path
-
 import torch
 
+from ...datasets.cores import usable_cores
+from ..machine.container import CORES_A_RANK, core_faults, free_shared_memory, memory_faults
 from .steps import Outcome, Place, verdict
 
 SHM_A_RANK = 1.5e9        # bytes: batches of 32 clips of 10 workers, two ahead each
 SHM_SMALL = 32e6
-CORES_A_RANK = 4          # fewer leave a GPU waiting for its clips
 
 
 def look_at_the_machine(place: Place) -> Outcome:
@@ -24,40 +20,11 @@ def look_at_the_machine(place: Place) -> Outcome:
         numbers |= {"gpu": about.name, "gpu_gib": about.total_memory / 2**30, "cudnn": torch.backends.cudnn.version(),
                     "nccl": ".".join(map(str, torch.cuda.nccl.version())),
                     "bf16": torch.cuda.is_bf16_supported(including_emulation=False)}
-    faults = container_faults(numbers["cores"], numbers["shm_bytes"], ranks, place.small)
+    faults = memory_faults(numbers["shm_bytes"], ranks, SHM_SMALL if place.small else SHM_A_RANK * ranks)
+    faults += core_faults(numbers["cores"], ranks, 1 if place.small else CORES_A_RANK)
     ones = torch.ones(64, 64, device=place.device)
     if float((ones @ ones).sum()) != 64**3:
         faults.append("a matrix product on the device is wrong")
     name = numbers.get("gpu", "CPU")
     return verdict(faults, f"{name}, {ranks} rank(s), torch {torch.__version__}, {numbers['cores']} cores, "
                    f"{numbers['shm_bytes'] / 1e9:.1f} GB of /dev/shm", numbers)
-
-
-def container_faults(cores: int, shm_bytes: float, ranks: int, small: bool = False) -> list[str]:
-    """One line for each thing that there is too little of."""
-    faults = []
-    wanted = SHM_SMALL if small else SHM_A_RANK * ranks
-    if shm_bytes < wanted:
-        faults.append(f"/dev/shm has {shm_bytes / 1e6:.0f} MB free, {ranks} rank(s) want {wanted / 1e6:.0f}: workers "
-                      "will end with a bus error; start the container with --ipc=host or --shm-size "
-                      f"{math.ceil(wanted / 1e9)}g, or train with --num_workers 0")
-    wanted = (1 if small else CORES_A_RANK) * ranks
-    if cores < wanted:
-        faults.append(f"{cores} core(s) for {ranks} rank(s), at least {wanted} are wanted: give the container more "
-                      "(docker --cpus, Slurm --cpus-per-task and SRUN_CPUS_PER_TASK)")
-    return faults
-
-
-def usable_cores(quota_file: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Cores that this process may use: its affinity, and a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = quota_file.read_text().split()
-        return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-    except (OSError, ValueError):
-        return cores
-
-
-def free_shared_memory(folder: Path = Path("/dev/shm")) -> float:
-    """Bytes free in /dev/shm; infinite where the system has none."""
-    return float(shutil.disk_usage(folder).free) if folder.is_dir() else float("inf")

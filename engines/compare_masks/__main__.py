@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ...datasets.files import usable_cores
+from ...datasets.cores import usable_cores
 from ...datasets.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos

@@ -9,16 +9,16 @@ import json
 import logging
 import resource
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from ...datasets.files import write_whole
 from ...datasets.video.decode import keep_videos
 from .. import measure_masks, run_mae_pretraining
 from ..core.interrupts import Stopped
 from .features import measure_features
-from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, last_line, result_file, stored, warm_file
+from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, keep, last_line, stored, warm_file
 
 WARM_RATIO = .75
 # Names in the table, each with its name in log.txt.
@@ -26,7 +26,7 @@ LOGGED = {"entropy_share": "entropy_share", "clip_fraction": "clip_fraction", "a
           "value_explained": "value_explained_variance", "visible_tokens": "visible_tokens",
           "motion_correlation": "motion_correlation"}
 _FAILURES = (ValueError, OSError, RuntimeError, SystemExit)   # of one cell: the others go on
-_KEPT_MIB = 512   # decoding small videos is as much work as training on them: once a process, not once an epoch
+_KEPT_MIB = 1024   # decoding small videos is as much work as training on them: once a process, not once an epoch
 
 
 def warm_up(task: tuple[Plan, int]) -> str | None:
@@ -43,14 +43,18 @@ def warm_up(task: tuple[Plan, int]) -> str | None:
 
 def run_cell(task: tuple[Plan, Cell]) -> dict | str:
     """The numbers of a cell, also written to its result file; the one-line cause if it failed."""
-    plan, cell = task
+    return run_and_keep(*task, _run)
+
+
+def run_and_keep(plan: Plan, cell: Cell, run: Callable[[Plan, Cell], dict]) -> dict | str:
+    """`run(plan, cell)`, its numbers written to the cell's result file; the one-line cause if it failed."""
     _quiet(cell.name)
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            numbers = _run(plan, cell)
+            numbers = run(plan, cell)
     except _FAILURES as error:
         return _cause(cell.name, error)
-    write_whole(result_file(plan, cell), json.dumps(numbers, indent=1) + "\n")
+    keep(plan, cell, numbers)
     return numbers
 
 
@@ -74,27 +78,43 @@ def _pretrain(plan: Plan, out: Path, arguments: list[str]) -> None:
 
 
 def _run(plan: Plan, cell: Cell) -> dict:
+    return measured(plan, cell, _masks, measure_features)
+
+
+def measured(plan: Plan, cell: Cell, masks: Callable[[Plan, Cell], dict],
+             features: Callable[[Plan, Cell, list[str]], dict]) -> dict:
+    """The numbers of a cell; what is there already is not measured again.
+
+    Args:
+        masks: pre-trains, and measures what the masks look at. Kept at once: features may take longer than all that.
+        features: measures the named numbers of the features.
+    """
     start, numbers = time.process_time(), stored(plan, cell)
     if not numbers:
-        numbers = _masks(plan, cell)
+        numbers = masks(plan, cell)
+        keep(plan, cell, numbers)
     missing = [name for name in plan.features if name not in numbers]
     if missing:
-        numbers |= measure_features(plan, cell, missing)
+        numbers |= features(plan, cell, missing)
     spent = time.process_time() - start + numbers.get("cpu_seconds", 0)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return numbers | {"cpu_seconds": round(spent, 1), "peak_rss_mib": round(peak)}
 
 
-def _masks(plan: Plan, cell: Cell) -> dict:
-    """Pre-train, and measure what the masks look at."""
-    folder, start = plan.out / cell.name, time.process_time()
-    _pretrain(plan, folder / "pretrain", [
+def pretrained(plan: Plan, cell: Cell) -> dict:
+    """Pre-train a cell's model from its seed's warm-up; the cell's name, the cost, and the last line of the log."""
+    start = time.process_time()
+    _pretrain(plan, plan.out / cell.name / "pretrain", [
         *(METHODS | SWITCHES)[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
         "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
-    numbers = cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)}
     last = last_line(plan, cell)
-    numbers |= {name: last.get(f"train_{logged}") for name, logged in LOGGED.items()}
-    measure_masks.main(["--checkpoint", checkpoint_file(plan, cell), "--data", str(plan.data),
-                        "--out", str(folder / "masks.json")])
-    masks = json.loads((folder / "masks.json").read_text())[-1]
+    return cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)} | {
+        name: last.get(f"train_{logged}") for name, logged in LOGGED.items()}
+
+
+def _masks(plan: Plan, cell: Cell) -> dict:
+    """Pre-train, and measure what the masks look at."""
+    numbers, found = pretrained(plan, cell), plan.out / cell.name / "masks.json"
+    measure_masks.main(["--checkpoint", checkpoint_file(plan, cell), "--data", str(plan.data), "--out", str(found)])
+    masks = json.loads(found.read_text())[-1]
     return numbers | {name: value for name, value in masks.items() if name not in ("name", "top1")}

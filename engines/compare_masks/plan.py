@@ -33,6 +33,8 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "k4-3-passes": "--update_every 4 --ppo_epochs 3",
     "k4-3-passes-kl": "--update_every 4 --ppo_epochs 3 --target_kl 1e-4",
     "orthoformer-32": "--tats_approx orthoformer --num_landmarks 32",
+    "paper": "--tats_recipe paper",   # but for the learning rate of the policy, which --pretrain gives
+    "learnable": "--reward learnable", "progress": "--reward progress",
 }.items()}
 # What the features are asked for; frozen, a linear probe and k-NN.
 TARGETS = ("motion", "appearance")
@@ -61,7 +63,8 @@ class Cell(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What all cells share.
+    """What all cells share. The functions below take any object that has out, data, pretrain, finetune, warm_epochs,
+    features and wanted.
 
     Fields:
         data: folder written by tats.datasets.moving_shapes.
@@ -90,6 +93,11 @@ class Plan(NamedTuple):
             return []
         more = ["finetune_few"] if self.few_labels else []
         return [*FROZEN, *(f"finetune_{target}" for target in TARGETS), *more, *self.more_finetunings]
+
+    def wanted(self, cell: Cell) -> set[str]:
+        """Names of the numbers that make the cell a finished one."""
+        del cell
+        return {"fixed_error", *self.features}
 
     @property
     def more_finetunings(self) -> dict[str, int]:
@@ -129,17 +137,25 @@ def _words(arguments: list[str]) -> str:
 
 def finished_cells(plan: Plan) -> list[dict]:
     """The numbers of all cells in the plan's folder, those of earlier calls too: methods in the order of METHODS."""
-    order = list(METHODS | SWITCHES)
+    return [stored(plan, cell) for cell in cells_in(plan, list(METHODS | SWITCHES))]
+
+
+def cells_in(plan: Plan, order: list[str]) -> list[Cell]:
+    """The cells in the plan's folder that have numbers and a method of `order`, which they are sorted by in a seed."""
     found = [Cell(*(json.loads(path.read_text())[name] for name in Cell._fields))
              for path in plan.out.glob("*/cell.json")]
     found = [cell for cell in found if cell.method in order]
-    return [stored(plan, cell) for cell in
-            sorted(found, key=lambda cell: (cell.seed, order.index(cell.method), cell.mask_ratio))]
+    return sorted(found, key=lambda cell: (cell.seed, order.index(cell.method), cell.mask_ratio))
 
 
 def result_file(plan: Plan, cell: Cell) -> Path:
     """Where a finished cell's numbers are."""
     return plan.out / cell.name / "cell.json"
+
+
+def keep(plan: Plan, cell: Cell, numbers: dict) -> None:
+    """Write the numbers of a cell."""
+    write_whole(result_file(plan, cell), json.dumps(numbers, indent=1) + "\n")
 
 
 def stored(plan: Plan, cell: Cell) -> dict:
@@ -152,7 +168,7 @@ def stored(plan: Plan, cell: Cell) -> dict:
 
 def is_finished(plan: Plan, cell: Cell) -> bool:
     """Whether there are all that the plan asks for."""
-    return {"fixed_error", *plan.features} <= set(stored(plan, cell))
+    return plan.wanted(cell) <= set(stored(plan, cell))
 
 
 def warm_file(plan: Plan, seed: int) -> Path:

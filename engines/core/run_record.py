@@ -65,6 +65,7 @@ def write_record(folder: Path, settings: dict, identity: Identity | None, runtim
     history.append({
         "time": time.strftime("%FT%T%z"), **last, "machine": platform.node(), "job": job_of(os.environ), "gpus": gpus,
         "gpu": torch.cuda.get_device_name(runtime.device) if gpus else None, "processes": runtime.world_size,
+        "threads": torch.get_num_threads(),   # on a CPU the last bits of sums depend on them
         "from": None if source is None else source.name, "resume": str(source.resolve()) if named else None,
         "identity": identity.hash if identity else None,
         "changed": {one.flag: [one.there, one.here] for one in changed}})

@@ -31,9 +31,12 @@ def draw_answers(rows: Sequence[dict], clips: Sequence[np.ndarray | None], path:
     for place, (row, clip) in enumerate(zip(rows, clips, strict=True)):
         for frame in range(frames):
             axes = figure.add_subplot(grid[place, frame])
-            axes.set_axis_off()
+            axes.set(xticks=[], yticks=[])
+            axes.spines[:].set(color="#bbbbbb", linewidth=.5)   # a white picture is one, too
             if clip is not None and frame < len(clip):
                 axes.imshow(clip[frame], interpolation="nearest")
+            else:
+                axes.set_axis_off()
         first = figure.axes[place * (frames + 1)]
         _write(first, 0, 1.04, _shortened(row["path"], int(13 * frames)), ha="left", va="bottom", fontsize=7)
         _draw_bars(figure.add_subplot(grid[place, frames]), row)

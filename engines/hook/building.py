@@ -9,6 +9,7 @@ from torch import nn
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ..config.pretraining import MaskConfig, SamplerConfig
 from ..core.runtime import Precision, Runtime
+from ..pretrain.rewards import REWARDS, Reward, reward_of
 from ..runs.pretraining_build import sampler_config, sampler_schedule
 from ..training.learner import Learner
 from ..training.optim import make_optimizer, parameter_groups
@@ -59,6 +60,20 @@ def build_policy(row: Masking, grid: TokenGrid, width: int, masks: MaskConfig, c
     net = row.sampler(grid, width, **arguments)
     check_sampler(net, width)
     return net
+
+
+def reward_of_a_loop(config: SamplerConfig) -> Reward:
+    """The row that `reward` names, for a loop that gives errors and no model.
+
+    Raises:
+        ValueError: as `reward_of`, or it would run the model once more.
+    """
+    reward = reward_of(config)
+    if reward.looks_again:
+        able = ", ".join(sorted(name for name, row in REWARDS.items() if not row.looks_again))
+        raise ValueError(f"reward {config.reward!r} runs the autoencoder once more, which only run_mae_pretraining "
+                         f"does; in a loop of your own use one of {able}")
+    return reward
 
 
 def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: SamplerConfig, runtime: Runtime,

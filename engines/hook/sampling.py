@@ -20,12 +20,12 @@ from ..core.runtime import Runtime, choose_precision
 from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
 from ..engine_for_pretraining_ppo import Choice, EpisodeBuffer, PPOTraining, choose_masks, phase_two, recorded
 from ..pretrain.interface import PatchSize
+from ..pretrain.outcome import Outcome
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
-from ..pretrain.rewards import Outcome, reward_of
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, checked_grid, policy_learner, token_source
+from .building import build_policy, checked_grid, policy_learner, reward_of_a_loop, token_source
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
@@ -80,8 +80,8 @@ class SamplingHook:
             self.sampler = policy_learner(self.row, net.to(self.device), options, config, self.runtime, self.precision)
         self.numbers = EpochNumbers(self.grid, self.runtime, config)
         normalizer, patch = Normalizer(self.device, options.mean, options.std), PatchSize(1, 1)
-        setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch,   # targets are the loop's own
-                              options.update_freq, reward=reward_of(config), diagnostics=self.numbers.diagnostics)
+        setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch, options.update_freq,   # own targets
+                              reward=reward_of_a_loop(config), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
                                  options.layout or ("btchw" if time_first(model) else "bcthw"))
         self.training = PPOTraining(setup, config, EntropyCoefficient(

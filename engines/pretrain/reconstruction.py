@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...models import reconstruction_targets
+from ...models import kernels, reconstruction_targets
+from ...models.mixed_precision import squared_errors
 from ..training.batches import ClipBatch
 from .interface import PatchSize
 
@@ -26,6 +27,8 @@ class Reconstruction:
 
     def errors(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Error of each masked token, mean over its values, float32 (B, M); its mean is L_R (Eq. 6)."""
+        if self.loss == "mse" and kernels.wants_large(prediction) and target.dtype == torch.float32:
+            return squared_errors(prediction, target)   # without float32 copies of the batch
         difference = prediction.float() - target
         return (difference.abs() if self.loss == "l1" else difference.square()).mean(dim=-1)
 

@@ -9,52 +9,58 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..config.pretraining import SamplerConfig
-from ..training.batches import ClipBatch
-
-
-class Outcome(NamedTuple):
-    """What the autoencoder made of a mask; nothing of it is attached to a graph.
-
-    errors: L_R of each masked token, float32 (B, M). masked: I_m, int64 (B, M), ascending. batch: the clips.
-    log_pi: of the policy that drew the mask, float32 (B, N); None for masks of the loader.
-    """
-
-    errors: Tensor
-    masked: Tensor
-    batch: ClipBatch
-    log_pi: Tensor | None = None
+from .learnable import learnable
+from .outcome import Outcome
+from .progress import Progress
 
 
 class Reward(NamedTuple):
     """One row of the table.
 
     of: `of(outcome) -> Tensor`, (B, M), a number a masked token, or (B, 1), a number a clip. per_token: which of them.
+    looks_again: it runs the model once more (`outcome.again`), which only our own training loop can offer.
+    remembers: `of` is a class without arguments; a run has an object of it, with `state()` and `load(state)` for its
+        checkpoints.
     """
 
     of: Callable[[Outcome], Tensor]
     per_token: bool = True
+    looks_again: bool = False
+    remembers: bool = False
+
+    def state(self) -> dict | None:
+        """What a run's checkpoint keeps of it; None where it keeps nothing."""
+        return self.of.state() if self.remembers else None
+
+    def load(self, state: dict | None) -> None:
+        """Go on from what `state` returned."""
+        if self.remembers:
+            self.of.load(state)
 
 
 REWARDS: dict[str, Reward] = {
     "token": Reward(lambda outcome: outcome.errors),
     "clip": Reward(lambda outcome: outcome.errors.mean(dim=-1, keepdim=True), per_token=False),   # Eq. 6 as printed
+    "learnable": Reward(learnable, looks_again=True),
+    "progress": Reward(Progress, looks_again=True, remembers=True),
 }
 
 
-def register_reward(name: str, of: Callable[[Outcome], Tensor], per_token: bool = True) -> Reward:
-    """Add a reward to the table under `name`; `--reward` then takes it.
+def register_reward(name: str, of: Callable[[Outcome], Tensor], per_token: bool = True, *, looks_again: bool = False,
+                    remembers: bool = False) -> Reward:
+    """Add a reward to the table under `name`; `--reward` then takes it. Arguments as the fields of `Reward`.
 
     Raises:
         ValueError: the name is taken.
     """
     if name in REWARDS:
         raise ValueError(f"reward {name!r} is taken; the table holds {', '.join(sorted(REWARDS))}")
-    REWARDS[name] = Reward(of, per_token)
+    REWARDS[name] = Reward(of, per_token, looks_again, remembers)
     return REWARDS[name]
 
 
 def reward_of(config: SamplerConfig) -> Reward:
-    """The row that `--reward` names.
+    """The row that `--reward` names, for one run.
 
     Raises:
         ValueError: there is none, or the advantage takes away all that it says.
@@ -66,4 +72,4 @@ def reward_of(config: SamplerConfig) -> Reward:
     if not reward.per_token and config.adv_norm == "clip":
         raise ValueError(f"--reward {config.reward} with --adv_norm clip leaves no advantage: one reward a clip, "
                          "centred in the clip, is 0; use --adv_norm batch or none")
-    return reward
+    return reward._replace(of=reward.of()) if reward.remembers else reward

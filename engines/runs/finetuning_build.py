@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -16,11 +17,12 @@ from ...models import create_model, load_encoder, read_checkpoint
 from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
 from ..core.runtime import Precision, Runtime
 from ..finetune.evaluation import evaluation_rows
+from ..machine.threads import Work, work_of
 from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import schedules_of
-from .loading import training_loader, watched, worker_options
+from .loading import clip_bytes, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +90,17 @@ def build_classifier(config: ClassifierConfig, classes: int, whole: bool, key: s
     if config.finetune:
         load_weights(classifier, source, config, whole, key)
     return classifier, description
+
+
+def work_of_a_step(settings: Settings) -> Work:
+    """Of the classifier, whatever its head. Raises ValueError: the flags name no model."""
+    kwargs = classifier_config(settings.model, 1, {})["kwargs"]
+    with torch.device("meta"):   # sizes without weights
+        net = create_model(settings.model.model, **kwargs)
+    embed = (net if hasattr(net, "patch_embed") else net.encoder).patch_embed
+    work = work_of({net: embed.num_patches}, settings.optim.batch_size * settings.data.num_sample,
+                   settings.data.num_workers)
+    return work._replace(clip_bytes=clip_bytes(embed))
 
 
 def load_weights(classifier: nn.Module, source: Mapping[str, Any], config: ClassifierConfig, whole: bool,

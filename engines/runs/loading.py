@@ -10,6 +10,7 @@ from ...datasets.lists.bad_videos import BadVideos
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ...datasets.verify_decode import verify_decode
+from ...models.vit import PatchEmbed
 from ..config import finetuning, pretraining
 from ..config.common import LoaderConfig
 from ..core.interrupts import outlive_signals
@@ -38,6 +39,11 @@ def worker_options(data: LoaderConfig, runtime: Runtime) -> dict:
     return {"num_workers": data.num_workers, "pin_memory": data.pin_mem and runtime.device.type == "cuda",
             "worker_init_fn": outlive_signals,
             "persistent_workers": data.num_workers > 0}   # those of others wait for each other before an error is told
+
+
+def clip_bytes(embed: PatchEmbed) -> int:
+    """Of a clip as the loader hands it on, uint8 (3, T, H, W)."""
+    return embed.proj.in_channels * embed.num_frames * embed.img_size[0] * embed.img_size[1]
 
 
 def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,

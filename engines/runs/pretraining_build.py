@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 
+import torch
 from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler, find_masking
@@ -11,10 +12,12 @@ from ...models import create_model
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
 from ..core.runtime import Precision, Runtime
+from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
+from .loading import clip_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +28,18 @@ def model_config(config: ModelConfig) -> dict:
               "drop_path_rate": config.drop_path, "use_checkpoint": config.use_checkpoint}
     own = {"img_size": config.input_size, "decoder_depth": config.decoder_depth, "pos_embed": config.pos_embed}
     return {"name": config.model, "kwargs": kwargs | {name: value for name, value in own.items() if value is not None}}
+
+
+def work_of_a_step(settings: Settings) -> Work:
+    """Of the masked autoencoder, the sampler apart. Raises ValueError: the flags name no model or no masking."""
+    config = model_config(settings.model)
+    with torch.device("meta"):   # sizes without weights
+        mae = create_model(config["name"], **config["kwargs"])
+    grid = grid_of(mae)
+    visible = build_masking(settings.mask, grid)[1].num_visible
+    work = work_of({mae.encoder: visible, mae.decoder: grid.num_tokens}, settings.optim.batch_size,
+                   settings.data.num_workers)
+    return work._replace(clip_bytes=clip_bytes(mae.encoder.patch_embed))
 
 
 def without_checkpointing(config: dict | None) -> dict | None:

@@ -142,7 +142,7 @@ class Pretraining(TrainingRun):
             "optimizer": self.mae.state_dict(),
             "sampler_optimizer": self.sampler.state_dict() if self.sampler else None,
             "entropy_coef": float(self.training.entropy.value), "mae_only_epochs": self.training.mae_only_epochs,
-            "fixed_policy": self.fixed.before if self.fixed else None,
+            "fixed_policy": self.fixed.before if self.fixed else None, "reward": self.training.setup.reward.state(),
             "settings": {name: dict(group) for name, group in asdict(self.settings).items()},
         }
 
@@ -161,6 +161,8 @@ class Pretraining(TrainingRun):
             self.training.entropy.value = torch.tensor(state["entropy_coef"])
         if self.settings.sampler.mae_only_explained and "mae_only_epochs" not in self.altered:
             self.training.mae_only_epochs = state["mae_only_epochs"]
+        if "reward" not in self.altered:
+            self.training.setup.reward.load(state.get("reward"))
         self._restore_fixed_policy(state)
 
     def _restore_fixed_policy(self, state: dict) -> None:

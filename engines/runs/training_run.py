@@ -19,6 +19,8 @@ from ..core import runtime
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
 from ..core.run_record import read_record, write_record
+from ..machine.container import start_faults
+from ..machine.threads import Work, threads_for
 from .going_on import GoingOn
 
 logger = logging.getLogger(__name__)
@@ -70,7 +72,8 @@ class Program(NamedTuple):
     """A training program.
 
     parser: its command line. settings: `settings(args) -> Settings`, checked. dead_flags: accepted ones that do
-    nothing, with the reason. run: `run(settings, runtime) -> Resumable`. train: what to do with it.
+    nothing, with the reason. run: `run(settings, runtime) -> Resumable`. train: what to do with it. work: of a step,
+    `work(settings)`.
     """
 
     parser: FlagParser
@@ -78,6 +81,7 @@ class Program(NamedTuple):
     dead_flags: Mapping[str, str]
     run: Callable
     train: Callable
+    work: Callable[..., Work]
 
 
 def run_training(program: Program, argv: Sequence[str] | None):
@@ -88,11 +92,16 @@ def run_training(program: Program, argv: Sequence[str] | None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(read_changes(program.parser, argv))
+    work = program.work(settings)
+    threads = threads_for(work, settings.run.device)
     keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     if LAUNCHERS & os.environ.keys():   # a launcher that is killed must leave no trainers behind
         end_with_parent(signal.SIGTERM)
     set_up_logging(here.is_main)
+    threads.use()
+    for fault in start_faults(work, settings.run.device):
+        logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
     run = None

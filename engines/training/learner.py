@@ -1,7 +1,6 @@
 """A network with everything that trains it."""
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,8 +85,7 @@ class Learner:
         Under float16 it returns None: the scaler finds its scale by steps that overflow, whose norm is infinite.
         """
         self.scaler.unscale_(self.optimizer)
-        largest = math.inf if self.clip_grad is None else self.clip_grad
-        norm = nn.utils.clip_grad_norm_(self.module.parameters(), largest)
+        norm = self._gradient_norm()
         self.check(gradient=norm)
         self._step_unless(self.health.close())
         self.scaler.update()
@@ -95,6 +93,15 @@ class Learner:
         self.steps += 1
         self._apply_schedules()
         return None if self.scaler.is_enabled() else norm
+
+    def _gradient_norm(self) -> Tensor:
+        """Before clipping. Where nothing is clipped no gradient is written: torch would multiply all of them by 1."""
+        if self.clip_grad is not None:
+            return nn.utils.clip_grad_norm_(self.module.parameters(), self.clip_grad)
+        gradients = [one.grad for one in self.module.parameters() if one.grad is not None]
+        if not gradients:
+            return torch.tensor(0.0)
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
     def _step_unless(self, bad: Tensor) -> None:
         """The optimiser's step, unless `bad`, bool (). A fused optimiser decides on the device, as torch's scaler asks

@@ -1,0 +1,92 @@
+"""What a cell's features are worth on real clips: linear, nearest neighbours, fine-tuned, over the part's folds."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...datasets.lists.list_file import read_list
+from ...datasets.video.decode import open_video
+from .. import extract_features, run_class_finetuning
+from ..compare_masks.plan import Cell, checkpoint_file
+from .answers import write_answers
+from .plan import SCRATCH, ClipsPlan, answers_file
+from .readings import answers_by_fold, difference_statistics, linear, nearest
+from .untrained import write_untrained
+
+CLASSIFIERS = {"linear": linear, "knn": nearest}
+
+
+def measure_features(plan: ClipsPlan, cell: Cell, names: list[str]) -> dict[str, float]:
+    """The readings `names` of a cell's features: top-1 in percent of all clips that the part tests, pooled."""
+    clips, numbers = evaluated_clips(plan.clips), {}
+    frozen = [name for name in names if name in CLASSIFIERS]
+    if frozen:
+        features = _frozen(plan, cell)
+        for name in frozen:
+            predicted = answers_by_fold(features, clips["label"].to_numpy(), clips["fold"].to_numpy(), plan.folds,
+                                        CLASSIFIERS[name])
+            numbers[name] = write_answers(answers_file(plan, cell, name), clips, predicted)
+    if "finetuned" in names:
+        predicted = _finetuned(plan, cell, clips)
+        numbers["finetuned"] = write_answers(answers_file(plan, cell, "finetuned"), clips, predicted)
+    return numbers
+
+
+def evaluated_clips(data: Path) -> pd.DataFrame:
+    """The clips whose labels are learned, those that are only trained on too, in the manifest's order: video, path,
+    group, fold, label."""
+    return pd.read_csv(data / "clips.csv", dtype={"path": str, "group": str}, keep_default_na=False)
+
+
+def _frozen(plan: ClipsPlan, cell: Cell) -> np.ndarray:
+    """Features (n, D) of the evaluated clips, the middle view of each."""
+    folder = plan.out / cell.name
+    out, checkpoint = folder / "features.npz", None if cell.method == SCRATCH else checkpoint_file(plan, cell)
+    if checkpoint is None:
+        checkpoint = write_untrained(plan.pretrain, cell.seed, folder / "untrained.pth")
+    extract_features.main(["--checkpoint", str(checkpoint), "--list", str(plan.clips / "evaluated.csv"),
+                           "--out", str(out), "--sampling_rate", "1", "--num_workers", "0"])
+    with np.load(out) as stored:
+        features = stored["features"]
+    out.unlink()
+    return features
+
+
+def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:
+    """The class that each clip is taken for by the network that was fine-tuned on the other folds; -1: not asked. What
+    a fold's run has left is not made again."""
+    start = [] if cell.method == SCRATCH else ["--finetune", checkpoint_file(plan, cell)]
+    classes = clips["label"].max() + 1
+    predicted = pd.Series(-1, clips["video"])
+    for fold in plan.folds:
+        folder = plan.out / cell.name / f"finetune-fold{fold}"
+        if not (folder / "result.json").is_file():
+            run_class_finetuning.main([
+                *plan.finetune, "--nb_classes", str(classes), "--data_path", str(plan.clips / f"fold{fold}"), *start,
+                "--seed", str(cell.seed), "--output_dir", str(folder)])
+        for video, label in _predictions(folder / "predictions.csv"):
+            predicted[video] = label
+    return predicted.to_numpy()
+
+
+def _predictions(path: Path) -> list[tuple[str, int]]:
+    """(video, class it is taken for) of each line; a video that cannot be read is taken for a class that is none."""
+    with open(path, newline="") as file:
+        return [(row["path"], int(row["predicted"] or 1 << 16)) for row in csv.DictReader(file)]
+
+
+def measure_difference(data: Path, folds: tuple[int, ...], out: Path) -> float:
+    """A linear reading of nine statistics of frame differences, without any model: top-1 in percent. Its answers go to
+    `out`."""
+    clips = evaluated_clips(data)
+    features = np.stack([_statistics(path) for path in read_list(data / "evaluated.csv").paths])
+    predicted = answers_by_fold(features, clips["label"].to_numpy(), clips["fold"].to_numpy(), folds, linear)
+    return write_answers(out, clips, predicted)
+
+
+def _statistics(path: str) -> np.ndarray:
+    with open_video(path) as video:
+        numbers = np.minimum(np.arange(max(2, video.num_frames)), video.num_frames - 1)
+        return difference_statistics(video.read(numbers))

@@ -1,0 +1,184 @@
+"""Tables of a comparison on real clips: accuracies of all tested clips, pooled, and differences with their intervals.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..compare_masks.plan import METHODS as MASKINGS
+from ..compare_masks.plan import SWITCHES, Cell, cells_in, result_file
+from .answers import over_groups, paired, read_answers
+from .plan import READINGS, SCRATCH, ClipsPlan, answers_file, maps_file
+
+BASELINE = "random"
+ORDER = [SCRATCH, *MASKINGS, *SWITCHES]
+COST = {"pretraining_cpu_seconds": "pre-training, CPU s", "cpu_seconds": "all, CPU s", "peak_rss_mib": "peak MiB"}
+LEARNING = {"entropy_share": ("entropy share", 3), "value_explained": ("value explains", 2),
+            "motion_correlation": ("corr. with frame difference", 2), "visible_tokens": ("visible", 0)}
+MAPS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "texture": "texture",
+        "flow_given_texture": "flow \\| texture", "own_flow_given_texture": "own flow \\| texture",
+        "enrichment": "enrichment"}
+POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four times in five
+
+
+def _maps_of(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, dtype={"path": str, "group": str}, keep_default_na=False, na_values=[""])
+
+
+class Results:
+    """All that the parts of a comparison hold.
+
+    Attributes:
+        cells: those of all parts, in order.
+        numbers: what was logged of each cell, the mean over its parts; of the time the sum.
+        clips: how many clips are tested in all parts together.
+    """
+
+    def __init__(self, plans: Sequence[ClipsPlan], clips: int):
+        self.plans, self.clips = plans, clips
+        found = dict.fromkeys(cell for plan in plans for cell in cells_in(plan, ORDER))
+        self.cells = sorted(found, key=lambda cell: (cell.mask_ratio, ORDER.index(cell.method), cell.seed))
+        self.numbers = {cell: self._numbers(cell) for cell in self.cells}
+
+    def _numbers(self, cell: Cell) -> dict[str, float]:
+        found = [json.loads(result_file(plan, cell).read_text()) for plan in self.plans
+                 if result_file(plan, cell).is_file()]
+        frame = pd.DataFrame(found).drop(columns=list(Cell._fields)).apply(pd.to_numeric, errors="coerce")
+        spent = frame.filter(regex="cpu_seconds$").sum()   # --strict costs one pre-training a fold
+        return frame.mean().dropna().to_dict() | spent.to_dict()
+
+    def points(self, cell: Cell, reading: str) -> pd.Series | None:
+        """100 for each clip whose class was found, else 0; None where a part has not asked yet."""
+        files = [answers_file(plan, cell, reading) for plan in self.plans]
+        if not all(file.is_file() for file in files):
+            return None
+        return pd.concat([read_answers(file) for file in files])
+
+    def maps(self, cell: Cell) -> pd.DataFrame:
+        """The lines of `measure_maps`, with path and group."""
+        files = [maps_file(plan, cell) for plan in self.plans]
+        return pd.concat([_maps_of(file) for file in files if file.is_file()] or [pd.DataFrame(columns=["map"])])
+
+    def measured(self, method: str, ratio: float, reading: str) -> dict[int, pd.Series]:
+        """Points of each seed."""
+        found = {cell.seed: self.points(cell, reading) for cell in self.cells
+                 if (cell.method, cell.mask_ratio) == (method, ratio)}
+        return {seed: points for seed, points in found.items() if points is not None}
+
+    def rows(self) -> Iterator[dict]:
+        """One a cell: accuracies, rank correlations and enrichment of its maps, what was logged."""
+        for cell in self.cells:
+            row = {**cell._asdict(), "clips": self.clips}
+            for reading in READINGS:
+                points = self.points(cell, reading)
+                row[reading] = None if points is None else round(float(points.mean()), 3)
+            for name, lines in self.maps(cell).groupby("map", sort=False):
+                means = lines.drop(columns=["map", "row", "path", "group"], errors="ignore").mean().dropna()
+                row |= {f"{name}_{kind}": round(float(value), 4) for kind, value in means.items()}
+            yield row | {name: self.numbers[cell].get(name) for name in (*LEARNING, *COST)}
+
+
+def summary(results: Results, difference: pd.Series, plain: pd.DataFrame) -> Iterator[str]:
+    """Markdown: accuracies, paired differences, what the maps rank, how the policies learned and what it cost.
+
+    Args:
+        difference: points of the frame-difference reading. plain: means and errors of rankings without a model.
+    """
+    yield from _accuracies(results, difference)
+    yield from _differences(results)
+    yield from _maps(results, plain)
+    yield from _learning(results)
+
+
+def _markdown(title: str, rows: Sequence[dict]) -> Iterator[str]:
+    if rows:
+        yield f"**{title}**\n"
+        table = pd.DataFrame(rows).astype(object)
+        yield table.where(table.notna(), "–").to_markdown(index=False, disable_numparse=True)
+        yield ""
+
+
+def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
+    rows = [{"method": "frame difference, linear", "ρ": "–", "seeds": "–", "linear": _with_interval(difference)}]
+    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+        row = {"method": method, "ρ": f"{ratio:g}" if method != SCRATCH else "–", "seeds": 0}
+        for reading, name in READINGS.items():
+            points = results.measured(method, ratio, reading)
+            if points:
+                row["seeds"] = max(row["seeds"], len(points))
+                row[name] = _with_interval(pd.concat(points.values(), axis=1).mean(axis=1))
+        rows.append(row)
+    columns = ["method", "ρ", "seeds", *READINGS.values()]
+    title = (f"Top-1 in % of {results.clips} clips, every one tested in a fold that has none of its group: mean of the "
+             "seeds [95 % interval, bootstrap over groups]")
+    yield from _markdown(title, pd.DataFrame(rows).reindex(columns=columns).to_dict("records"))
+
+
+def _with_interval(points: pd.Series) -> str:
+    found = over_groups(points)
+    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+
+
+def _differences(results: Results) -> Iterator[str]:
+    rows = []
+    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+        for reading, name in READINGS.items():
+            for other, at in (((BASELINE, ratio),) if method not in (BASELINE, SCRATCH) else
+                              ((SCRATCH, 0.),) if method == BASELINE else ()):
+                own, base = results.measured(method, ratio, reading), results.measured(other, at, reading)
+                seeds = sorted(set(own) & set(base))
+                if seeds:
+                    rows.append({"method": method, "ρ": f"{ratio:g}", "less": other, "reading": name,
+                                 **_difference([own[seed] for seed in seeds], [base[seed] for seed in seeds])})
+    yield from _markdown("Paired differences in points, seed by seed and clip by clip; would miss: an effect below "
+                         "that is missed more often than one time in five", rows)
+
+
+def _difference(own: Sequence[pd.Series], base: Sequence[pd.Series]) -> dict[str, str]:
+    interval, seeds = paired(own, base)
+    error = float(np.std(seeds, ddof=1) / len(seeds) ** .5) if len(seeds) > 1 else None
+    return {"difference": f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]",
+            "error over seeds": "–" if error is None else f"{error:.1f}", "seeds": str(len(seeds)),
+            "would miss": f"{POWER * interval.error:.1f}"}
+
+
+def _maps(results: Results, plain: pd.DataFrame) -> Iterator[str]:
+    rows = [{"ranking": name, "ρ": "–", "seeds": "–", **_map_row(lines)} for name, lines in plain.groupby("map",
+                                                                                                          sort=False)]
+    found = [results.maps(cell).assign(method=cell.method, mask_ratio=cell.mask_ratio, seed=cell.seed)
+             for cell in results.cells]
+    lines = pd.concat(found) if found else pd.DataFrame(columns=["map", "method", "mask_ratio", "seed"])
+    for (name, method, ratio), own in lines.groupby(["map", "method", "mask_ratio"], sort=False):
+        means = own.drop(columns=["map", "method", "mask_ratio", "seed", "row"]).groupby(["path", "group"]).mean()
+        rows.append({"ranking": f"{method}: {name}", "ρ": f"{ratio:g}", "seeds": str(own["seed"].nunique()),
+                     **_map_row(means)})
+    yield from _markdown("Spearman's rank correlation with motion and texture, token by token, and the most moving "
+                         "tenth's share among the visible tokens over chance: means ± standard error over groups", rows)
+
+
+def _map_row(lines: pd.DataFrame) -> dict[str, str]:
+    """Means over clips and their error by bootstrap over groups; lines: indexed by path and group."""
+    row = {}
+    for kind, title in MAPS.items():
+        values = lines[kind].dropna() if kind in lines else pd.Series(dtype=float)
+        if len(values):
+            found = over_groups(values, draws=1000)
+            row[title] = f"{found.mean:.2f} ± {found.error:.2f}"
+    return row
+
+
+def _learning(results: Results) -> Iterator[str]:
+    rows = []
+    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+        own = pd.DataFrame([numbers for cell, numbers in results.numbers.items()
+                            if (cell.method, cell.mask_ratio) == (method, ratio)])
+        means = own.mean()
+        digits = LEARNING | {name: (title, 0) for name, title in COST.items()} | {"fixed_error": (
+            "error, fixed mask", 3)}
+        rows.append({"method": method, "ρ": f"{ratio:g}" if method != SCRATCH else "–",
+                     **{title: f"{means[name]:.{number}f}" for name, (title, number) in digits.items()
+                        if pd.notna(means.get(name))}})
+    yield from _markdown("How the policies learned, and the cost", rows)

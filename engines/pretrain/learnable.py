@@ -1,0 +1,28 @@
+"""A reward for what can be learned: the error of a masked token, less what stays of it when far more is visible.
+
+A token that nothing foretells, noise, a flat patch whose target is normalised, costs as much with its surroundings
+in sight as without, and pays nothing. A token that is hard only because little is shown pays most.
+"""
+
+import torch
+from torch import Tensor
+
+from ...masking import uniform_noise
+from .outcome import Outcome
+
+_STREAM = -3   # of the halves' draw: -1 and -2 are taken
+
+
+def learnable(outcome: Outcome) -> Tensor:
+    """E_i(I_m) - E_i(H), (B, M), H being the half of I_m that holds i: the other half is shown, too.
+
+    Every masked token is asked about once, in two forwards without a graph, each with about half of the masked tokens
+    visible besides. Their weights are those after the step that gave E_i(I_m).
+    """
+    masked, rest = outcome.masked, torch.empty_like(outcome.errors)
+    order = uniform_noise(tuple(masked.shape), outcome.batch.keys, masked.device, _STREAM).argsort(dim=1)
+    for half in order.tensor_split(2, dim=1):
+        if half.shape[1]:
+            places = half.sort(dim=1).values   # ascending in I_m, hence in the tokens
+            rest.scatter_(1, places, outcome.again.errors(masked.gather(1, places)))
+    return outcome.errors - rest
