@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cores import usable_cores
 from .files import write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
-from .parallel import WorkerDied, for_each
+from .processes.cores import usable_cores
+from .processes.parallel import WorkerDied, for_each
 from .program import run_program
 from .sources.opening import is_elsewhere, open_source
 from .video.decode import BACKENDS, FRAME_PATTERN, VideoError, open_video, resolve_backend

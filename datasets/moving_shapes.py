@@ -19,8 +19,8 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from .cores import usable_cores
-from .parallel import process_pool
+from .processes.cores import usable_cores
+from .processes.parallel import process_pool
 from .program import run_program
 from .synthetic.shapes_world import (
     DEFAULT_WORLD,

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .cores import usable_cores
 from .files import write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, read_list
-from .parallel import WorkerDied, for_each
+from .processes.cores import usable_cores
+from .processes.parallel import WorkerDied, for_each
 from .program import run_program
 from .reencode import Encoding, Job, encode
 from .video.decode import FRAME_PATTERN, open_video

@@ -21,7 +21,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..datasets.program import run_program
-from .core.paper_entry import PAPER, VARIANT, Entry, of_the_paper
+from .core.paper_entry import PAPER, VARIANT, Entry, of_the_paper, started_from_others
 from .core.results import Number, last_number, peak_memory, result_number
 
 TITLES = {
@@ -39,12 +39,14 @@ TITLES = {
 NOT_RUN = "not run"
 CELL = "paper | ours | difference"
 SEEDS = "ours: mean ± standard deviation (number of seeds)"
-INCOMPLETE = "* not every video of the test list was evaluated, or the pre-training has not ended"
+INCOMPLETE = "* not every video of the test list was evaluated, or the run has not ended"
 MEMORY = ("memory: the most that PyTorch held on one GPU. Fused attention keeps no N x N weights, which the paper's "
           "memory holds: the two cannot be compared")
 ERRORS = ("reconstruction error: train_fixed_error of the last epoch, on the same clips under the same random masks "
           "for all cases. The paper does not say on which masks it is; the training loss is under each run's own")
 STALE = "stale: the pre-training behind it has been made anew since"
+CHANGED = "changed: --change has altered a flag within the run or its pre-training; settings.json says which"
+WEIGHTS = "other weights: the run did not start from the row's own pre-training (CHECKPOINT)"
 OTHERS = "Runs with other flags than their row's"
 
 
@@ -83,7 +85,9 @@ def _fill(output_root: Path, row: dict) -> Entry:
     numbers = pd.Series([number.value for number in found])
     return Entry(**row, ours=float(numbers.mean()), complete=all(number.complete for number in found),
                  seeds=len(found), deviation=float(numbers.std()) if len(found) > 1 else None,
-                 stale=any(number.stale for number in found))
+                 stale=any(number.stale for number in found), changed=any(number.changed for number in found),
+                 other_weights=row["kind"] != VARIANT and any(started_from_others(row["run"], number.source)
+                                                              for number in found))
 
 
 def _seeds(run: Path) -> list[Path]:
@@ -104,7 +108,7 @@ def _cell(entry: Entry) -> str:
     if entry.ours is None:
         return " | ".join([*paper, NOT_RUN])
     several = "" if entry.deviation is None else f" ± {entry.shown(entry.deviation)} ({entry.seeds})"
-    ours = f"{entry.shown(entry.ours)}{several}{'' if entry.complete else '*'}{' stale' if entry.stale else ''}"
+    ours = f"{entry.shown(entry.ours)}{several}{entry.doubts}"
     return " | ".join([*paper, ours, *([] if entry.difference is None else [entry.shown(entry.difference, "+")])])
 
 
@@ -142,22 +146,24 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 def to_csv(entries: Sequence[Entry]) -> str:
     """A line for each number: table, row, column, run, metric, kind, paper, ours, difference, complete, seeds,
-    deviation, stale; without paper and difference where the paper has no such number."""
+    deviation, stale, changed, other_weights; without paper and difference where the paper has no such number."""
     shown = ("paper", "ours", "difference", "deviation")
     frame = pd.DataFrame(
         {**asdict(entry), **{name: None if (value := getattr(entry, name)) is None else
                              entry.shown(value, "+" if name == "difference" else "") for name in shown}}
         for entry in entries)
-    for name in ("complete", "seeds", "stale"):
+    for name in ("complete", "seeds", "stale", "changed", "other_weights"):
         frame[name] = frame[name].astype(object).where(frame["ours"].notna(), None)
     order = ["table", "row", "column", "run", "metric", "kind", "paper", "ours", "difference", "complete", "seeds",
-             "deviation", "stale"]
+             "deviation", "stale", "changed", "other_weights"]
     return frame[frame["ours"].notna() | (frame["kind"] != VARIANT)][order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:
     said = [(SEEDS, any(entry.deviation is not None for entry in entries)),
             (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries)),
+            (CHANGED, any(entry.changed for entry in entries)),
+            (WEIGHTS, any(entry.other_weights for entry in entries)),
             (MEMORY, any(entry.metric == "memory_gb" and entry.ours is not None for entry in entries)),
             (ERRORS, any(entry.metric.startswith("train_") for entry in entries))]
     return ["\n".join(note for note, holds in said if holds)] if any(holds for _, holds in said) else []

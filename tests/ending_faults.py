@@ -22,7 +22,7 @@ def inject_in_workers():
 def inject_in_loop(happen, after):
     """`happen()` with the `after`-th step of the program's own work: a linear layer, or a bar that begins or moves."""
     import torch
-    from tats.datasets import parallel
+    from tats.datasets.processes import parallel
 
     count = itertools.count(1)
 

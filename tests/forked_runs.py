@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import torch
+from tats.datasets.clips import PretrainClips
 from tats.datasets.program import run_program
 from tats.engines.core import checkpointing
 from tats.engines.pretrain.reconstruction import Reconstruction
@@ -40,10 +41,12 @@ def program(arguments, log, environment=()):
                                 else pretrain)(arguments)))
 
 
-def start(arguments, log, fault=None, environment=()):
-    """A fork with the program, and `fault` in it."""
+def start(arguments, log, fault=None, environment=(), rows=None):
+    """A fork with the program, and `fault` in it. rows: file for the rows that it loads, with their keys."""
     def run():
         inject(fault or {})
+        if rows:
+            note_rows(rows)
         program(arguments, log, environment)
 
     child = FORK.Process(target=run)
@@ -84,6 +87,18 @@ def inject(fault):
         resumable.Resumable.after_step = after_step
 
 
+def note_rows(path):
+    """A line `row key` for each clip that this process loads: of every step that it begins, without workers."""
+    real = PretrainClips.__getitem__
+
+    def get(clips, row_and_key):
+        with open(path, "a") as file:
+            file.write(f"{row_and_key[0]} {row_and_key[1]}\n")
+        return real(clips, row_and_key)
+
+    PretrainClips.__getitem__ = get
+
+
 def happen(kind):
     """A fault of this process."""
     if kind == "raise":
@@ -97,7 +112,7 @@ def happen(kind):
 
 
 def ranks(specs):
-    """[{"name", "world", "arguments", "fault": {"rank", ...}, "limit": seconds}] -> exit codes by name.
+    """[{"name", "world", "arguments", "fault": {"rank", ...}, "limit": seconds, "rows": file}] -> exit codes by name.
 
     None for a process that had not ended at its limit, or that was told to hang.
     """
@@ -109,7 +124,7 @@ def ranks(specs):
             environment = {"RANK": str(rank), "WORLD_SIZE": str(spec["world"]), "LOCAL_RANK": str(rank)}
             children.append(start([*spec["arguments"], "--dist_url", f"file://{folder}/{spec['name']}.meeting"],
                                   folder / f"{spec['name']}-{rank}.err",
-                                  fault if fault.get("rank") == rank else None, environment))
+                                  fault if fault.get("rank") == rank else None, environment, spec.get("rows")))
         codes = []
         for rank, child in enumerate(children):
             hangs = fault.get("kind") == "hang" and fault["rank"] == rank

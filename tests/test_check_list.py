@@ -12,7 +12,7 @@ import pytest
 from processes import is_alive, wait_for
 from tats.datasets.check_list import main
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.parallel import WorkerDied, for_each
+from tats.datasets.processes.parallel import WorkerDied, for_each
 from videos import write_video
 
 
@@ -135,7 +135,7 @@ def test_a_crash_costs_one_video():
 PROGRAM = """
 import os, sys, time
 from pathlib import Path
-from tats.datasets.parallel import for_each
+from tats.datasets.processes.parallel import for_each
 
 def work(path):
     Path(path).write_text(str(os.getpid()))

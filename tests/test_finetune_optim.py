@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
+from tats.engines.finetune.averaging import WeightAverage
 from tats.engines.training.layer_decay import layer_decay_scale
 from tats.engines.training.learner import apply_schedules
 from tats.engines.training.optim import make_optimizer, parameter_groups
 from tats.engines.training.schedule import CosineSchedule
 from tats.models import VisionTransformer
+from timm.utils import ModelEmaV3
 
 DATA = Path(__file__).parent / "data"
 SCHEDULES = json.loads((DATA / "cosine_schedule.json").read_text())
@@ -64,3 +67,17 @@ def test_every_step_sets_every_group():
     apply_schedules(optimizer, 3, lambda step: .1 * step, lambda step: .01 * step)
     rates = {(round(group["lr"], 12), round(group["weight_decay"], 12)) for group in optimizer.param_groups}
     assert rates == {(lr, decay) for lr in (.075, .15, .3) for decay in (0, .03)}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_average_of_bf16_copies_stays_in_float32(dtype, monkeypatch):
+    """1, then 3 with decay .75: 1.5. timm's own is asked where nothing has to be cast."""
+    net, copies = (torch.nn.Linear(1, 1, bias=False) for _ in range(2))
+    torch.nn.init.constant_(net.weight, 1.0)
+    torch.nn.init.constant_(copies.weight, 3.0)
+    average, asked, real = WeightAverage(net, 0.75), [], ModelEmaV3.apply_update_
+    monkeypatch.setattr(ModelEmaV3, "apply_update_", lambda *words: asked.append(real(*words)))
+    average.update(copies.to(dtype))
+    (value,) = average.module.parameters()
+    assert value.dtype == torch.float32 and value.item() == 1.5
+    assert len(asked) == (dtype == torch.float32)

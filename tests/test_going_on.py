@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tats.datasets.lists.epoch_order import EpochSampler
+from tats.datasets.lists.seeding import clip_key
 from tats.engines.core.meters import Meters
 from tats.engines.core.runtime import Runtime
 from tats.engines.runs import saved_state
@@ -93,33 +94,64 @@ def test_shares_of_several_processes_are_files_of_their_own(tmp_path, caplog):
     assert saved_state.save_share(share, tmp_path, "x", Runtime(torch.device("cpu"))) == {"share": share}
 
 
+def pytest_generate_tests(metafunc):
+    if "case" in metafunc.fixturenames:
+        metafunc.parametrize("case", moves(metafunc.config), ids=str)
+
+
+def moves(config):
+    """(k, number): one of each k, 25 where there is time."""
+    return [(k, number) for k in (1, 5) for number in range(25 if config.getoption("--long") else 1)]
+
+
+def dice_of(case):
+    """(steps after which the first two starts are told to end, the process that is told)."""
+    dice = random.Random(str(case))
+    return sorted(dice.sample(range(1, 8), 2)), (dice.randrange(2), dice.randrange(3))
+
+
+@pytest.fixture(scope="module")
+def moved(shapes, tmp_path_factory, request):
+    """(folder, exit codes by name) of every case: two processes, then three, then one; and one that is never told."""
+    folder, specs = tmp_path_factory.mktemp("moved"), []
+
+    def spec(k, name, world, out, **happens):
+        arguments = small_pretraining_flags(shapes, folder / out, "--mask_type", "tats", "--mae_only_epochs", "0",
+                                            "--update_every", str(k), "--batch_size", str(6 // world), "--epochs", "2",
+                                            "--vis_clips", "0")   # they would be loaded, too
+        specs.append({"name": f"{out}-{name}", "world": world, "folder": str(folder), "limit": 300, "fault": happens,
+                      "arguments": arguments, "rows": str(folder / f"{out}.rows")})
+
+    for case in moves(request.config):
+        k, number = case
+        (first, second), told = dice_of(case)
+        spec(k, "two", 2, f"{k}-{number}", rank=told[0], kind="SIGTERM", step=first)
+        spec(k, "three", 3, f"{k}-{number}", rank=told[1], kind="SIGUSR1", step=second)
+        spec(k, "one", 1, f"{k}-{number}")
+    spec(1, "one", 1, "whole")
+    (folder / "spec.json").write_text(json.dumps({"ranks": specs}))
+    done = subprocess.run([sys.executable, str(Path(__file__).parent / "forked_runs.py"), str(folder / "spec.json")],
+                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, json.loads((folder / "spec.out").read_text())
+
+
 @pytest.mark.slow
 @pytest.mark.faults
-@pytest.mark.parametrize("k", [1, 5])
-def test_two_then_three_processes_then_one(k, shapes, tmp_path, fault):
-    """Stopped by a signal after the first and the second step of an epoch of three; 23 rows, 6 a step."""
-    rows = tmp_path / "rows.csv"
-    rows.write_text("".join((shapes / "train.csv").read_text().splitlines(keepends=True)[:23]))
-
-    def spec(name, out, world, **happens):
-        arguments = small_pretraining_flags(
-            shapes, tmp_path / out, "--data_path", str(rows), "--mask_type", "tats", "--mae_only_epochs", "0",
-            "--update_every", str(k), "--batch_size", str(6 // world), "--epochs", "2")
-        return {"name": name, "world": world, "folder": str(tmp_path), "limit": 200, "arguments": arguments,
-                "fault": happens}
-
-    (tmp_path / "spec.json").write_text(json.dumps({"ranks": [
-        spec("whole", "whole", 1), spec("two", "moved", 2, rank=1, kind="SIGTERM", step=1),
-        spec("three", "moved", 3, rank=2, kind="SIGUSR1", step=2), spec("one", "moved", 1)]}))
-    done = subprocess.run([sys.executable, str(Path(__file__).parent / "forked_runs.py"), str(tmp_path / "spec.json")],
-                          env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=1500)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((tmp_path / "spec.out").read_text())
-    said = {path.stem: path.read_text() for path in tmp_path.glob("*.err")}
-    assert [found[name]["codes"] for name in ("two", "three", "one")] == [[0] * 2, [0] * 3, [0]], said
-    assert "after step 1" in said["two-0"] and "after step 2" in said["three-0"]
-    moved, whole = (log_lines(tmp_path / name) for name in ("moved", "whole"))
-    assert [(line["epoch"], line["step"]) for line in moved] == [(0, 3), (1, 6)]
-    assert moved[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=2e-3)   # the mean of all three steps
-    assert len(json.loads((tmp_path / "moved/settings.json").read_text())["history"]) == 3
-    fault(f"two processes, then three, then one, k = {k}", "each went on at the next row", "at most k - 1 episodes")
+def test_two_processes_then_three_then_one(case, moved, fault):
+    """Told to end after random steps of two epochs of four: each of the 24 rows is loaded once in each epoch."""
+    folder, found = moved
+    out, (stops, _) = f"{case[0]}-{case[1]}", dice_of(case)
+    said = {name: (folder / f"{out}-{name}-0.err").read_text() for name in ("two", "three", "one")}
+    assert [found[f"{out}-{name}"]["codes"] for name in said] == [[0] * 2, [0] * 3, [0]], said
+    for name, stop in zip(("two", "three"), stops, strict=True):
+        assert f"after step {stop};" in said[name]
+    loaded = sorted((folder / f"{out}.rows").read_text().splitlines())
+    assert loaded == sorted(f"{row} {clip_key(0, epoch, row)}" for epoch in range(2) for row in range(24)), stops
+    lines, whole = log_lines(folder / out), log_lines(folder / "whole")
+    assert [(line["epoch"], line["step"]) for line in lines] == [(0, 4), (1, 8)]
+    if case[0] == 1:   # the mean of all steps, whoever made them
+        assert lines[0]["train_loss"] == pytest.approx(whole[0]["train_loss"], rel=2e-3)
+    assert len(json.loads((folder / out / "settings.json").read_text())["history"]) == 3
+    fault(f"two processes, then three, then one, k = {case[0]}, stopped after steps {stops}", "each row once an epoch",
+          "at most k - 1 episodes")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.parallel import process_pool
+from tats.datasets.processes.parallel import process_pool
 from tats.datasets.video.decode import VideoError, open_video
 from videos import mutated, numbers, picture, write_numbered
 

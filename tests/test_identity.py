@@ -1,8 +1,10 @@
 """Which run is which: a changed flag is refused, applied or harmless, as its declaration says; none is ignored."""
 
+import functools
 import hashlib
 import json
 import logging
+import shutil
 from argparse import Namespace
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -34,7 +36,7 @@ SMALL = ["--num_workers", "0", "--batch_size", "4", "--sampling_rate", "1", "--w
 PRETRAIN = [*SMALL, "--model", "pretrain_tats_tiny", "--mask_ratio", "0.75", "--lr", "0.05", "--mae_only_epochs", "1",
             "--num_frames", "4", "--input_size", "16", "--mask_type", "tats"]
 FINETUNE = [*SMALL, "--model", "vit_tats_tiny", "--data_set", "moving-shapes", "--num_sample", "1", "--lr", "0.03",
-            "--disable_eval_during_finetuning"]
+            "--disable_eval_during_finetuning", "--num_frames", "4"]
 PROGRAMS = {
     "pre-training": (pretraining.Settings, pretraining_parser, ["--data_path", "a.csv", "--ppo_epochs", "2"]),
     "fine-tuning": (finetuning.Settings, finetuning_parser, ["--data_path", "a", "--nb_classes", "5", "--model_ema",
@@ -74,9 +76,12 @@ def another(item, value):
             ] * count
 
 
+parser_of = functools.cache(lambda program: PROGRAMS[program][1]())
+
+
 def read(program, words):
-    settings, parser, base = PROGRAMS[program]
-    return settings.from_args(read_changes(parser(), [*base, *words]))
+    settings, _, base = PROGRAMS[program]
+    return settings.from_args(read_changes(parser_of(program), [*base, *words]))
 
 
 def identity(settings, rows=LIST, weights=None, processes=1):
@@ -200,8 +205,6 @@ def folder_digest(folder):
 @pytest.fixture(scope="module")
 def trained(shapes, tmp_path_factory):
     """(folder with runs of one epoch, a function (name, words) that starts one of them again in a copy)."""
-    import shutil
-
     folder = tmp_path_factory.mktemp("identity")
     commands = {
         "pre": (pretrain, [*PRETRAIN, "--data_path", str(shapes / "train.csv")]),
@@ -225,14 +228,13 @@ def last(folder):
 
 
 @pytest.mark.parametrize(("name", "words"), [
-    ("pre", ["--seed", "1", "--lr", "1e-2"]), ("pre", ["--reward", "clip", "--adv_norm", "batch"]),
-    ("pre", ["--opt", "sgd"]), ("pre", ["--weight_decay", "0"]), ("fine", ["--opt", "lion"]),
-    ("fine", ["--layer_decay", "1"]), ("fine", ["--aa", "none"]), ("fine", ["--model_ema"]),
+    ("pre", ["--seed", "1", "--lr", "1e-2"]), ("fine", ["--opt", "lion"]), ("fine", ["--model_ema"]),
     ("linear", ["--eval_mode", "finetune"])])
 def test_another_run_is_refused_before_anything_is_written(name, words, trained, tmp_path):
-    _, again = trained
+    """Of several flags, and where the run is over; each flag by itself: test_second_starts.py."""
+    folder, again = trained
     out = tmp_path / "out"
-    again(name, out, epochs=1)
+    shutil.copytree(folder / name, out)
     (out / "finished").write_text("note\n")
     before = folder_digest(out)
     for epochs in (1, 2):   # finished, or with something left to train
@@ -262,8 +264,7 @@ def test_a_change_is_applied_named_and_recorded(trained, tmp_path, caplog):
     again("pre", tmp_path / "out", "--lr", "1e-3", "--opt_betas", ".8", ".99", "--entropy_coef", ".5")   # its own now
 
 
-@pytest.mark.parametrize("change", [("weight_decay", "0"), ("layer_decay", "1"), ("weight_decay_end", "0.5"),
-                                    ("clip_grad", "1"), ("opt_eps", "1e-4")])
+@pytest.mark.parametrize("change", [("weight_decay", "0"), ("layer_decay", "1"), ("opt_eps", "1e-4")])
 def test_settings_of_the_optimiser_are_applied_to_every_average(change, trained, tmp_path):
     folder, again = trained
     again("fine", tmp_path / "out", "--change", *change)
@@ -307,18 +308,6 @@ def test_a_moving_average_that_begins_at_a_resume_starts_from_the_weights(traine
         torch.testing.assert_close(value, start[name], atol=1e-4, rtol=0)
     assert not torch.equal(after["model"]["head.weight"], start["head.weight"])
     assert "it starts from the weights" in caplog.text
-
-
-@pytest.mark.parametrize("words", [["--use_checkpoint"], ["--vis_clips", "4"], ["--print_freq", "3"],
-                                   ["--reuse_forward", "false"]])
-def test_harmless_flags_change_nothing(words, trained, tmp_path):
-    _, again = trained
-    states = []
-    for out, more in ((tmp_path / "plain", []), (tmp_path / "other", words)):
-        again("pre", out, *more)
-        states.append(last(out))
-    for name, value in states[0]["model"].items():
-        assert torch.equal(value, states[1]["model"][name]), name
 
 
 def test_starting_anew_keeps_the_old_run(trained, tmp_path):

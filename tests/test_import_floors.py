@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 FLOORS = [
     ["models"], ["models/convert"], ["models/programs"],
     ["datasets/sources"],
-    ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"], ["datasets/lists"], ["datasets"],
+    ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"],
+    ["datasets/lists", "datasets/processes"], ["datasets"],
     ["engines/config"], ["engines/core", "engines/machine"], ["engines/training"],
     ["engines/pretrain", "engines/finetune"], ["engines/loops"], ["engines/motion", "engines/figures"],
     ["engines/runs"], ["engines/hook"], ["engines/programs"],

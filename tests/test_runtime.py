@@ -11,7 +11,8 @@ from tats.masking import uniform_noise
 from tats.masking.gumbel import gumbel_top_k
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID",
-             "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST")
+             "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS",
+             "ENVIRONMENT")
 
 
 @pytest.fixture
@@ -39,6 +40,20 @@ def test_a_process_that_sees_one_gpu_takes_it(visible, local_rank, index, gpus, 
     where = runtime.start()
     assert chosen == [index] and where.device == torch.device("cuda", index) == joined["device_id"]
     assert (where.rank, where.world_size, where.local_rank) == (4 + local_rank, 8, local_rank)
+
+
+@pytest.mark.parametrize(("environment", "processes"), [
+    ({"SLURM_NTASKS": "4"}, 1),   # salloc's shell
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 1),   # srun --pty bash
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"}, 1),   # sbatch's script
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH", "SLURM_STEP_NUM_TASKS": "4"}, 4),   # srun in it
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 4)])
+def test_one_python_in_an_allocation_is_one_process(environment, processes, gpus, monkeypatch):
+    gpus(0)
+    monkeypatch.setattr(runtime.dist, "init_process_group", lambda *_, **__: None)
+    for name, value in ({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1"} | environment).items():
+        monkeypatch.setenv(name, value)
+    assert runtime.start().world_size == processes
 
 
 def test_no_test_sees_the_ranks_of_the_one_before():

@@ -25,15 +25,22 @@ ends_a_run = [pytest.mark.faults, pytest.mark.slow,
               pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for orphans in Linux's /proc")]
 
 
+MORE = ("--save_ckpt_freq", "1", "--model_ema", "--keep_last", "2", "--keep_every", "0")
+
+
+@pytest.fixture(scope="module")
+def whole(shapes, tmp_path_factory):
+    """(folder of a fine-tuning that nobody interrupts, its result)."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return out, finetune(finetuning_flags(shapes, out, *MORE))
+
+
 @pytest.mark.faults
-@pytest.mark.parametrize("name", CODES)
-@pytest.mark.parametrize(("call", "checkpoints"), [
-    (1, ["epoch-0-step-3.pth"]), (2, ["epoch-1-step-6.pth", "checkpoint-0.pth"]),
-    (3, ["checkpoint-1.pth", "checkpoint-0.pth"])])
-def test_a_signal_in_an_evaluation(name, call, checkpoints, shapes, tmp_path, monkeypatch, fault):
+@pytest.mark.parametrize(("name", "call"), [("SIGTERM", 1), ("SIGUSR1", 2), ("SIGINT", 3)])
+def test_a_signal_in_an_evaluation(name, call, whole, shapes, tmp_path, monkeypatch, fault):
     """In the first and the second validation, and in the test."""
-    more = ("--save_ckpt_freq", "1", "--model_ema", "--keep_last", "2", "--keep_every", "0")
-    whole = finetune(finetuning_flags(shapes, tmp_path / "whole", *more))
+    checkpoints = {1: ["epoch-0-step-3.pth"], 2: ["epoch-1-step-6.pth", "checkpoint-0.pth"],
+                   3: ["checkpoint-1.pth", "checkpoint-0.pth"]}[call]
     out, real, calls = tmp_path / "out", engine_for_finetuning.evaluate_rows, []
 
     def evaluate_rows(loader, *arguments):
@@ -45,14 +52,14 @@ def test_a_signal_in_an_evaluation(name, call, checkpoints, shapes, tmp_path, mo
     with monkeypatch.context() as patch:
         patch.setattr(engine_for_finetuning, "evaluate_rows", evaluate_rows)
         with pytest.raises(SystemExit) as stopped:
-            finetune(finetuning_flags(shapes, out, *more))
+            finetune(finetuning_flags(shapes, out, *MORE))
     assert stopped.value.code == CODES[name] and (out / "stopped").read_text().startswith(name)
     assert [path.name for _, path in checkpointing.numbered_checkpoints(out)] == checkpoints
     assert not (out / "result.json").exists()
-    again = finetune(finetuning_flags(shapes, out, *more))
-    assert {**again, "checkpoint_sha256": 0} == {**whole, "checkpoint_sha256": 0}
-    assert_equal_states(final_state(out), final_state(tmp_path / "whole"))
-    assert log_lines(out) == log_lines(tmp_path / "whole")
+    again = finetune(finetuning_flags(shapes, out, *MORE))
+    assert {**again, "checkpoint_sha256": 0} == {**whole[1], "checkpoint_sha256": 0}
+    assert_equal_states(final_state(out), final_state(whole[0]))
+    assert log_lines(out) == log_lines(whole[0])
     place = "a test" if call == 3 else "a validation"
     fault(f"{name} within {place}", "saved at the next batch, ended; went on bit-exactly", "nothing")
 
@@ -137,7 +144,7 @@ def child_of(pid):
 DEEPSPEED = ("-m", "deepspeed.launcher.runner", "--num_gpus=2", "--master_port=29643")
 
 
-@pytest.mark.parametrize(("who", "name"), [("launcher", "SIGTERM"), ("below", "SIGTERM"), ("launcher", "SIGUSR1")])
+@pytest.mark.parametrize(("who", "name"), [("launcher", "SIGTERM"), ("below", "SIGTERM")])
 def test_a_signal_to_two_processes_of_deepspeed(who, name, launched, fault):
     """launcher: the command `deepspeed`, which hands nothing on and dies; below: what it starts, and what trains."""
     pytest.importorskip("deepspeed")
@@ -156,8 +163,8 @@ test_a_signal_to_two_processes_of_deepspeed.pytestmark += ends_a_run
 
 
 @pytest.mark.parametrize(("who", "name", "seconds"), [
-    ("script", "SIGTERM", 40), ("script", "SIGUSR1", 0), ("script", "SIGINT", 0), ("launcher", "SIGUSR1", 0),
-    ("launcher", "SIGINT", 0), ("trainer", "SIGTERM", 0), ("launcher", "SIGKILL", 0)])
+    ("script", "SIGTERM", 40), ("script", "SIGINT", 0), ("launcher", "SIGUSR1", 0), ("trainer", "SIGTERM", 0),
+    ("launcher", "SIGKILL", 0)])   # what a script hands on, test_launching.py tries for each signal
 def test_a_signal_to_two_processes_of_torchrun(who, name, seconds, launched, fault):
     out, script = launched(TORCHRUN, seconds=seconds)
     launcher = child_of(script.pid)

@@ -8,6 +8,7 @@ import re
 
 import pytest
 from paper_numbers import TABLE_1, TABLE_2, TABLE_3, TABLE_3C, TABLE_5, TABLE_6, TABLE_9
+from tats.engines.core.paper_entry import started_from_others
 from tats.engines.tables import main, read_entries
 
 METHODS = ("videomae", "adamae", "tats")
@@ -208,7 +209,7 @@ VideoMAE (own scripts) 0.95     59.38 | 59.00 | -0.38   84.17 | 84.00 | -0.17
 AdaMAE (own scripts) 0.95       63.06 | not run         85.89 | not run
 random (not in the paper) 0.95  61.00                   85.00
 
-* not every video of the test list was evaluated, or the pre-training has not ended
+* not every video of the test list was evaluated, or the run has not ended
 """)
 
 
@@ -332,3 +333,50 @@ def test_a_result_whose_pretraining_was_made_anew_is_stale(tmp_path, capsys):
     assert "stale" not in row()
     (made / "settings.json").write_text('{"run": "def"}')
     assert "66.00 stale" in row()
+
+
+def put_marks(root, run, **result):
+    path = root / run / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | result))
+
+
+@pytest.mark.parametrize(("result", "record", "mark", "note"), [
+    ({"identity": "a", "trained_epochs": 100, "epochs": 100}, {"identity": "a"}, "", None),
+    ({"identity": "a"}, {"identity": "b"}, "*", "the run has not ended"),   # made anew, and not yet tested
+    ({"trained_epochs": 50, "epochs": 100}, {}, "*", "the run has not ended"),
+    ({"trained_epochs": 50, "epochs": 100, "test_weights": "best"}, {}, "", None),
+    ({"changed": ["lr"]}, {}, " changed", "--change has altered a flag"),
+    ({"source": {"path": "/o/tats/pretrain_ssv2full_r095/checkpoint-399.pth", "changed": ["lr"]}}, {}, " changed",
+     "--change has altered a flag"),
+    ({"source": {"path": "/o/tats/pretrain_ssv2full_r095/c.pth"}}, {}, "", None),
+    ({"source": {"path": "/o/videomae/pretrain_ssv2full_r095/c.pth"}}, {}, " other weights", "CHECKPOINT"),
+    ({"source": {"path": "/models/c.pth"}}, {}, " other weights", "CHECKPOINT"),
+    ({"source": None}, {}, " other weights", "CHECKPOINT")])
+def test_what_a_row_is_not_stands_behind_its_number(result, record, mark, note, tmp_path, capsys):
+    run = "tats/finetune_ssv2full_r095"
+    put_result(tmp_path, run, 66.0, 88.0)
+    result = {name: {"size": 0, "modified": 0, "sha256": ""} | value if name == "source" and value else value
+              for name, value in result.items()}
+    put_marks(tmp_path, run, **result)
+    (tmp_path / run / "settings.json").write_text(json.dumps(record))
+    out = table(capsys, tmp_path, "--tables", "9")[1]
+    assert f"| 66.00{mark} |" in out
+    assert note is None or note in out.splitlines()[-1]
+
+
+def test_sources_of_rows(tmp_path):
+    for run, source in (("tats/transfer_k400_to_ucf101_r085", "tats/pretrain_k400_r085"),
+                        ("tats/finetune_3e_2", "tats/pretrain_3e_2"),
+                        ("adamae/finetune_ucf101_r095", "adamae/pretrain_ucf101_r095__seed=3")):
+        assert not started_from_others(run, f"/out/{source}/checkpoint-1.pth"), run
+        assert started_from_others(run, f"/out/{source}__lr=1/checkpoint-1.pth"), run
+
+
+def test_a_pretraining_that_was_changed_is_named(tmp_path, capsys):
+    folder = tmp_path / "tats/pretrain_5_0_1"
+    folder.mkdir(parents=True)
+    (folder / "log.txt").write_text('{"epoch": 3, "train_fixed_error": 0.61234, "train_loss": 0.5}\n')
+    (folder / "finished").touch()
+    (folder / "settings.json").write_text(json.dumps({"history": [{"changed": {}}, {"changed": {
+        "lr": [1, 2], "batch_size": [4, 2]}}]}))
+    assert "0.6123 changed |" in table(capsys, tmp_path, "--tables", "5")[1]

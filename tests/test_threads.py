@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from tats.datasets import cores
+from tats.datasets.processes import cores
 from tats.engines.front_door import __main__ as front_door
 from tats.engines.machine import threads
 from tats.engines.machine.threads import LEAST_FLOPS, Threads, Work, choose_threads, threads_for, work_of
@@ -163,7 +163,7 @@ def test_the_front_door_sets_the_environment_before_torch_is_there(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["tats"])
     monkeypatch.setattr(front_door.runpy, "run_module", lambda *_, **__: seen.append(os.environ["OMP_WAIT_POLICY"]))
     assert front_door.main(["predict", "--help"]) == 0 and seen == ["passive"]
-    code = ("import sys; import tats.engines.front_door.__main__, tats.datasets.cores; "
+    code = ("import sys; import tats.engines.front_door.__main__, tats.datasets.processes.cores; "
             "assert 'torch' not in sys.modules")
     subprocess.run([sys.executable, "-c", code], check=True)
 

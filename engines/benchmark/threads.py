@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ...datasets.cores import WAITING, usable_cores
+from ...datasets.processes.cores import WAITING, usable_cores
 from ..machine.threads import COUNTS
 
 EPOCHS = 2        # the first one warms up

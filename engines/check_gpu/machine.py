@@ -2,7 +2,7 @@
 
 import torch
 
-from ...datasets.cores import usable_cores
+from ...datasets.processes.cores import usable_cores
 from ..machine.container import CORES_A_RANK, core_faults, free_shared_memory, memory_faults
 from .steps import Outcome, Place, verdict
 

@@ -18,7 +18,7 @@ from itertools import product
 from pathlib import Path
 
 from ...datasets.files import usable_cores, write_whole
-from ...datasets.parallel import WorkerDied, for_each
+from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
 from ..compare_masks.cell import warm_up

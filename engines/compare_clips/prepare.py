@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ...datasets.files import write_whole
-from ...datasets.parallel import for_each
+from ...datasets.processes.parallel import for_each
 from ...datasets.reencode import Encoding, Job, encode
 from ..core.records import file_hash, write_csv
 from .manifest import Manifest

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ...datasets.cores import usable_cores
-from ...datasets.parallel import WorkerDied, for_each
+from ...datasets.processes.cores import usable_cores
+from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser

@@ -97,7 +97,8 @@ class RunConfig:
     max_bad_steps: int = flag(20, "steps whose loss, gradient, probabilities or reward are not finite are skipped and "
                               "noted in bad_steps.jsonl; so many in a row end the run",
                               within="[1, inf)", identity=False)
-    resume: str = flag("", "continue from this checkpoint", identity=False)
+    resume: str = flag("", "go on from this checkpoint; what output_dir holds from after it is kept in "
+                      "output_dir/replaced-N", identity=False)
     auto_resume: bool = flag(True, "continue from the newest checkpoint in output_dir; false: start anew, what a "
                              "run left there is kept in output_dir/replaced-N", identity=False)
     change: list[list[str]] | None = flag(None, "go on with another value of a flag than the checkpoint was trained "

@@ -160,8 +160,16 @@ def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:
 
 
 def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value."""
+    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value.
+
+    Raises:
+        ValueError: --change names itself, or a flag twice.
+    """
     changes = parser.parse_args(argv).change or ()
+    names = [name.lstrip("-") for name, _ in changes]
+    for name in names:
+        if name == "change" or names.count(name) > 1:
+            raise ValueError(f"--change {name}: name each flag once, and only flags that the run has a value of")
     words = [word for name, value in changes for word in (f"--{name.lstrip('-')}", *value.split())]
     return parser.parse_args([*argv, *words]) if words else parser.parse_args(argv)
 

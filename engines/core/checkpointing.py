@@ -54,8 +54,8 @@ def save_atomically(state: dict, path: Path) -> None:
         raise
 
 
-def _order(path: Path) -> tuple[int, float] | None:
-    """(epoch, step within the run, inf at the epoch's end); None for other files."""
+def order_of(path: Path) -> tuple[int, float] | None:
+    """(epoch, step within the run, inf at the epoch's end) by a checkpoint's name; None for other files."""
     match = _NAMES.fullmatch(path.name)
     if match is None:
         return None
@@ -64,7 +64,7 @@ def _order(path: Path) -> tuple[int, float] | None:
 
 def numbered_checkpoints(output_dir: str | Path) -> list[tuple[int, Path]]:
     """(epoch, path) of every checkpoint in a folder, the newest first."""
-    found = [(order, path) for path in Path(output_dir).glob("*.pth") if (order := _order(path)) is not None]
+    found = [(order, path) for path in Path(output_dir).glob("*.pth") if (order := order_of(path)) is not None]
     return [(order[0], path) for order, path in sorted(found, reverse=True)]
 
 
@@ -88,27 +88,6 @@ def thin_out(output_dir: str | Path, keep_last: int, keep_every: int) -> None:
             continue
         path.unlink(missing_ok=True)
         shutil.rmtree(path.with_suffix(""), ignore_errors=True)   # DeepSpeed's half
-
-
-# What a run writes into its folder, beside the shares of its checkpoints. bad_videos.txt is about the data: it stays.
-OF_A_RUN = ("*.pth", "log.txt", "settings.json", "result.json", "predictions.csv", "confusion.*", "finished", "stopped",
-            "bad_steps.jsonl", "events.out.tfevents.*", "pictures")
-
-
-def set_aside(output_dir: str | Path) -> Path | None:
-    """Move what a run left in a folder to the first free `replaced-N` in it; None where there is no checkpoint."""
-    folder = Path(output_dir)
-    if not numbered_checkpoints(folder):
-        return None
-    number = 1
-    while (place := folder / f"replaced-{number}").exists():
-        number += 1
-    place.mkdir()
-    for path in sorted({path for pattern in OF_A_RUN for path in folder.glob(pattern)}):
-        for one in (path, path.with_suffix("")) if path.suffix == ".pth" else (path,):   # DeepSpeed's half
-            if one.exists():
-                one.rename(place / one.name)
-    return place
 
 
 def clear_unfinished(output_dir: str | Path) -> None:

@@ -98,6 +98,13 @@ def identity_in(state: Mapping, settings: type) -> Identity:
     return Identity(flags, kinds, dict(kept.get("contents") or {}), clips)
 
 
+def unknown_flags(state: Mapping, settings: type) -> dict[str, Any]:
+    """What a checkpoint was trained with that this version has no flag for; of another version, or of a plugin."""
+    declared = {name for name, _, _ in _declared(settings)}
+    return {name: value for topic in state["settings"].values() for name, value in topic.items()
+            if name not in declared}
+
+
 def list_hash(clips: ClipList) -> str:
     """16 hexadecimal digits of a list's rows: paths, labels, and spans where it has some."""
     digest = hashlib.sha256(clips.labels.tobytes())

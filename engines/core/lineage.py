@@ -1,7 +1,7 @@
 """Where a run's first weights come from, and whether that has been made anew since."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ...models.convert.files import read_checkpoint
@@ -12,8 +12,8 @@ from .run_record import read_record
 def source_of(path: Path, trust: bool = False) -> dict | None:
     """What a run keeps of the file that it starts from; plain values. None where it is no file.
 
-    path, size, modified (ns), sha256: of the file. identity: of the run that wrote it, run: the name that this run's
-    folder had for it then; None where it was written by another program.
+    path, size, modified (ns), sha256: of the file. identity: of the run that wrote it, changed: see `about_run`, run:
+    the name that this run's folder had for it then; None or nothing where it was written by another program.
     """
     if not path.is_file():
         return None
@@ -21,13 +21,31 @@ def source_of(path: Path, trust: bool = False) -> dict | None:
     identity = state.get("identity") if isinstance(state, Mapping) else None
     return {"path": str(path.resolve()), "size": about.st_size, "modified": about.st_mtime_ns,
             "sha256": file_hash(path), "identity": (identity or {}).get("hash"),
+            "changed": changed_flags(state.get("changes") or ()) if isinstance(state, Mapping) else [],
             "run": read_record(path.parent).get("run")}
 
 
-def tested_run(path: Path, trust: bool = False) -> tuple[str | None, dict | None]:
-    """(identity of the run that wrote a checkpoint, what it keeps of the file that the run started from)."""
+def about_run(path: Path, trust: bool = False) -> dict:
+    """What a result keeps of the run that wrote a checkpoint; plain values, None where the file does not tell.
+
+    identity, source: of the run, see `source_of`. changed: flags that --change has altered in its life.
+    trained_epochs: behind these weights; epochs: of the whole run.
+    """
     state = read_checkpoint(path, trust)
-    return (state.get("identity") or {}).get("hash"), state.get("source")
+    known = isinstance(state, Mapping) and "settings" in state and "epoch" in state
+    return {"identity": (state.get("identity") or {}).get("hash"), "source": state.get("source"),
+            "changed": changed_flags(state.get("changes") or ()),
+            "trained_epochs": state["epoch"] + (0 if state.get("position") else 1) if known else None,
+            "epochs": state["settings"].get("optim", {}).get("epochs") if known else None}
+
+
+def changed_flags(changes: Iterable[Mapping]) -> list[str]:
+    """Names of the flags whose change makes another run; another split of the same clips a step makes none.
+
+    Args:
+        changes: as a checkpoint keeps them.
+    """
+    return sorted({one["flag"] for one in changes} - {"batch_size", "update_freq"})
 
 
 def stale(source: Mapping | None) -> str | None:

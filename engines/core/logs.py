@@ -54,7 +54,7 @@ class RunLog(contextlib.AbstractContextManager):
     def __init__(self, run: RunConfig, first: int = 0, is_main: bool = True):
         self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
         self._events, self._waiting = None, []
-        if self._file is not None and (run.auto_resume or run.resume) and self._file.is_file():
+        if self._file is not None and self._file.is_file():
             self._drop_from(first)
         if (run.log_dir or run.output_dir) and is_main:
             self._events = EventFiles(run.log_dir or run.output_dir)

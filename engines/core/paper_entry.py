@@ -1,7 +1,9 @@
 """A number of the paper's tables with ours beside it, and the entries that stand beside the paper's own."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 PAPER, PUBLISHED, BESIDE, VARIANT = "paper", "published", "beside", "variant"   # kinds of entries
 METHODS = {"videomae": "VideoMAE", "adamae": "AdaMAE", "tats": "TATS"}
@@ -21,7 +23,9 @@ class Entry:
         paper, ours: the numbers; ours is None where nothing was run, paper where it has none.
         complete: all videos that were expected were evaluated; of a number of log.txt, that the run has ended.
         seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
-        stale: the pre-training of one of them has been made anew since.
+        stale: the pre-training of one of them has been made anew since. changed: --change has altered a flag within one
+            of them, or within its pre-training. other_weights: one started from other weights than the row's own
+            pre-training.
     """
 
     table: str
@@ -36,15 +40,39 @@ class Entry:
     seeds: int = 0
     deviation: float | None = None
     stale: bool = False
+    changed: bool = False
+    other_weights: bool = False
 
     @property
     def difference(self) -> float | None:
         """Ours minus the paper's; None where the two are not of the same thing: memory."""
         return None if None in (self.ours, self.paper) or self.metric == "memory_gb" else self.ours - self.paper
 
+    @property
+    def doubts(self) -> str:
+        """What stands behind the number where it is not the row's own without reserve."""
+        words = {"stale": self.stale, "changed": self.changed, "other weights": self.other_weights}
+        return ("" if self.complete else "*") + "".join(f" {word}" for word, holds in words.items() if holds)
+
     def shown(self, value: float, sign: str = "") -> str:
         """The value with as many digits as the paper prints."""
         return f"{value:{sign}.{4 if self.metric.startswith('train_') else 2}f}"
+
+
+def started_from_others(run: str, source: str | None) -> bool:
+    """Whether a fine-tuning run of a row started from other weights than the row's pre-training.
+
+    Args:
+        run: the row's folder, COLUMN/NAME without the seed. source: the file that it started from; "": none, None:
+            nobody knows.
+    """
+    if source is None:
+        return False
+    column, _, name = run.partition("/")
+    own = re.sub(r"^transfer_(\w+?)_to_\w+_(r\d+)$", r"pretrain_\1_\2", name)
+    own = own.replace("finetune_", "pretrain_", 1) if name.startswith("finetune_") else own
+    folder = Path(source).parent
+    return (folder.parent.name, re.sub(r"__seed=\d+$", "", folder.name)) != (column, own)
 
 
 def of_the_paper(rows: Iterable[dict]) -> Iterator[dict]:

@@ -1,22 +1,32 @@
 """The numbers that a run left behind, and whether they still belong to what they were made from."""
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from .lineage import stale
+from .checkpointing import numbered_checkpoints
+from .lineage import changed_flags, stale
+from .run_folder import set_aside
+from .run_record import read_record
+
+logger = logging.getLogger(__name__)
 
 
 class Number(NamedTuple):
     """A number of a run.
 
-    complete: all videos that were expected were evaluated. stale: why it is, None where it is not.
+    complete: all videos that were expected were evaluated, and the run is over. stale: why it is, None where it is not.
+    changed: flags that --change has altered within the run or within its pre-training. source: the file that its run
+    started from; "": none, None: nobody knows.
     """
 
     value: float
     complete: bool = True
     stale: str | None = None
+    changed: tuple[str, ...] = ()
+    source: str | None = None
 
 
 def result_number(run: Path, metric: str) -> Number | None:
@@ -30,10 +40,74 @@ def result_number(run: Path, metric: str) -> Number | None:
         return None
     try:
         result = json.loads(path.read_text(encoding="utf-8"))
-        return Number(float(result[metric]), result["num_evaluated"] == result["num_expected"],
-                      stale(result.get("source")))
-    except (ValueError, KeyError, TypeError) as error:
+        source = result.get("source") or {}
+        changed = {*(result.get("changed") or ()), *(source.get("changed") or ())}
+        return Number(float(result[metric]), _is_complete(result, read_record(run)), stale(source),
+                      tuple(sorted(changed)), source.get("path", "") if "source" in result else None)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of run_class_finetuning ({type(error).__name__}: {error})") from None
+
+
+def _is_complete(result: Mapping, record: Mapping) -> bool:
+    """Whether all videos were evaluated, with weights of the run's end, and of the run that the folder holds now."""
+    behind, epochs = result.get("trained_epochs"), result.get("epochs")
+    ended = None in (behind, epochs) or behind >= epochs or result.get("test_weights") == "best"
+    known = (result.get("identity"), record.get("identity"))
+    return result["num_evaluated"] == result["num_expected"] and ended and (None in known or known[0] == known[1])
+
+
+# The flags that say how a classifier is tested.
+TEST_FLAGS = ("data_set", "sampling", "sampling_rate", "short_side_size", "test_num_segment", "test_num_crop",
+              "num_frames", "input_size", "test_weights", "eval_mode", "knn_k", "knn_temperature", "frame_pattern")
+
+
+def place_of_test(folder: Path, result: Mapping, settings: Mapping[str, Mapping]) -> Path:
+    """Where the result of --eval goes: `folder`, unless that would take the place of what a training has left there.
+
+    In the folder of a training, another test than its own goes to `evaluation-N`. Elsewhere the result of another test
+    is moved to `replaced-N`.
+
+    Args:
+        result: of the test. settings: its flags by topic.
+    """
+    record, kept = read_record(folder), _read(folder)
+    if kept is not None and _same_test(kept, result):
+        return folder
+    if record.get("identity") is None and not numbered_checkpoints(folder):
+        if kept is not None:
+            logger.warning("the result of another test that %s held is now in %s", folder, set_aside(folder))
+        return folder
+    if kept is None and record.get("identity") == result.get("identity") and _is_complete(result, record) and (
+            _test_flags(record.get("settings") or {}) == _test_flags(settings)):
+        return folder
+    number = 1
+    while (other := _read(folder / f"evaluation-{number}")) is not None and not _same_test(other, result):
+        number += 1
+    logger.warning("%s holds a training, and this is another test than its own: the result goes to evaluation-%d there",
+                   folder, number)
+    return folder / f"evaluation-{number}"
+
+
+def _read(folder: Path) -> Mapping | None:
+    """result.json of a folder; {} for one that is damaged, None where there is none."""
+    try:
+        found = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    except OSError:
+        return None
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _same_test(one: Mapping, other: Mapping) -> bool:
+    """Whether two results are of the same weights' run, tested in the same way; what an older one does not tell, is not
+    compared."""
+    names = ("identity", "eval_mode", "test_weights", "views", "trained_epochs", "test")
+    return bool(one) and all(one[name] == other.get(name) for name in names if name in one)
+
+
+def _test_flags(settings: Mapping[str, Mapping]) -> dict:
+    return {name: value for topic in settings.values() for name, value in topic.items() if name in TEST_FLAGS}
 
 
 def peak_memory(run: Path) -> Number | None:
@@ -44,7 +118,7 @@ def peak_memory(run: Path) -> Number | None:
     """
     name = "peak_memory_gb"
     peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name)])
-    return Number(max(peaks)) if peaks else None
+    return Number(max(peaks), changed=_changed(run)) if peaks else None
 
 
 def _from_log(run: Path, numbers: Callable[[list[dict]], list[float]]) -> list[float]:
@@ -79,4 +153,10 @@ def last_number(run: Path, name: str) -> Number | None:
         ValueError: it is not what run_mae_pretraining writes.
     """
     found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if line.get(name) is not None])
-    return Number(found[0], (run / "finished").is_file()) if found else None
+    return Number(found[0], (run / "finished").is_file(), changed=_changed(run)) if found else None
+
+
+def _changed(run: Path) -> tuple[str, ...]:
+    """Flags that --change has altered in the life of a run, by settings.json."""
+    starts = read_record(run).get("history") or ()
+    return tuple(changed_flags({"flag": flag} for start in starts for flag in start.get("changed") or ()))

@@ -1,12 +1,15 @@
 """settings.json: what a run was trained with, and one entry for each of its starts."""
 
 import json
+import logging
+import os
 import platform
 import secrets
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -15,7 +18,17 @@ from .identity import Difference, Identity
 from .records import commit_of_source
 from .runtime import Runtime
 
+logger = logging.getLogger(__name__)
+
 NAME = "settings.json"
+
+
+class Resumed(NamedTuple):
+    """What a start goes on from: the checkpoint, whether --resume named it, and what is different since."""
+
+    source: Path | None
+    named: bool
+    changed: Sequence[Difference]
 
 
 def read_record(folder: Path) -> dict:
@@ -28,33 +41,57 @@ def read_record(folder: Path) -> dict:
 
 
 def write_record(folder: Path, settings: dict, identity: Identity | None, runtime: Runtime,
-                 resumed: Path | None = None, changed: Iterable[Difference] = ()) -> None:
+                 resumed: Resumed | None = None) -> None:
     """Note a start: every resolved flag, versions and commit of this one, and the history of all of them.
 
     Top level: `settings`, `versions`, `commit` and `argv` of the last start; `identity`, a short hash; `run`, a name
-    that the run keeps for its life; `history`, with machine, GPUs, processes, the checkpoint it went on from and what
-    changed in it.
+    that the run keeps for its life; `history`, with machine, job, GPUs, processes, the checkpoint it went on from and
+    what changed in it. A file that cannot be read is kept under another name.
 
     Args:
         settings: by topic. identity: None for a program that only tests.
-        resumed: the checkpoint that the run goes on from, None for a run that begins.
-        changed: what is different since.
+        resumed: what the run goes on from, None for a run that begins.
     """
+    _keep_damaged(folder)
     before = read_record(folder) if resumed is not None else {}
+    if resumed is not None and not before:
+        logger.warning("%s is missing: the history in it begins anew", folder / NAME)
     history = list(before.get("history") or [])
     if before and not history:   # written before there was a history
         history = [{name: before[name] for name in ("argv", "versions", "commit") if name in before}]
     last = {"argv": sys.argv, "versions": _versions(), "commit": commit_of_source()}
     gpus = torch.cuda.device_count() if runtime.device.type == "cuda" else 0
+    source, named, changed = resumed or Resumed(None, False, ())
     history.append({
-        "time": time.strftime("%FT%T%z"), **last, "machine": platform.node(), "gpus": gpus,
+        "time": time.strftime("%FT%T%z"), **last, "machine": platform.node(), "job": job_of(os.environ), "gpus": gpus,
         "gpu": torch.cuda.get_device_name(runtime.device) if gpus else None, "processes": runtime.world_size,
         "threads": torch.get_num_threads(),   # on a CPU the last bits of sums depend on them
-        "from": None if resumed is None else resumed.name, "identity": identity.hash if identity else None,
+        "from": None if source is None else source.name, "resume": str(source.resolve()) if named else None,
+        "identity": identity.hash if identity else None,
         "changed": {one.flag: [one.there, one.here] for one in changed}})
-    record = {"settings": settings, **last, "identity": identity.hash if identity else None,
-              "run": before.get("run") or secrets.token_hex(6), "history": history}
+    # A run that has lost its name gets no other: by that, results that were made from it would seem stale.
+    name = secrets.token_hex(6) if resumed is None else before.get("run")
+    record = {"settings": settings, **last, "identity": identity.hash if identity else None, "run": name,
+              "history": history}
     write_whole(folder / NAME, json.dumps(record, indent=2, default=str) + "\n")
+
+
+def _keep_damaged(folder: Path) -> None:
+    """Put a settings.json that cannot be read out of the way."""
+    path, number = folder / NAME, 1
+    if not path.is_file() or read_record(folder):
+        return
+    while (place := folder / f"settings-damaged-{number}.json").exists():
+        number += 1
+    path.rename(place)
+    logger.warning("%s cannot be read: it is now %s", path, place.name)
+
+
+def job_of(environment: Mapping[str, str]) -> str | None:
+    """The Slurm job, and of an array the task, that this process belongs to."""
+    if task := environment.get("SLURM_ARRAY_TASK_ID"):
+        return f"{environment.get('SLURM_ARRAY_JOB_ID')}_{task}"
+    return environment.get("SLURM_JOB_ID")
 
 
 def _versions() -> dict[str, str]:

@@ -98,9 +98,12 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
 
 
 def _slurm_tasks(environment: Mapping[str, str]) -> int:
-    """Processes that srun started together with this one: of its step. The job's number is that of the allocation, in
-    whose interactive shell one python is one process."""
-    return int(environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or 1)
+    """Processes that srun started together with this one: of its step. The job's number is that of the allocation: one
+    python in its interactive shell or in its batch script is one process."""
+    tasks = environment.get("SLURM_STEP_NUM_TASKS")
+    if tasks is None and environment.get("ENVIRONMENT") == "BATCH":   # sbatch's own shell, outside of every step
+        return 1
+    return int(tasks or environment.get("SLURM_NTASKS") or 1)
 
 
 def _find_each_other(environment: MutableMapping[str, str]) -> None:

@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if module is None:
         sys.stderr.write(f"error: tats has no program {name}; python -m tats lists them\n")
         return 2
-    importlib.import_module("tats.datasets.cores").wait_asleep(os.environ)   # before torch is loaded
+    importlib.import_module("tats.datasets.processes.cores").wait_asleep(os.environ)   # before torch is loaded
     sys.argv = [module, *rest[:-1]]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
     return 0

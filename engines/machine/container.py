@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from ...datasets.cores import usable_cores
+from ...datasets.processes.cores import usable_cores
 from .threads import Work, ranks_here
 
 CORES_A_RANK = 4          # fewer leave a GPU waiting for its clips

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from ...datasets.cores import usable_cores, wait_asleep
+from ...datasets.processes.cores import usable_cores, wait_asleep
 
 logger = logging.getLogger(__name__)
 

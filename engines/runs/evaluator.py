@@ -9,6 +9,7 @@ from ...datasets.labelled import Views
 from ...datasets.lists.list_file import ClipList, read_list, scan_list
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings
+from ..core.identity import list_hash
 from ..core.logs import Progress
 from ..core.records import file_hash
 from ..core.runtime import Runtime
@@ -51,8 +52,10 @@ class Evaluator:
     Attributes:
         class_names: of the labels, for the files that `test` writes; None: their numbers.
         between: called after each batch, as often on every process; None: nothing is.
+        place: (output_dir, result) -> the folder for the files of a test.
     """
 
+    place: Callable[[Path, Mapping], Path] = staticmethod(lambda folder, result: folder)
     class_names: Sequence[str] | None = None
     between: Callable[[], None] | None = None
 
@@ -98,10 +101,12 @@ class Evaluator:
             "unreadable": [{"line": int(tests.lines[row]), "path": tests.paths[row], "cause": fault}
                            for row, fault in table.faults.items()],
             "eval_mode": self.settings.evaluation.eval_mode, "test_weights": self.settings.evaluation.test_weights,
+            "test": {"list": list_hash(tests), "sampling": task.sampling._asdict(), "size": self.size,
+                     "short_side": self.settings.data.short_side_size},
             "checkpoint_sha256": file_hash(source) if source is not None and source.is_file() else None,
             "most_confused": most_confused(matrix, self.class_names), **run}
         if self.runtime.is_main and self.settings.run.output_dir:
-            folder = Path(self.settings.run.output_dir)
+            folder = self.place(Path(self.settings.run.output_dir), result)
             write_predictions(folder / "predictions.csv", list(answers(table, tests.paths, self.class_names, 5)))
             write_confusion(folder / "confusion.csv", matrix, self.class_names)
             draw_confusion(matrix, self.class_names, folder / "confusion.png")

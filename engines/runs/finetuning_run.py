@@ -5,10 +5,10 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from timm.utils import ModelEmaV3
 
 from ...datasets.lists.class_names import agreed_names, read_class_names
 from ...models import create_model, read_checkpoint
@@ -16,10 +16,11 @@ from ...models.convert.class_names import class_names_of
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings, without_training
 from ..core import checkpointing, runtime
-from ..core.lineage import source_of, tested_run
+from ..core.lineage import about_run, changed_flags, source_of
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
-from ..core.results import must_not_replace
+from ..core.results import must_not_replace, place_of_test
 from ..engine_for_finetuning import FinetuneSetup
+from ..finetune.averaging import WeightAverage
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
@@ -61,14 +62,14 @@ class Finetuning(TrainingRun):
         self.class_names = self.evaluator.class_names = self._class_names()
         self.best = -1.0
         trust = settings.model.trust_checkpoint
-        if evaluation.eval:   # a test has the identity of what it tests
-            self.tested, self.source = tested_run(self.weights, trust)
-        else:
-            self.tested, self.source = None, source_of(self.weights, trust) if self.weights else None
+        # A test has the identity of what it tests.
+        self.tested = about_run(self.weights, trust) if evaluation.eval else {}
+        self.source = source_of(self.weights, trust) if self.weights and not evaluation.eval else None
         if self.trains:
             self._prepare_training()
         else:
             self.learner = Learner(self.classifier, precision=self.precision)
+            self.evaluator.place = partial(place_of_test, settings=asdict(settings))
         runtime.seed_everything(settings.run.seed + here.rank)   # boxes, mixing weights and dropout differ by rank
 
     def _splits(self) -> tuple[str, ...]:
@@ -119,13 +120,13 @@ class Finetuning(TrainingRun):
             freeze_all_but_head(self.classifier)
         augment = BatchAugment(settings.augment, self.task.classes,
                                settings.optim.batch_size * settings.data.num_sample, self.runtime.device)
-        ema = ModelEmaV3(self.classifier, model.model_ema_decay,
+        ema = WeightAverage(self.classifier, model.model_ema_decay,
                          device=torch.device("cpu") if model.model_ema_force_cpu else None) if model.model_ema else None
         self.setup = FinetuneSetup(Normalizer(self.runtime.device), augment, settings.optim.update_freq, ema)
         self.learner = build_learner(self.classifier, settings, len(self.loader) // settings.optim.update_freq,
                                      self.runtime, self.precision)
         self.set_up({"classifier": self.learner}, self.lists, order, settings)
-        self.tested, self.evaluator.between = self.identity.hash, self.between_evaluations
+        self.evaluator.between = self.between_evaluations
 
     def train_epoch(self) -> dict[str, float]:
         """One pass over the training clips; the means of what it reports.
@@ -221,20 +222,25 @@ class Finetuning(TrainingRun):
 
     def test(self) -> dict:
         """Multi-view test of the weights that --test_weights names; result.json, and the same as a dictionary."""
-        learner, weights = self._tested()
-        return self.evaluator.test(learner, weights, {"identity": self.tested, "source": self.source})
+        learner, weights, behind = self._tested()
+        run = {"identity": None, "source": self.source} | self.tested
+        if self.trains:
+            run |= {"identity": self.identity.hash, "changed": changed_flags(self.changes), "trained_epochs": behind,
+                    "epochs": self.epochs}
+        return self.evaluator.test(learner, weights, run)
 
-    def _tested(self) -> tuple[Learner, Path | None]:
-        """(the network, the file that holds its weights)."""
+    def _tested(self) -> tuple[Learner, Path | None, int]:
+        """(the network, the file that holds its weights, epochs behind them)."""
         which, last = self.settings.evaluation.test_weights, f"checkpoint-{self.settings.optim.epochs - 1}.pth"
         if not self.trains:
-            return self.learner, self.weights
+            return self.learner, self.weights, 0
         path = self.folder / last if self.folder else None
         if which == "ema":
-            return self.averaged(), path
+            return self.averaged(), path, self.epochs
         if which == "best":
             path = self.folder / "checkpoint-best.pth"
-            best = create_model(self.model_config["name"], **self.model_config["kwargs"])
-            best.load_state_dict(checkpointing.load(path)["model"])
-            return Learner(best.to(self.runtime.device), precision=self.precision), path
-        return self.learner, path
+            best, state = create_model(self.model_config["name"], **self.model_config["kwargs"]), \
+                checkpointing.load(path)
+            best.load_state_dict(state["model"])
+            return Learner(best.to(self.runtime.device), precision=self.precision), path, state["epoch"] + 1
+        return self.learner, path, self.epochs

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ..config.flags import CONTENT, FREE, KEPT
 from ..core import checkpointing, runtime
-from ..core.identity import Difference, allowed, canonical, differences, identity_in
-from ..core.run_record import write_record
+from ..core.identity import Difference, allowed, canonical, differences, identity_in, unknown_flags
+from ..core.run_folder import FolderInUse, set_aside, set_newer_aside
+from ..core.run_record import Resumed, write_record
 from .resumable import Resumable
 from .saved_state import choose, load_share
 
@@ -22,29 +24,46 @@ class GoingOn(Resumable):
     """
 
     altered: frozenset[str] = frozenset()
+    _in_use: FolderInUse | None = None
 
     def resume(self) -> None:
         """Go on from the checkpoint that `choose` finds, else begin; a folder that holds another run is refused.
 
         Raises:
-            FileNotFoundError, ValueError: the file is missing, or belongs to another run. Nothing has been written.
+            FileNotFoundError, ValueError: the file is missing, belongs to another run, or one writes there at this
+                moment. Nothing has been written.
         """
         found, altered = choose(self.flags, self.folder, self.runtime), []
         if found is not None:
             altered = self._altered(found[1], found[0])
-        if self.folder is not None and self.runtime.is_main:
-            if found is None and (place := checkpointing.set_aside(self.folder)):
-                logger.warning("the run that %s held is now in %s", self.folder, place)
-            checkpointing.clear_unfinished(self.folder)
-            (self.folder / "stopped").unlink(missing_ok=True)
+        if self.folder is not None:
+            self._in_use = FolderInUse(self.folder, self.runtime)
+            if self.runtime.is_main:
+                self._make_room(found[0] if found else None)
         if found is not None:
             self._go_on(found[1], found[0], altered)
         elif self.flags.change:
             logger.info("--change alters nothing: the run begins")
         if self.folder is not None and self.runtime.is_main and self.epoch < self.all_settings.optim.epochs:
             (self.folder / "finished").unlink(missing_ok=True)
+            named = found is not None and self.flags.resume != "" and found[0] == Path(self.flags.resume)
             write_record(self.folder, asdict(self.all_settings), self.identity, self.runtime,
-                         None if found is None else found[0], altered)
+                         None if found is None else Resumed(found[0], named, altered))
+
+    def leave_folder(self) -> None:
+        """Let other runs write into the folder."""
+        if self._in_use is not None:
+            self._in_use.release()
+
+    def _make_room(self, source: Path | None) -> None:
+        """Set aside what the folder holds of a run that this one does not go on with."""
+        own = source is not None and source.parent.resolve() == self.folder.resolve()
+        place = set_newer_aside(self.folder, source) if own and self.flags.resume else None if own else \
+            set_aside(self.folder, log=not self.flags.auto_resume)
+        if place:
+            logger.warning("the run that %s held is now in %s", self.folder, place)
+        checkpointing.clear_unfinished(self.folder)
+        (self.folder / "stopped").unlink(missing_ok=True)
 
     def _altered(self, state: dict, source: Path) -> list[Difference]:
         """What is different from the checkpoint, all of it allowed.
@@ -55,13 +74,25 @@ class GoingOn(Resumable):
         settings = self.all_settings
         if "settings" not in state or "rng" not in state:
             raise ValueError(f"{source} is not a checkpoint to resume from: give it as the weights to start with")
-        there = identity_in(state, type(settings))
-        zero = getattr(settings, "zero", None)
+        there, zero = identity_in(state, type(settings)), getattr(settings, "zero", None)
+        deepspeed = zero is not None and zero.enable_deepspeed
         found = allowed(differences(self.identity, there),
-                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source,
-                        zero is not None and zero.enable_deepspeed)
+                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source, deepspeed)
+        behind = state["epoch"] + (0 if state.get("position") else 1)
         if state["epoch"] >= settings.optim.epochs:
-            raise ValueError(f"{source} has {state['epoch'] + 1} epochs behind it, --epochs is {settings.optim.epochs}")
+            raise ValueError(f"{source} has {behind} epochs behind it, --epochs is {settings.optim.epochs}")
+        applied = [one.flag for one in found if one.identity in (KEPT, CONTENT)]
+        if behind == settings.optim.epochs and applied:
+            raise ValueError(f"{source} has all {behind} epochs behind it: nothing is left that --change "
+                             f"{', '.join(applied)} could act on. For another test: --eval, another --output_dir")
+        if state.get("dtype", self.dtype) != self.dtype and all(one.flag != "amp" for one in found):
+            if deepspeed:
+                raise ValueError(f"{source} was trained in {state['dtype']}, --amp auto here is {self.dtype}: "
+                                 "DeepSpeed cannot go on in another one. Give --amp, or another --output_dir")
+            found.append(Difference("amp", f"auto, {self.dtype}", f"auto, {state['dtype']}", FREE))
+        if unknown := unknown_flags(state, type(settings)):
+            logger.warning("%s was trained with flags that this version does not know; it goes on without: %s", source,
+                           ", ".join(f"{name} {value}" for name, value in unknown.items()))
         return found
 
     def _go_on(self, state: dict, source: Path, altered: list[Difference]) -> None:

@@ -77,6 +77,11 @@ class Resumable(ABC):
         """Leave the other processes; the learners can only be looked at from now on."""
         runtime.stop(self.runtime, self.learners.values())
 
+    @property
+    def dtype(self) -> str:
+        """In which the networks compute: what --amp auto has become here."""
+        return str(self.main.precision.dtype).removeprefix("torch.")
+
     @abstractmethod
     def state(self, name: str) -> dict:
         """What the subclass needs to go on, plain values and tensors only; every process must call.
@@ -150,8 +155,9 @@ class Resumable(ABC):
         place = f"epoch {self.epoch}, after step {self.main.steps}"
         if self.folder is not None and self.runtime.is_main:
             (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
+        command = "the same command" + ("" if self.flags.auto_resume else " without --auto_resume false")
         raise Stopped(f"{signal_name}: ended in {place}; " + (
-            "the same command goes on from there" if self.saves else "nothing was saved, as the flags say"),
+            f"{command} goes on from there" if self.saves else "nothing was saved, as the flags say"),
             130 if signal_name == "SIGINT" else 0)
 
     def check_steps(self) -> None:
@@ -183,7 +189,7 @@ class Resumable(ABC):
         state = self.state(name) | {
             "identity": self.identity.record(), "source": self.source, "changes": self.changes,
             "epoch": self.epoch, "step": self.main.steps, "position": position,
-            "steps_per_epoch": self.steps_per_epoch,
+            "steps_per_epoch": self.steps_per_epoch, "dtype": self.dtype,
             "rng": self.runtime.gather_objects(self.rng or runtime.rng_state()),
             "progress": self.runtime.gather_objects(progress)}
         failed = False

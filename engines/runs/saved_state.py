@@ -1,45 +1,58 @@
 """Which checkpoint a run goes on from, the same on every process, and the part of it that each process keeps itself."""
 
 import logging
-import platform
+import os
 from pathlib import Path
 
 from ..config.common import RunConfig
 from ..core import checkpointing
+from ..core.run_folder import must_be_shared
+from ..core.run_record import job_of, read_record
 from ..core.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
 
 def choose(flags: RunConfig, folder: Path | None, runtime: Runtime) -> tuple[Path, dict] | None:
-    """--resume FILE, else with --auto_resume the newest whole checkpoint of the output folder, else None.
+    """The checkpoint to go on from and what it holds; None: the run begins.
 
-    Rank 0 chooses, so that all go on from the same one; every process must call.
+    --resume FILE; with --auto_resume the newest whole checkpoint of the output folder, where that has gone on from FILE
+    already or no FILE is named. Rank 0 chooses, so that all go on from the same one; every process must call.
 
     Raises:
         FileNotFoundError, ValueError: the file is missing, damaged, or is not there for all processes.
     """
     path, state = Path(flags.resume) if flags.resume else None, None
-    if path is None and flags.auto_resume and folder is not None:
-        if runtime.is_main and (found := checkpointing.newest_whole(folder)):
-            path, state = found
-        names = runtime.gather_objects(str(path) if path else None)
-        path = Path(names[0]) if names[0] else None
+    if folder is not None and runtime.is_main and goes_on(flags, folder) and (
+            path is None or has_gone_on_from(folder, path)) and (found := checkpointing.newest_whole(folder)):
+        path, state = found
+    named = runtime.gather_objects(str(path) if path else None)[0]
+    path = Path(named) if named else None
     if path is None:
-        _must_be_shared(folder, not checkpointing.numbered_checkpoints(folder) if folder else True, runtime)
+        must_be_shared(folder, not checkpointing.numbered_checkpoints(folder) if folder else True, runtime)
         return None
     if runtime.world_size > 1 or path.is_file():
-        _must_be_shared(path.parent, path.is_file(), runtime)
+        must_be_shared(path.parent, path.is_file(), runtime)
     return path, checkpointing.load(path) if state is None else state
 
 
-def _must_be_shared(folder: Path | None, as_rank_0: bool, runtime: Runtime) -> None:
-    """Raises ValueError: a process sees another folder than rank 0, whose view `as_rank_0` describes."""
-    views = runtime.gather_objects((as_rank_0, platform.node()))
-    if len({seen for seen, _ in views}) > 1:
-        others = sorted({node for seen, node in views if seen != views[0][0]})
-        raise ValueError(f"{folder} is not the same for all processes: {', '.join(others)} sees other files there than "
-                         f"{views[0][1]}. Put --output_dir (and --resume) on a file system that all nodes share")
+def goes_on(flags: RunConfig, folder: Path) -> bool:
+    """--auto_resume; without it, too, where this very job began the run and was queued again: each time anew it would
+    never end."""
+    if flags.auto_resume:
+        return True
+    begun = read_record(folder).get("history") or [{}]
+    if job_of(os.environ) is None or not int(os.environ.get("SLURM_RESTART_COUNT") or 0):
+        return False
+    if begun[0].get("job") != job_of(os.environ):
+        return False
+    logger.warning("job %s was queued again: its run goes on, in spite of --auto_resume false", job_of(os.environ))
+    return True
+
+
+def has_gone_on_from(folder: Path, source: Path) -> bool:
+    """Whether a start of the folder's run went on from the file `source`, as --resume named it."""
+    return any(start.get("resume") == str(source.resolve()) for start in read_record(folder).get("history") or ())
 
 
 def share_file(folder: Path, name: str, rank: int) -> Path:

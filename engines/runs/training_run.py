@@ -105,6 +105,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
         logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
+    run = None
     try:
         run = program.run(settings, here)
         if here.is_main and run.folder is not None and not run.trains and not read_record(run.folder):
@@ -114,6 +115,9 @@ def run_training(program: Program, argv: Sequence[str] | None):
         logger.info("%s", stopped.message)
         run.close()
         raise
+    finally:
+        if run is not None:
+            run.leave_folder()
     run.close()
     logger.info("at most %.1f GB of main memory in this process",
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)   # KiB, on Linux

@@ -42,7 +42,11 @@ run() {
     supervise "${command[@]}" -m "$@" || status=$?
     if [ -f "$output/stopped" ]; then   # saved and ended by a signal: the program's exit code is 0, torchrun's 1
         rm -f "$output/finished"
-        echo "stopped: $output; the same command goes on" >&2
+        case " $* " in
+            *" --auto_resume false "* | *" --auto_resume=false "* | *" --no_auto_resume "*) before=" without --auto_resume false" ;;
+            *) before='' ;;
+        esac
+        echo "stopped: $output; the same command$before goes on" >&2
         exit 143
     fi
     if [ "$status" != 0 ]; then

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-from .video.children import end_children, end_with_parent
+from ..video.children import end_children, end_with_parent
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

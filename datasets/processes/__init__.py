@@ -1,0 +1,1 @@
+"""Cores that may be used, and work on many videos spread over them."""
