@@ -83,6 +83,7 @@ class TATS(TokenSampler):
         depth: number of blocks (Table 3e).
         attention: "trajectory" (Eqs. 1-2) or "mha", joint space-time attention (Table 3a).
         approx, num_landmarks: "orthoformer" replaces exact trajectory attention by its approximation.
+        project_values: False takes y~ itself for v~ in Eq. 2, see `TrajectoryAttention`.
         head_init: "zeros" starts from the uniform policy; "xavier" from a peaky random one that the paper's learning
             rate of 1.5e-6 hardly moves.
         softmax_temp: divides the logits (Table 4: 1).
@@ -93,13 +94,15 @@ class TATS(TokenSampler):
 
     def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,  # noqa: PLR0913 - one keyword a row of Tables 3-4
                  attention: str = "trajectory", *, mask_ratio: float = 0.95, visible: int | None = None,
-                 approx: str = "none", num_landmarks: int = 128, head_init: str = "zeros", softmax_temp: float = 1.0):
+                 approx: str = "none", num_landmarks: int = 128, project_values: bool = True,
+                 head_init: str = "zeros", softmax_temp: float = 1.0):
         super().__init__(grid, mask_ratio=mask_ratio, visible=visible)
         self.softmax_temp = softmax_temp
         num_heads = num_heads or max(1, embed_dim // 64)
         if embed_dim % num_heads:
             raise ValueError(f"the sampler's {num_heads} heads do not divide its width {embed_dim}")
-        make_block = self._block_maker(attention, embed_dim, num_heads, approx=approx, num_landmarks=num_landmarks)
+        make_block = self._block_maker(attention, embed_dim, num_heads, approx=approx, num_landmarks=num_landmarks,
+                                      project_values=project_values)
         self.blocks = nn.Sequential(*(make_block() for _ in range(depth)))
         self.policy_head = nn.Linear(embed_dim, 1)
         # The value network's width is N; the paper's Linear(1568) -> 784 -> 1 is N of 16 x 224 x 224.

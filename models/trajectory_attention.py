@@ -115,7 +115,11 @@ class TrajectoryAttention(nn.Module):
         along = trajectories.transpose(1, 2)                                          # (B, N, F, D)
         key_weight = self.proj_kv.weight[:dim].view(heads, -1, dim)
         absorbed = torch.einsum("bnhd,hdc->bnhc", queries, key_weight.to(queries.dtype))   # W_k^T q~
-        weights = (absorbed @ along.transpose(-1, -2)).softmax(dim=-1)                # (B, N, h, F)
+        scores = absorbed @ along.transpose(-1, -2)                                   # (B, N, h, F)
+        if self.proj_kv.bias is not None:   # the same for all frames; DistributedDataParallel wants a gradient of it
+            key_bias = self.proj_kv.bias[:dim].view(heads, -1).to(queries.dtype)
+            scores = scores + torch.einsum("bnhd,hd->bnh", queries, key_bias)[..., None]
+        weights = scores.softmax(dim=-1)
         return (weights[..., None, :] @ rearrange(along, "b n f (h d) -> b n h f d", h=heads)).flatten(2)
 
     @torch.no_grad()

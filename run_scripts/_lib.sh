@@ -1,7 +1,8 @@
 # shellcheck shell=bash
 # What every row script does: find data, checkpoint and interpreter, put the settings files together, start the program.
 # A script sources this file and calls one of pretrain, finetune, transfer, ablation, run_table. From the environment:
-#   METHOD         tats (default), adamae, videomae, or any other --mask_type
+#   METHOD         tats (default), adamae, videomae, or any other --mask_type; also a column's name as below OUTPUT_ROOT:
+#                  videomae_published, adamae_published, tats_ours
 #   TATS_RECIPE    paper (default here: as printed) or ours; --tats_recipe likewise
 #   BASELINES      table4 (default): videomae and adamae with Tables 4 and 7, too; published: with their projects' scripts
 #   SEED           0; of pre-training and fine-tuning, as --seed. A table runs all of SEEDS ("0 1 2")
@@ -15,7 +16,7 @@
 #   PYTHON         interpreter; default: .venv/bin/python of the checkout, else python3
 #   DEEPSPEED=0    fine-tune without DeepSpeed; ZERO_STAGE (1)
 #   DRY_RUN=1      print the command.  SMOKE=1: moving shapes, a tiny model, a CPU, seconds
-# Further arguments go to the program behind all others, so they win.
+# Further arguments go to the program behind all others, so they win. --explain: what the row reads the paper as.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -60,7 +61,7 @@ count_gpus() {
 # Arguments -> $rest without --mask_type and --tats_recipe; METHOD, its $mask_type, $column, the folder of its runs, and
 # $seed, empty for that of the settings.
 read_arguments() {
-    local before=''
+    local before='' plugin=0
     rest=()
     seed=${SEED:-}
     while [ $# -gt 0 ]; do
@@ -70,15 +71,25 @@ read_arguments() {
             --tats_recipe) TATS_RECIPE=${2:-}; [ $# = 1 ] || shift ;;
             --tats_recipe=*) TATS_RECIPE=${1#*=} ;;
             --seed=*) seed=${1#*=}; rest+=("$1") ;;
+            --explain | --explain=*) export DRY_RUN=1 EXPLAIN=1; rest+=("$1") ;;
+            --plugin | --plugin=*) plugin=1; rest+=("$1") ;;
             *) if [ "$before" = --seed ]; then seed=$1; fi; rest+=("$1") ;;
         esac
         before=$1
         shift
     done
+    [[ $seed =~ ^[0-9]*$ ]] || die "SEED (--seed) is one number, and SEEDS numbers with spaces between; got '$seed'"
     case ${METHOD:=tats} in
+        videomae_published | adamae_published) METHOD=${METHOD%_published} BASELINES=published ;;
+        tats_ours) METHOD=tats TATS_RECIPE=ours ;;
+    esac
+    case $METHOD in
         tube | videomae) METHOD=videomae mask_type=tube ;;
         learnable | adamae) METHOD=adamae mask_type=adamae ;;
-        *) mask_type=$METHOD ;;
+        random | frame | tats) mask_type=$METHOD ;;
+        *) [ $plugin = 1 ] || die "METHOD (--mask_type) is tats, adamae, videomae, random, frame, or a strategy that --plugin" \
+            "brings in; got '$METHOD'"
+            mask_type=$METHOD ;;
     esac
     column=$METHOD
     case ${TATS_RECIPE:=paper} in
@@ -94,6 +105,8 @@ read_arguments() {
     export METHOD TATS_RECIPE BASELINES
     if [ "$seed" = "${SEED:-}" ] && [ -n "$seed" ]; then rest=(--seed "$seed" ${rest[@]+"${rest[@]}"}); fi
 }
+
+check_arguments() (read_arguments "$@")   # dies where they are wrong, and changes nothing
 
 tag() { echo "r0${1#0.}"; }   # 0.95 -> r095
 

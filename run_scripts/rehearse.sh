@@ -4,16 +4,22 @@
 # method's own; as many of fine-tuning; a test of 20 videos. Then it prints clips a second, the share of waiting for
 # data, peak memory, days to the end, and what would go wrong. METHOD, BASELINES, GPUS, DATA_ROOT, ... as for the rows;
 # without DATA_ROOT, on moving shapes of 224 pixels. All goes to OUTPUT_ROOT/rehearsal/METHOD_ROW, which begins empty.
+# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, and REHEARSE_STEPS is 4: about
+# ten minutes on two cores.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
 row=${1:-}
+row=${row#pretrain_} row=${row%.sh}
 [ -x "$scripts/pretrain_$row.sh" ] || die "rehearse.sh takes a row of Table 1 or 9, e.g. ucf101_r095; got '$row'"
 shift
 read_arguments "$@"
-defaults
 on DRY_RUN && die "a rehearsal is short itself; DRY_RUN=1 works with pretrain_$row.sh"
-dataset=${row%_r*} steps=${REHEARSE_STEPS:-20}
+on SMOKE && die "a rehearsal is of the real flags; SMOKE=1 works with pretrain_$row.sh"
+defaults
+need_deepspeed
+dataset=${row%_r*} steps=${REHEARSE_STEPS:-$((GPUS > 0 ? 20 : 4))}
 [[ $steps =~ ^[1-9][0-9]*$ ]] || die "REHEARSE_STEPS must be a number from 1 on, got '$steps'"
 half=$(((steps + 1) / 2)) work=$OUTPUT_ROOT/rehearsal/${column}_$row
+if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then (ANY_SIZE=1 find_lists "$dataset" train val test); fi
 rm -rf "$work"
 mkdir -p "$work/lists/$dataset"
 
@@ -29,50 +35,98 @@ value_of() {
     echo "$last"
 }
 
+processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
+
 # Clips of a step of the settings $1...
 clips_a_step() {
     local batch micro
     batch=$(value_of batch_size "$@") micro=$(value_of update_freq "$@")
-    echo $((batch * ${micro:-$(accumulation 2>/dev/null)} * NNODES * (GPUS > 0 ? GPUS : 1)))
+    echo $((batch * ${micro:-$(accumulation 2>/dev/null)} * processes))
 }
 
-repeated() { # LIST COUNT: that many of its rows, from the first again where it ends
-    awk -v count="$2" 'NF { row[n++] = $0 } END { for (i = 0; i < count; i++) print row[i % n] }' "$1"
+# repeated LIST COUNT: that many of its rows, from the first again where it ends; COUNT 0: all, once.
+repeated() {
+    "$PYTHON" -c 'import sys
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.program import run_program
+
+def main():
+    clips, count = read_list(sys.argv[1]), int(sys.argv[2])
+    for row in range(count or len(clips)):
+        print(clips.line(row % len(clips)))
+
+run_program(main)' "$@"
 }
 
+# usual LIST: how long the paper's list is.
+usual() {
+    awk -v name="$dataset" -v list="$1" '$1 == name && $2 == list { print int(($3 + $4) / 2); exit }' "$settings/list_sizes.txt"
+}
+
+# Sets $count to the videos of the row's list $1. One of another length than the paper's is noted, and the paper's counts.
+count_videos() {
+    local said
+    if ! said=$( (data=$source check_size "$dataset" "$1") 2>&1); then
+        echo "${said#error: }" >>"$work/problems.txt"
+        count=$(usual "$1")
+    elif [ "$1" = val ] && [ -s "$work/problems.txt" ]; then   # beside a training list of another length
+        count=$(usual test)
+    else
+        count=$(repeated "$source/$1.csv" 0 | wc -l)
+    fi
+}
+
+pretraining_flags "$dataset"
+finetuning_flags "$dataset"
+for_pretraining=() for_finetuning=()
+if [ "$GPUS" = 0 ]; then
+    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)))
+    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)))
+fi
+pretraining+=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"})
+finetuning+=(${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"})
+pretrain_clips=$((half * $(clips_a_step "${pretraining[@]}")))
+finetune_clips=$((steps * $(clips_a_step "${finetuning[@]}")))
+epochs="$(value_of epochs "${pretraining[@]}") $(value_of epochs "${finetuning[@]}")"
+views=$(($(value_of test_num_segment "${finetuning[@]}") * $(value_of test_num_crop "${finetuning[@]}")))
+validated=$((3 * processes * $(value_of batch_size "${finetuning[@]}")))
+tested=$((3 * processes > 20 ? 3 * processes : 20))
 if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
-    source=$DATA_ROOT/$dataset
-    rows=$(grep -c '[^[:space:]]' "$source/train.csv")
+    source=$DATA_ROOT/$dataset videos=''
+    for list in train val test; do
+        count_videos $list
+        videos+="$count "
+    done
+    if [ -f "$source/classes.txt" ]; then cp "$source/classes.txt" "$work/lists/$dataset"; fi
 else
     source=$OUTPUT_ROOT/rehearsal/moving_shapes_224
     [ -f "$source/test.csv" ] || "$PYTHON" -m tats.datasets.moving_shapes --out "$source" --size 224 --render_size 256 \
         --frames 64 --train 16 --val 1 --test 4
-    rows=$(awk -v name="$dataset" '$1 == name && $2 == "train" { print int(($3 + $4) / 2); exit }' "$settings/list_sizes.txt")
-    echo "no $dataset/train.csv in DATA_ROOT: moving shapes of 224 pixels stand in for its videos" >&2
+    videos="$(usual train) $(usual test) $(usual test)"
+    echo "no lists ${DATA_ROOT:-DATA_ROOT}/$dataset/train.csv, val.csv, test.csv: moving shapes of 224 pixels stood in for" \
+        "the videos, the loaders of your own may be slower" | tee -a "$work/problems.txt" >&2
 fi
-pretraining_flags "$dataset"
-finetuning_flags "$dataset"
-pretrain_clips=$((half * $(clips_a_step "${pretraining[@]}" ${rest[@]+"${rest[@]}"})))
-finetune_clips=$((steps * $(clips_a_step "${finetuning[@]}" ${rest[@]+"${rest[@]}"})))
-epochs="$(value_of epochs "${pretraining[@]}") $(value_of epochs "${finetuning[@]}")"
-repeated "$source/test.csv" 20 | tee "$work/lists/$dataset/val.csv" >"$work/lists/$dataset/test.csv"
+repeated "$source/test.csv" "$validated" >"$work/lists/$dataset/val.csv"
+repeated "$source/test.csv" "$tested" >"$work/lists/$dataset/test.csv"
 
 # part LOG SCRIPT ROWS ARGUMENTS...: what it says goes to the terminal and to LOG.
 part() {
-    local log=$1 script=$2 status=0
+    local log=$1 script=$2 status=0 hint=
     repeated "$source/train.csv" "$3" >"$work/lists/$dataset/train.csv"
-    DATA_ROOT=$work/lists ANY_SIZE=1 OF_A_TABLE=1 "$scripts/${script}_$row.sh" ${rest[@]+"${rest[@]}"} "${@:4}" \
-        --warmup_epochs 0 --output_dir "$work/$script" 2>&1 | tee "$work/$log.log" >&2 || status=$?
-    [ "$status" = 0 ] || die "$script of $row ended with $status; what it said is in $work/$log.log"
+    DATA_ROOT=$work/lists ANY_SIZE=1 OF_A_TABLE=1 "$scripts/${script}_$row.sh" "${@:4}" \
+        --warmup_epochs 0 --print_freq 1 --output_dir "$work/$script" 2>&1 | tee "$work/$log.log" >&2 || status=$?
+    if [ "$status" = 137 ]; then hint=': it was killed, as the system does for want of memory (a smaller --batch_size)'; fi
+    [ "$status" = 0 ] || die "$script of $row ended with $status$hint; what it said is in $work/$log.log"
 }
 
 random_epochs=0   # only TATS begins with other masks than its own
-[ "$mask_type" != tats ] || random_epochs=$(value_of mae_only_epochs "${pretraining[@]}" ${rest[@]+"${rest[@]}"})
-policy=(--mae_only_epochs 1 --vis_clips 2 --save_ckpt_freq 1)
+[ "$mask_type" != tats ] || random_epochs=$(value_of mae_only_epochs "${pretraining[@]}")
+policy=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"} --mae_only_epochs 1 --vis_clips 2 --save_ckpt_freq 1)
 part pretrain pretrain "$pretrain_clips" "${policy[@]}" --epochs 1
 part resume pretrain "$pretrain_clips" "${policy[@]}" --epochs 2
 export CHECKPOINT=$work/pretrain/checkpoint-1.pth
-part finetune finetune "$finetune_clips" --epochs 1
-# shellcheck disable=SC2086  # two numbers
-"$PYTHON" -m tats.engines.report.rehearsal "$work" --rows "$rows" --epochs $epochs \
-    --clips "$pretrain_clips" "$finetune_clips" --random_epochs "$random_epochs"
+part finetune finetune "$finetune_clips" ${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"} --epochs 1
+# shellcheck disable=SC2086  # several numbers
+"$PYTHON" -m tats.engines.report.rehearsal "$work" --videos $videos --epochs $epochs --views "$views" \
+    --clips "$pretrain_clips" "$finetune_clips" --tested "$validated" "$tested" --random_epochs "$random_epochs"
+[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips: memory is less than the row's."

@@ -17,7 +17,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
 BLOCK = re.compile(r"^(?P<run><!-- run -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 OPERATORS = {"&&", "||", "|", ";", "(", ")", "&"}
 SHELL_WORDS = {"cat", "cd", "echo", "mkdir", "source"}
-DRY = re.compile(r"(pretrain|finetune|transfer|ablation|table|slurm)\w*\.sh")   # scripts that take DRY_RUN=1
+DRY = re.compile(r"(pretrain|finetune|transfer|ablation|row|figures|table|slurm)\w*\.sh")   # take DRY_RUN=1
 NEEDED = ("--data", "x", "--out", "x", "--pretrain", "x", "--finetune", "x")   # compare_moving_shapes.sh gives these
 
 
@@ -122,12 +122,15 @@ def check_script(path, arguments, environment):
     assert script.is_file(), f"{path} does not exist"
     if DRY.fullmatch(script.name):
         settings = {"DATA_ROOT": "/data", "PYTHON": "python", "GPUS": "8"} | environment | {"DRY_RUN": "1"}
-        done = run_script(script.name, *arguments, **settings)
+        words = [word for word in arguments if word != "--explain"]   # printed by a program: the command is what counts
+        done = run_script(script.name, *words, **settings)
         assert done.returncode == 0, f"{path}: {done.stderr.strip()}"
         for line in done.stdout.splitlines() if script.name != "slurm.sh" else []:
             words = shlex.split(line)
             place = next(index for index, word in enumerate(words) if word.startswith("tats."))
             parse(words[place], words[place + 1:])
+    elif script.name == "rehearse.sh":
+        assert len(arguments) == 1 and (script.parent / f"pretrain_{arguments[0]}.sh").is_file(), arguments
     elif script.name == "setup_env.sh":
         check_extras(arguments)
     elif script.name == "test.sh":

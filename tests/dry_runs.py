@@ -1,5 +1,6 @@
 """Run row scripts with DRY_RUN=1 and read the commands they print with the programs' own parsers."""
 
+import functools
 import importlib
 import os
 import shlex
@@ -11,7 +12,7 @@ SCRIPTS = Path(__file__).parents[1] / "run_scripts"
 VARIABLES = ("METHOD METHODS TATS_RECIPE DATA_ROOT OUTPUT_ROOT CHECKPOINT GPUS NNODES NODE_RANK MASTER_ADDR "
              "MASTER_PORT PYTHON VENV DEEPSPEED ZERO_STAGE DRY_RUN SMOKE STAGE SKIP_FINISHED LIST_ROWS SRUN "
              "CUDA_VISIBLE_DEVICES MAX_TASKS CPUS SLURM_ARRAY_TASK_ID SEED SEEDS OF_A_TABLE BASELINES "
-             "ANY_SIZE REHEARSE_STEPS").split()
+             "ANY_SIZE REHEARSE_STEPS EXPLAIN COMPARE ROWS FIGURES").split()
 
 
 class Command(NamedTuple):
@@ -32,8 +33,13 @@ def run_script(name, *arguments, **environment):
 
 def dry_run(name, *arguments, **environment):
     """The commands that a script prints."""
+    return list(_dry_run(name, arguments, tuple(sorted(environment.items()))))
+
+
+@functools.cache
+def _dry_run(name, arguments, environment):
     settings = {"DRY_RUN": "1", "GPUS": "8", "PYTHON": "python", "DATA_ROOT": "/data", "OUTPUT_ROOT": "/out"}
-    done = run_script(name, *arguments, **{**settings, **environment})
+    done = run_script(name, *arguments, **{**settings, **dict(environment)})
     assert done.returncode == 0, done.stderr
     return [_read(line) for line in done.stdout.splitlines()]
 

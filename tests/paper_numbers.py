@@ -68,25 +68,105 @@ DATA_SETS = {
     "ssv2full": ("SSV2", 174, 2, 2),
 }
 
-# What the projects' own scripts and the defaults of their programs say (VideoMAE 14ef8d8, AdaMAE aa19850), for ViT-B;
-# of the programs' defaults: --min_lr, --weight_decay, --warmup_epochs of fine-tuning, the augmentation, the rate of
-# pre-training where no script gives one. Epochs and mask ratio are the paper's.
-_PRETRAINING = {"model": "pretrain_videomae_base_patch16_224", "decoder_depth": 4, "num_frames": 16, "opt": "adamw",
-                "opt_betas": [.9, .95], "weight_decay": .05, "warmup_epochs": 40, "min_lr": 1e-5, "input_size": 224,
-                "pretrain_aug": "multiscale", "loss": "mse", "normlize_target": True, "clip_grad": None,
-                "batch_size": 32, "lr": 1.5e-4}
-_FINETUNING = {"model": "vit_base_patch16_224", "opt": "adamw", "opt_betas": [.9, .999], "weight_decay": .05,
-               "warmup_epochs": 5, "min_lr": 1e-6, "layer_decay": .75, "drop_path": .1, "fc_drop_rate": 0,
-               "aa": "rand-m7-n4-mstd0.5-inc1", "smoothing": .1, "reprob": .25, "mixup": .8, "cutmix": 1,
-               "num_sample": 1, "batch_size": 8, "lr": 1e-3, "test_num_crop": 3}
-# scripts/ucf101/..._ratio_0.75_epoch_3200/{pretrain,finetune}.sh of VideoMAE; there is none for HMDB51
-_VIDEOMAE_UCF101 = (_PRETRAINING | {"batch_size": 24, "lr": 3e-4, "sampling_rate": 4},
-                    _FINETUNING | {"batch_size": 16, "num_sample": 2, "lr": 5e-4, "min_lr": 1e-5, "layer_decay": .7,
-                                   "drop_path": .2, "fc_drop_rate": .5, "sampling_rate": 4, "test_num_segment": 5})
-# scripts/kinetics/..._ratio_0.9_epoch_800 of VideoMAE; AdaMAE's for Kinetics-400, which UCF101 and HMDB51 take, too
-_KINETICS = (_PRETRAINING | {"sampling_rate": 4}, _FINETUNING | {"sampling_rate": 4, "test_num_segment": 5})
-# scripts/ssv2/..._ratio_0.9_epoch_800 of VideoMAE, AdaMAE's for SSv2
-_SSV2 = (_PRETRAINING | {"sampling_rate": 2}, _FINETUNING | {"lr": 5e-4, "test_num_segment": 2})
+TABLE_4 = {   # pre-training, all methods
+    "model": "pretrain_videomae_base_patch16_224",   # "ViT-Base", Sec. 4
+    "num_frames": 16, "input_size": 224,             # "16 x 3 x 224 x 224", Sec. 4
+    "tubelet_size": 2,                               # "tubelet length = 2", Sec. 4
+    "decoder_depth": 4,                              # Table 8, grey in Table 3b; the text of Sec. 4.2 says 1
+    "loss": "mse", "normlize_target": True,          # grey in Table 3d; Eq. 6
+    "pretrain_aug": "multiscale",                    # Table 4, augmentation
+    "opt": "adamw",                                  # Table 4, optimizer
+    "opt_betas": [.9, .95],                          # Table 4, optimizer betas
+    "batch_size": 32,                                # Table 4; "32 on 8 GPUs", Sec. 4
+    "lr": 1.5e-4,                                    # Table 4, base learning rate
+    "warmup_epochs": 40,                             # Table 4
+    "epochs": 400,                                   # Sec. 4, 1.
+    "weight_decay": .05, "min_lr": 1e-5,             # not in the paper: defaults of VideoMAE's run_mae_pretraining.py
+    "clip_grad": None, "drop_path": 0,               # likewise
+    "save_ckpt_freq": 50, "save_every_minutes": 30,  # ours, nothing that is computed
+}
+SAMPLER = {   # of TATS_RECIPE=paper
+    "tats_recipe": "paper",
+    "tats_approx": "orthoformer",       # "In practice, we employ an approximation of TA (Orthoformer)", Sec. 3.2
+    "num_landmarks": 128,               # not in the paper; Motionformer's configuration
+    "tats_project_values": True,        # v~ = W~ y~, Eq. 2
+    "ppo_ratio": "resampled",           # I_m' of Eq. 8 and of line 18
+    "ppo_weighting": "uniform",         # the plain mean: nothing else is printed
+    "adv_norm": "none",                 # A = L_R - psi, Sec. 3.3
+    "policy_coef": 1e-4,                # Table 4, c1
+    "value_coef": 1e-4,                 # Table 4, c2
+    "entropy_coef": 1e-4,               # Table 4, c3
+    "sampler_lr": 1.5e-6,               # Table 4, learning rate for g_theta
+    "sampler_lr_final": None, "sampler_warmup_epochs": 0,   # Table 4 does not say that its schedule is theta's
+    "mae_only_epochs": 10,              # Table 4, m_o
+    "update_every": 1,                  # Table 4, k
+    "clip_epsilon": .2,                 # "epsilon = 0.2", Sec. 3.3
+    "softmax_temp": 1,                  # Table 4
+    "tats_depth": 1,                    # grey in Table 3e
+    "tats_attention": "trajectory",     # grey in Table 3a
+    "flush_buffer": True, "reward": "token", "policy_head_init": "zeros",   # not said, see docs/reproducing.md
+    "mae_only_explained": 0, "random_share": 0, "context_share": 0, "ppo_epochs": 1, "target_kl": None,   # ours, off
+    "target_entropy": None,
+}
+TABLE_7 = {   # fine-tuning, all methods
+    "model": "vit_base_patch16_224",                 # "ViT-Base", Sec. 4
+    "num_frames": 16, "input_size": 224, "short_side_size": 224,   # Sec. 4
+    "opt": "adamw",                                  # Table 7, optimizer
+    "opt_betas": [.9, .999],                         # Table 7, optimizer betas
+    "batch_size": 8,                                 # Table 7
+    "weight_decay": .05,                             # Table 7
+    "lr": 1e-3,                                      # Table 7, base learning rate
+    "layer_decay": .75,                              # Table 7
+    "warmup_epochs": 5,                              # Table 7
+    "aa": "rand-m9-mstd0.5-inc1",                    # Table 7, "RandAug 9, 0.5"; timm's two operations
+    "smoothing": .1,                                 # Table 7, label smoothing
+    "mixup": .8,                                     # Table 7
+    "drop_path": .1,                                 # Table 7, DropPath
+    "test_num_crop": 3,                              # Table 7, # spatial crops
+    "epochs": 100,                                   # "over 100 epochs", Sec. 4
+    "cutmix": 1, "reprob": .25, "min_lr": 1e-6,      # not in the paper: defaults of VideoMAE's run_class_finetuning.py
+    "fc_drop_rate": 0, "clip_grad": None,            # likewise
+    "num_sample": 1,                                 # not in the paper: AdaMAE's scripts, whose batch of 8 it is
+    "save_ckpt_freq": 25, "save_every_minutes": 30,  # ours, nothing that is computed
+    "enable_deepspeed": True, "zero_stage": 1,       # ours: how it runs on GPUs
+}
+
+# What the projects' own scripts and the defaults of their programs say (VideoMAE 14ef8d8, AdaMAE aa19850), for ViT-B.
+# "default": of run_mae_pretraining.py, pretrain_mae_vit.py; of run_class_finetuning.py, finetune_class.py. The 64 GPUs
+# of the scripts for Kinetics-400 and SSv2 are 8 here. Epochs and mask ratio are the paper's.
+_PRETRAINING = {
+    "model": "pretrain_videomae_base_patch16_224", "decoder_depth": 4, "num_frames": 16,   # every script
+    "opt": "adamw", "opt_betas": [.9, .95], "warmup_epochs": 40,                            # every script
+    "batch_size": 32,                                                                       # scripts but UCF101's
+    "lr": 1.5e-4,                                                                           # default, but UCF101's
+    "weight_decay": .05, "min_lr": 1e-5, "input_size": 224, "clip_grad": None,              # default
+    "normlize_target": True,                                                                # default
+    "loss": "mse",                                                                          # engine_for_pretraining.py
+    "pretrain_aug": "multiscale",                             # DataAugmentationForVideoMAE of datasets.py, both
+}
+_FINETUNING = {
+    "model": "vit_base_patch16_224", "opt": "adamw", "opt_betas": [.9, .999], "weight_decay": .05,   # every script
+    "test_num_crop": 3,                                                                             # every script
+    "batch_size": 8, "num_sample": 1,                                                      # scripts but UCF101's
+    "lr": 1e-3,                                                                            # Kinetics-400's script
+    "layer_decay": .75, "drop_path": .1, "min_lr": 1e-6,                                   # default, but UCF101's
+    "fc_drop_rate": 0,                                        # default, but UCF101's; AdaMAE has no such flag
+    "warmup_epochs": 5, "aa": "rand-m7-n4-mstd0.5-inc1", "smoothing": .1,                  # default
+    "reprob": .25, "mixup": .8, "cutmix": 1,                                               # default
+}
+# VideoMAE's scripts/ucf101/videomae_vit_base_patch16_224_tubemasking_ratio_0.75_epoch_3200; there is none for HMDB51
+_VIDEOMAE_UCF101 = (
+    _PRETRAINING | {"batch_size": 24, "lr": 3e-4, "sampling_rate": 4},                     # pretrain.sh
+    _FINETUNING | {"batch_size": 16, "num_sample": 2, "lr": 5e-4, "min_lr": 1e-5, "layer_decay": .7, "drop_path": .2,
+                   "fc_drop_rate": .5, "sampling_rate": 4, "test_num_segment": 5})         # finetune.sh
+# VideoMAE's scripts/kinetics/videomae_vit_base_patch16_224_tubemasking_ratio_0.9_epoch_800. AdaMAE's pre-training is in
+# scripts/kinetics/..._learnablemasking_ratio_0.95_epoch_800, its fine-tuning, changed about, in scripts/ssv2/...;
+# UCF101 and HMDB51 take them, too
+_KINETICS = (_PRETRAINING | {"sampling_rate": 4},                                          # --sampling_rate 4
+             _FINETUNING | {"sampling_rate": 4, "test_num_segment": 5})                    # --test_num_segment 5
+# VideoMAE's scripts/ssv2/videomae_vit_base_patch16_224_tubemasking_ratio_0.9_epoch_800; AdaMAE's likewise
+_SSV2 = (_PRETRAINING | {"sampling_rate": 2},                                              # --sampling_rate 2
+         _FINETUNING | {"lr": 5e-4, "test_num_segment": 2})                                # --lr 5e-4
 PUBLISHED = {
     "videomae": {"ucf101": _VIDEOMAE_UCF101, "hmdb51": _VIDEOMAE_UCF101, "k400": _KINETICS, "ssv2": _SSV2},
     "adamae": {"ucf101": _KINETICS, "hmdb51": _KINETICS, "k400": _KINETICS, "ssv2": _SSV2},

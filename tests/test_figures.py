@@ -74,7 +74,8 @@ def test_figures_are_those_of_the_paper():
     assert len(commands) == 4 + 4 + 12
     found = {}
     for args in commands:
-        found.setdefault(int(args.out.name.split("_")[1]), []).append(args)
+        found.setdefault(int(str(args.out).split("figure_")[1][:2]), []).append(args)
+    assert len({args.out for args in commands}) == len(commands)   # videos of two data sets may have one name
     for number, (dataset, ratio) in FIGURES.items():
         (args,) = found[number]
         run = f"pretrain_{dataset}_r{ratio}/checkpoint-399.pth"
@@ -85,4 +86,6 @@ def test_figures_are_those_of_the_paper():
             f"/out/tats/pretrain_{dataset}_r095/checkpoint-399.pth" for dataset in ("k400", "ssv2", "ucf101", "hmdb51")]
         assert {(tuple(args.without), *(args.trajectories or [None])) for args in found[number]} == {
             (tuple(without), *(trajectories_ or [None]))}
+    smoke = run_script("figures.sh", "10", DRY_RUN="1", SMOKE="1", PYTHON="python", OUTPUT_ROOT="/out").stdout
+    assert "--data_set moving-shapes" in smoke and "ucf101 " not in smoke   # no video under another data set's name
     assert run_script("figures.sh", "16", DRY_RUN="1").returncode == 2

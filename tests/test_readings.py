@@ -6,36 +6,21 @@ import pytest
 import torch
 from doc_pages import ROOT
 from dry_runs import SCRIPTS
+from paper_numbers import SAMPLER
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae, tiny_sampler
 from tats.engines.config import finetuning, pretraining, readings
-from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
+from tats.engines.config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
 from tats.engines.run_mae_pretraining import get_parser, main
-from tats.engines.runs.pretraining_build import sampler_schedule
-from tiny_runs import assert_equal_states, final_state, small_pretraining_flags
+from tats.engines.runs.pretraining_build import sampler_config, sampler_config_in, sampler_schedule
+from tats.masking import TATS
+from tiny_runs import assert_equal_states, error_line, final_state, small_pretraining_flags
 
 ROW = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_ucf101.args", "--mask_type", "tats",
        "--mask_ratio", "0.95", "--tats_recipe", "paper"]
 FINETUNING_ROW = [f"@{SCRIPTS}/settings/finetune.args", f"@{SCRIPTS}/settings/finetune_ucf101.args"]
-# Flag: what the paper says it ran, with the place in the paper.
-PAPER = {
-    "tats_approx": "orthoformer",       # "In practice, we employ an approximation of TA (Orthoformer)", Sec. 3.2
-    "num_landmarks": 128,               # not in the paper; Motionformer's configuration
-    "ppo_ratio": "resampled",           # I_m' of Eq. 8 and of line 18
-    "ppo_weighting": "uniform",         # the plain mean: nothing else is printed
-    "adv_norm": "none",                 # A = L_R - psi, Sec. 3.3
-    "policy_coef": 1e-4, "value_coef": 1e-4, "entropy_coef": 1e-4,   # Table 4
-    "sampler_lr": 1.5e-6,               # Table 4
-    "sampler_lr_final": None, "sampler_warmup_epochs": 0,   # Table 4 does not say that its schedule is theta's
-    "mae_only_epochs": 10, "update_every": 1,   # Table 4
-    "clip_epsilon": .2,                 # Sec. 3.3
-    "softmax_temp": 1,                  # Table 4
-    "tats_depth": 1, "tats_attention": "trajectory",   # Tables 3e and 3a
-    "flush_buffer": True, "reward": "token", "policy_head_init": "zeros",   # not said, see docs/reproducing.md
-    "random_share": 0, "context_share": 0, "ppo_epochs": 1, "target_kl": None, "target_entropy": None,   # ours, off
-}
 
 
 def settings(*words):
@@ -44,7 +29,20 @@ def settings(*words):
 
 def test_the_papers_recipe():
     sampler = settings(*ROW).sampler
-    assert {name: getattr(sampler, name) for name in PAPER} == PAPER
+    assert {name: getattr(sampler, name) for name in SAMPLER} == SAMPLER
+
+
+def test_values_of_trajectory_attention():
+    """--no_tats_project_values reaches the network; a checkpoint from before the flag had projected values."""
+    mask, printed, other = MaskConfig("tats"), *(resolve_recipe(SamplerConfig(tats_project_values=value))
+                                                 for value in (True, False))
+    for config, projected in ((printed, True), (other, False)):
+        (block,) = TATS((2, 2, 2), 8, **sampler_config(mask, config)).blocks
+        assert block.attn.project_values is projected
+    old = {"sampler_config": {name: value for name, value in sampler_config(mask, printed).items()
+                              if name != "project_values"}}
+    assert sampler_config_in(old, mask) == sampler_config(mask, printed) != sampler_config(mask, other)
+    assert sampler_config_in({}, mask) is None
 
 
 def test_our_recipe_has_exact_attention():
@@ -53,8 +51,8 @@ def test_our_recipe_has_exact_attention():
 
 
 @pytest.mark.parametrize(("words", "reading"), [
-    (("--tats_approx", "none"), "exact trajectory attention"),
     (("--num_landmarks", "64"), "64 landmarks"),
+    (("--no_tats_project_values",), "ṽ = ỹ, the values are not projected"),
     (("--ppo_ratio", "recorded"), "PPO's ratio, at I_m"),
     (("--ppo_weighting", "policy"), "the expectation under π_θold"),
     (("--adv_norm", "clip"), "errors standardised in each clip"),
@@ -64,6 +62,8 @@ def test_our_recipe_has_exact_attention():
     (("--sampler_lr_final", "0", "--sampler_warmup_epochs", "40"), "a cosine to 0 and 40 epochs of warm-up"),
     (("--no_flush_buffer",), "what an epoch leaves in M_b waits for the next epoch's steps"),
     (("--policy_head_init", "xavier"), "a random head: a random, peaky policy"),
+    (("--mae_only_epochs", "400"), "the policy never acts: all 400 epochs have random masks"),
+    (("--random_share", ".5"), "with additions that the paper does not have"),
     (("--pos_embed", "sincos3d"), "of time, height and width"),
     (("--pretrain_aug", "rrc"), "resized crop and flip"),
     (("--batch_size", "4"), "4 a GPU; 0.00015 for 256 clips"),
@@ -73,6 +73,34 @@ def test_another_value_of_a_flag_is_another_reading(words, reading):
     usual, other = (readings.explained(readings.PRETRAINING, settings(*ROW, *more)) for more in ((), words))
     (changed,) = [second for first, second in zip(usual, other, strict=True) if first != second]
     assert changed[1] == reading and words[0].replace("--no_", "--") in changed[2]
+
+
+def test_sentences_that_play_no_part_say_so():
+    """Exact attention has no landmarks, joint attention no trajectories, a run without a policy none of its rows."""
+    def changed(*words):
+        usual, other = ({row[0]: row[1] for row in readings.explained(readings.PRETRAINING, settings(*ROW, *more))}
+                        for more in ((), words))
+        return [reading for paper, reading in other.items() if reading != usual[paper]]
+
+    assert changed("--tats_approx", "none") == ["exact trajectory attention", "plays no part with --tats_approx none"]
+    assert changed("--tats_attention", "mha") == [
+        *["plays no part with --tats_attention mha"] * 3, "1 block(s) of mha attention",
+        "plays no part with --tats_attention mha"]
+    others = readings.explained(readings.PRETRAINING, settings(*ROW, "--mask_type", "tube"))
+    assert [row[2].split()[0] for row in others] == ["--pos_embed", "--pretrain_aug", "--batch_size", "--decoder_depth",
+                                                     "-", "--weight_decay"]
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (("--reward", "clip", "--adv_norm", "clip"), "leaves no advantage"),
+    (("--reward", "none"), "unknown reward 'none'"),
+    (("--mask_type", "tts"), "unknown mask_type 'tts'"),
+    (("--mae_only_epochs", "0", "--mae_only_explained", ".1"), "--mae_only_explained starts from --mae_only_epochs"),
+    (("--target_kl", ".1"), "needs --ppo_epochs above 1"),
+    (("--tats_approx", "exact"), "--tats_approx"),
+])
+def test_flags_that_contradict_one_another_are_not_explained(capsys, words, said):
+    assert said in error_line(capsys, main, *ROW, *words, "--explain")
 
 
 def finetuning_rows(*words):
@@ -94,6 +122,9 @@ def test_explain_prints_and_trains_nothing(capsys, tmp_path):
     out = capsys.readouterr().out
     assert "--tats_approx orthoformer" in out and "Motionformer's own setting is 128" in out
     assert not (tmp_path / "out").exists()
+    main([*ROW, "--mask_type", "tube", "--explain"])
+    out = capsys.readouterr().out
+    assert "--tats_approx" not in out and "left out: --mask_type tube has none" in out
 
 
 def test_the_table_on_the_page_is_current():
@@ -134,7 +165,10 @@ def test_the_episodes_that_wait_outlive_a_checkpoint(shapes, tmp_path):
     main(small_pretraining_flags(shapes, tmp_path / "whole", *flags))
     (tmp_path / "again").mkdir()
     first = shutil.copy(tmp_path / "whole/checkpoint-0.pth", tmp_path / "again")
-    assert len(torch.load(first, weights_only=True)["progress"][0]["share"]["episodes"]) == 2
+    state = torch.load(first, weights_only=True)
+    assert len(state["progress"][0]["share"]["episodes"]) == 2
+    del state["sampler_config"]["project_values"], state["settings"]["sampler"]["tats_project_values"]
+    torch.save(state, first)   # as a version wrote it that did not have the flag
     main(small_pretraining_flags(shapes, tmp_path / "again", *flags))
     whole, again = (final_state(tmp_path / name) for name in ("whole", "again"))
     assert_equal_states(whole["sampler"], again["sampler"])

@@ -6,10 +6,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+from markupsafe import Markup
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.core import metrics
 from tats.engines.core.metrics import AUTOENCODER, CLASSIFIER, COST, MASKS, METRICS, POLICY, PPO, Metric
 from tats.engines.figures.style import COLOURS, ON_DARK, line_style
+from tats.engines.report import page as report_page
 from tats.engines.report.__main__ import main
 from tats.engines.report.charts import chart
 from tats.engines.report.page import OTHERS, groups, page, shown
@@ -38,6 +40,13 @@ def a_run(folder, offset=0.0, mask_type="tats"):
 def a_fine_tuning(folder):
     return put_log(folder, *({"train_loss": 2.0, "train_class_acc": .5, "val_acc1": 10.0 + epoch, "epoch": epoch}
                              for epoch in range(2)))
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Pages whose words are looked at need no curves, which take a tenth of a second each."""
+    monkeypatch.setattr(report_page, "chart", lambda key, name, lines: Markup("<svg></svg>"))
+    monkeypatch.setattr(report_page, "swatch", lambda place, number: Markup("<svg></svg>"))
 
 
 def headings(text):
@@ -76,7 +85,7 @@ def test_the_page_needs_no_network_and_fits_a_phone(tmp_path):
     assert not set(COLOURS) & set(re.findall("#[0-9a-f]{6}", drawn))
 
 
-def test_numbers_stand_under_their_questions(tmp_path):
+def test_numbers_stand_under_their_questions(undrawn, tmp_path):
     (tmp_path / "demo").mkdir()
     (tmp_path / "demo" / "log.txt").write_text(DEMO)
     text = page(read_runs([tmp_path / "demo", a_fine_tuning(tmp_path / "tuned")]))
@@ -101,7 +110,7 @@ def test_old_and_new_names_are_one_number(tmp_path):
                                     (PPO, [("value_explained_variance", [-1., .1])])]
 
 
-def test_a_user_s_own_numbers(tmp_path, monkeypatch):
+def test_a_user_s_own_numbers(undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", list(METRICS))
     run = put_log(tmp_path / "run", {"epoch": 0, "train_loss": 1.0, "train_mine": 3.25, "other": 2, "yes": True,
                                      "note": "text", "lists": [1]})
@@ -114,7 +123,7 @@ def test_a_user_s_own_numbers(tmp_path, monkeypatch):
     assert headings(text) == [AUTOENCODER, "Is it mine?", OTHERS] and "It is what I measure." in text
 
 
-def test_a_plugin_explains_its_numbers(tmp_path, monkeypatch):
+def test_a_plugin_explains_its_numbers(undrawn, tmp_path, monkeypatch):
     monkeypatch.setattr(metrics, "METRICS", list(METRICS))
     (tmp_path / "mine.py").write_text("from tats.engines.core.metrics import PPO, Metric, register_metric\n"
                                       "register_metric(Metric('mine', PPO, 'It is mine.', 'It rises.', ('my',)))\n")
@@ -124,7 +133,7 @@ def test_a_plugin_explains_its_numbers(tmp_path, monkeypatch):
     assert headings(text) == [PPO] and "<h3>mine</h3>" in text and "It is mine." in text
 
 
-def test_alerts_of_the_last_epoch_are_on_the_page(tmp_path):
+def test_alerts_of_the_last_epoch_are_on_the_page(undrawn, tmp_path):
     run = read_run(a_run(tmp_path / "run"))
     flags = asdict(resolve_recipe(SamplerConfig(sampler_lr=3e-7)))
     stuck = replace(run, settings=flags, records=[*run.records, {
@@ -135,7 +144,7 @@ def test_alerts_of_the_last_epoch_are_on_the_page(tmp_path):
         assert "<p>None.</p>" in page([silent]) and "<td>none</td>" in page([silent])
 
 
-def test_alerts_know_the_old_names(tmp_path):
+def test_alerts_know_the_old_names(undrawn, tmp_path):
     run = put_log(tmp_path / "run", {"epoch": 0, "train_value_explained": -0.5})
     flags = asdict(replace(resolve_recipe(SamplerConfig()), adv_norm="none"))
     (run / "settings.json").write_text(json.dumps({"settings": {"sampler": flags}}))
@@ -192,7 +201,7 @@ def test_numbers_as_shown():
     assert [shown(value) for value in (1 / 3, 72.0, 5, None, "a", True)] == ["0.3333", "72", "5", "–", "a", "True"]
 
 
-def test_settings_are_compared_within_a_kind(tmp_path):
+def test_settings_are_compared_within_a_kind(undrawn, tmp_path):
     runs = [a_run(tmp_path / "a"), a_run(tmp_path / "b", mask_type="tube"), a_fine_tuning(tmp_path / "c")]
     (runs[2] / "settings.json").write_text('{"settings": {"model": {"fc_drop_rate": 0.5}}}')
     text = page(read_runs(runs))

@@ -32,41 +32,63 @@ def table(capsys, root, *arguments):
     return status, capsys.readouterr().out
 
 
-def papers_numbers():
-    """(table, run, metric) -> the paper's numbers there, typed from it."""
-    expected = {}
+NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "k400": "Kinetics-400", "ssv2": "SSv2", "videomae": "VideoMAE",
+         "adamae": "AdaMAE", "tats": "TATS", "mha": "MHA", "ta": "TA", "l1_norm": "L1 loss (w norm.)",
+         "l1_raw": "L1 loss (w/o norm.)", "mse_norm": "MSE loss (w norm.)", "mse_raw": "MSE loss (w/o norm.)"}
+ROWS = {"3a": "{}", "3b": "{} blocks", "3d": "{}", "3e": "TA (# Blocks = {})"}
+USUAL = {"3a": "ta", "3b": "4", "3d": "mse_norm", "3e": "1", "5": "10,1", "6": "1e-4,1e-4,1e-4"}   # Table 1's run
+TWINS = {"1e-5,1e-5,1e-5": "1e-4,1e-4,1e-4", "1e-5,1e-4,1e-4": "1e-4,1e-3,1e-3"}
+HEADS = {"top-1": ("finetune", "top1"), "top-5": ("finetune", "top5"), "memory GB": ("pretrain", "memory_gb")}
 
-    def expect(name, run, numbers):
-        for method, pair in zip(METHODS, (numbers[:2], numbers[2:4], numbers[4:]), strict=True):
-            expected[name, f"{method}/{run}", "top1"], expected[name, f"{method}/{run}", "top5"] = pair
+
+def papers_cells():
+    """(table, row, column) as the paper heads them -> (the paper's number, typed from it, our run, its metric)."""
+    cells = {}
+
+    def methods(table, heads, run, numbers):
+        for place, number in enumerate(numbers):
+            method, head = METHODS[place // 2], ("top-1", "top-5")[place % 2]
+            row, column = (part.format(method=NAMES[method], head=head) for part in heads)
+            cells[table, row, column] = (number, f"{method}/{run}", HEADS[head][1])
+
+    def errors(table, case, dataset, numbers):
+        own = TWINS.get(case, case)
+        other = "" if dataset == "ucf101" else f"{dataset}_"
+        run = f"{dataset}_r095" if own == USUAL[table] else f"{table}_{other}{own.replace(',', '_')}"
+        for place, number in enumerate(number for number in numbers if number):
+            row = f"({case.replace(',', ', ')}){', printed again' * place}"
+            cells[table, row, NAMES[dataset]] = (number, f"tats/pretrain_{run}", "train_fixed_error")
 
     for (dataset, ratio), numbers in TABLE_1.items():
-        expect("1", f"finetune_{dataset}_r0{ratio[2:]}", numbers)
+        methods("1", (f"{NAMES[dataset]} {ratio}", "{method} {head}"), f"finetune_{dataset}_r0{ratio[2:]}", numbers)
     for (source, target, ratio), numbers in TABLE_2.items():
-        expect("2", f"transfer_{source}_to_{target}_r0{ratio[2:]}", numbers)
-    expect("9", "finetune_ssv2full_r095", TABLE_9)
-    usual = {"3a": "ta", "3b": "4", "3d": "mse_norm", "3e": "1"}
-    for name, cases in TABLE_3.items():
-        for case, (top1, top5, memory) in cases.items():
-            run = "ucf101_r095" if usual[name] == case else f"{name}_{case}"
-            expected[name, f"tats/finetune_{run}", "top1"] = top1
-            expected[name, f"tats/finetune_{run}", "top5"] = top5
-            if memory:
-                expected[name, f"tats/pretrain_{run}", "memory_gb"] = memory
-    for method, (memory, top1) in TABLE_3C.items():
-        expected["3c", f"{method}/finetune_ucf101_r095", "top1"] = top1
-        expected["3c", f"{method}/pretrain_ucf101_r095", "memory_gb"] = memory
-    expected = {place: [number] for place, number in expected.items()}
-    for case, errors in TABLE_5.items():
-        for dataset, error in zip(("ucf101", "hmdb51"), errors, strict=True):
-            own = f"5_{'' if dataset == 'ucf101' else 'hmdb51_'}{case.replace(',', '_')}"
-            run = f"{dataset}_r095" if case == "10,1" else own
-            if error:
-                expected["5", f"tats/pretrain_{run}", "train_fixed_error"] = [error]
-    for case, errors in TABLE_6.items():
-        twin = {"1e-5,1e-5,1e-5": "1e-4,1e-4,1e-4", "1e-5,1e-4,1e-4": "1e-4,1e-3,1e-3"}.get(case, case)
-        run = "ucf101_r095" if twin == "1e-4,1e-4,1e-4" else f"6_{twin.replace(',', '_')}"
-        expected.setdefault(("6", f"tats/pretrain_{run}", "train_fixed_error"), []).extend(errors)
+        methods("2", (f"{NAMES[source]} -> {NAMES[target]} {ratio}", "{method} {head}"),
+                f"transfer_{source}_to_{target}_r0{ratio[2:]}", numbers)
+    methods("9", ("{method} 0.95", "{head}"), "finetune_ssv2full_r095", TABLE_9)
+    for table, cases in TABLE_3.items():
+        for case, numbers in cases.items():
+            run = "ucf101_r095" if case == USUAL[table] else f"{table}_{case}"
+            for (head, (program, metric)), number in zip(HEADS.items(), numbers, strict=True):
+                if number:
+                    row = ROWS[table].format(NAMES.get(case, case))
+                    cells[table, row, head] = (number, f"tats/{program}_{run}", metric)
+    for method, numbers in TABLE_3C.items():
+        for head, number in zip(("memory GB", "top-1"), numbers, strict=True):
+            program, metric = HEADS[head]
+            cells["3c", NAMES[method], head] = (number, f"{method}/{program}_ucf101_r095", metric)
+    for case, (ucf101, hmdb51) in TABLE_5.items():
+        errors("5", case, "ucf101", [ucf101])
+        errors("5", case, "hmdb51", [hmdb51])
+    for case, numbers in TABLE_6.items():
+        errors("6", case, "ucf101", numbers)
+    return cells
+
+
+def papers_numbers():
+    """(table, run, metric) -> the paper's numbers there."""
+    expected = {}
+    for (table_, _, _), (number, run, metric) in papers_cells().items():
+        expected.setdefault((table_, run, metric), []).append(number)
     return {place: sorted(numbers) for place, numbers in expected.items()}
 
 
@@ -123,6 +145,44 @@ def test_a_tree_of_every_run(tmp_path, capsys):
     out = table(capsys, tmp_path, "--require")
     assert out[0] == 0 and "not run" not in out[1] and "keeps no N x N weights" in out[1]
     assert all(f"Table {name}" in out[1] for name in ("1:", "2:", "3a", "3b", "3c", "3d", "3e", "5:", "6:", "9:"))
+
+
+def printed_cells(text):
+    """(table, row, column) -> what stands in each cell of the Markdown; a twin of Table 6 under its own name."""
+    cells = {}
+    for part in text.split("**Table ")[1:]:
+        heads, _, *rows = [[cell.replace("@", "|").strip() for cell in line.replace(r"\|", "@").split("|")[1:-1]]
+                           for line in part.splitlines() if line.startswith("|")]
+        for row, *numbers in rows:
+            cells |= {(part.split(":")[0], re.sub(r"\) = .*", ")", row), head): number
+                      for head, number in zip(heads[1:], numbers, strict=True)}
+    return cells
+
+
+def test_every_number_of_the_paper_is_printed_in_its_place(tmp_path, capsys):
+    """Under the paper's heads of row and column; beside it ours, of the run that belongs there. Every run has numbers
+    of its own here."""
+    ours = {}
+    for place, (run, metric) in enumerate(sorted({(entry.run, entry.metric) for entry in read_entries(tmp_path)})):
+        ours[run, metric] = place / 8
+        path = tmp_path / run / ("result.json" if metric.startswith("top") else "log.txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        known = json.loads(path.read_text()) if path.exists() else {"num_expected": 1, "num_evaluated": 1}
+        name = "peak_memory_gb" if metric == "memory_gb" else metric
+        path.write_text(json.dumps(known | {name: ours[run, metric]}) + "\n")
+        (path.parent / "finished").touch()
+    cells = printed_cells(table(capsys, tmp_path, "--format", "markdown")[1])
+    paper = papers_cells()
+    assert len(paper) == 72 + 90 + 41 + 17 + 9 + 6   # Tables 1, 2, 3a to 3e, 5, 6, 9
+    for place, (number, run, metric) in paper.items():
+        digits = 4 if metric == "train_fixed_error" else 2
+        shown = cells[place].split(" | ")
+        assert shown[:2] == [f"{number:.{digits}f}", f"{ours[run, metric]:.{digits}f}"], place
+        assert len(shown) == (2 if metric == "memory_gb" else 3), place   # no bare difference of memories
+    beside = [place for place in cells if place not in paper and cells[place]]
+    assert {next(word for word in ("(own scripts)", "(not in the paper)", "training loss") if word in " ".join(place))
+            for place in beside} == {"(own scripts)", "(not in the paper)", "training loss"}
+    assert len(beside) == 72 + 90 + 6 + 6 + 26   # the baselines' own scripts and random in Tables 1, 2, 3c, 9; losses
 
 
 def test_a_pretraining_that_goes_on_is_marked(tmp_path, capsys):

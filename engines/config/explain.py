@@ -32,5 +32,10 @@ def explain(parser: FlagParser, argv: Sequence[str] | None, settings: Callable[.
     if args.explain is None:
         return False
     args.data_path = args.data_path or "LIST"   # no list is read
-    sys.stdout.write(FORMATS[args.explain](explained(readings, settings(args))))
+    readings, chosen = tuple(readings), settings(args)
+    rows = explained(readings, chosen)
+    sys.stdout.write(FORMATS[args.explain](rows))
+    if len(rows) < len(readings):
+        sys.stdout.write(f"{len(readings) - len(rows)} sentences about the policy of TATS are left out: "
+                         f"--mask_type {chosen.mask.mask_type} has none.\n")
     return True

@@ -125,6 +125,8 @@ class SamplerConfig:
                                    choices=("none", "orthoformer"), identity=FIXED)
     num_landmarks: int = flag(128, "landmarks of the approximation (Motionformer's 128; the paper names no "
                               "number)", within="[1, inf)", identity=FIXED)
+    tats_project_values: bool = flag(True, "v~ of Eq. 2 is W~ y~; false: y~ itself, as Motionformer's code has it",
+                                     identity=FIXED)
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)", identity=FIXED)
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts",
                                within="[0, 1]")

@@ -7,7 +7,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -131,10 +131,12 @@ def outliving_a_full_disk(what: str) -> Iterator[None]:
 class Progress:
     """A loader that reports: a bar on rank 0 of a terminal, else a plain line every `every` batches.
 
-    `data_share` is the share of the time so far that was spent waiting for data.
+    `data_share` is the share of the time so far that was spent waiting for data. `means` returns numbers by name, of
+    which "loss" is shown; None: there are none.
     """
 
-    def __init__(self, loader: Iterable, title: str, means, every: int = 20, visible: bool = True):
+    def __init__(self, loader: Iterable, title: str, means: Callable[[], Mapping[str, float]] | None = None,
+                 every: int = 20, visible: bool = True):
         self.loader, self.title, self.means, self.every, self.visible = loader, title, means, every, visible
         self.data_time = self.total_time = 0.0
 
@@ -160,9 +162,9 @@ class Progress:
         bar.close()
 
     def _report(self, bar: tqdm, index: int) -> None:
-        loss = self.means().get("loss", float("nan"))
+        loss = f"loss {self.means().get('loss', math.nan):.4f}, " if self.means is not None else ""
         per_batch = self.total_time / index
-        text = f"loss {loss:.4f}, {per_batch:.3f} s a step, {self.data_share:.0%} of it waiting for data"
+        text = f"{loss}{per_batch:.3f} s a step, {self.data_share:.0%} of it waiting for data"
         if bar.disable:
             logger.info("%s [%d/%d] %s", self.title, index, len(self), text)
         else:

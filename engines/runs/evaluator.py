@@ -5,13 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from torch.utils.data import DataLoader
-
 from ...datasets.labelled import Views
 from ...datasets.lists.list_file import ClipList, read_list, scan_list
 from .. import engine_for_finetuning
 from ..config.finetuning import Settings
 from ..core.identity import list_hash
+from ..core.logs import Progress
 from ..core.records import file_hash
 from ..core.runtime import Runtime
 from ..engine_for_finetuning import EvaluationSetup
@@ -64,9 +63,11 @@ class Evaluator:
         self.settings, self.task, self.lists, self.size, self.runtime = settings, task, lists, size, runtime
         self.setup = EvaluationSetup(Normalizer(runtime.device), runtime, settings.optim.batch_size)
 
-    def _loader(self, split: str, segments: int, crops: int) -> DataLoader | BetweenSteps:
+    def _loader(self, split: str, segments: int, crops: int) -> Progress | BetweenSteps:
         views = Views(segments, crops, self.size, self.settings.data.short_side_size)
-        loader = evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime)
+        loader = Progress(evaluation_loader(self.lists[split], self.task, views, self.settings, self.runtime),
+                          {"val": "validation"}.get(split, split), every=self.settings.run.print_freq,
+                          visible=self.runtime.is_main)
         return loader if self.between is None else BetweenSteps(loader, 1, self.between)
 
     def validate(self, learner: Learner) -> dict[str, float]:

@@ -65,6 +65,12 @@ def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:
         keyword: getattr(config, flag) for keyword, flag in find_masking(mask.mask_type).flags.items()}
 
 
+def sampler_config_in(state: dict, mask: MaskConfig) -> dict | None:
+    """`sampler_config` of a checkpoint; what it does not name, being older, counts as its flag's default."""
+    saved = state.get("sampler_config")
+    return None if saved is None else sampler_config(mask, SamplerConfig()) | saved
+
+
 def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler | None:
     """The row's sampler for this model's tokens, or None where the loader's mask is all there is.
 

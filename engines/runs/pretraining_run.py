@@ -38,6 +38,7 @@ from .pretraining_build import (
     initialise,
     model_config,
     sampler_config,
+    sampler_config_in,
     without_checkpointing,
 )
 from .training_run import TrainingRun
@@ -148,10 +149,12 @@ class Pretraining(TrainingRun):
 
     def restore(self, state: dict, source: Path) -> None:
         """As `Resumable.restore`; refuses another model, grid or masking."""
-        for name, own in (("config", without_checkpointing(self.model_config)),
-                          ("mask_type", self.settings.mask.mask_type), ("sampler_config", self.sampler_config)):
-            saved = state.get(name)
-            if (without_checkpointing(saved) if name == "config" else saved) != own:
+        mask = self.settings.mask
+        for name, saved, own in (
+                ("config", without_checkpointing(state.get("config")), without_checkpointing(self.model_config)),
+                ("mask_type", state.get("mask_type"), mask.mask_type),
+                ("sampler_config", sampler_config_in(state, mask), self.sampler_config)):
+            if saved != own:
                 raise ValueError(f"cannot resume from {source}: it was written with {name} {saved}, this run has "
                                  f"{own}; use another --output_dir, or --auto_resume false")
         self.mae.load(state["model"], state["optimizer"], source.with_suffix(""))

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import resource
 import signal
 import sys
 import time
@@ -118,4 +119,6 @@ def run_training(program: Program, argv: Sequence[str] | None):
         if run is not None:
             run.leave_folder()
     run.close()
+    logger.info("at most %.1f GB of main memory in this process",
+                resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)   # KiB, on Linux
     return result

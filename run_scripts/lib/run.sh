@@ -27,6 +27,7 @@ run() {
         command+=(-m torch.distributed.run --nnodes="$NNODES" --nproc_per_node="$GPUS" "${meet[@]}")
     fi
     note=$(printf '%q ' "$@")
+    if on EXPLAIN; then "$PYTHON" -m "$@"; return; fi
     if on DRY_RUN; then printf '%q ' "${command[@]}" -m "$@"; echo; return; fi
     for word; do   # the last --output_dir counts
         if [ "$before" = --output_dir ]; then output=$word; elif [[ $word = --output_dir=* ]]; then output=${word#*=}; fi

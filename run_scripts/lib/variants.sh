@@ -3,7 +3,7 @@
 # the declarations of the flags (tests/test_variants.py holds the two together).
 
 # variant_of PROGRAM ROW'S FLAGS... -- ARGUMENTS...: prints __FLAG=VALUE for each argument that differs from the row
-variant_of() { compare_arguments variant "$@"; }
+variant_of() { [ "${!#}" = -- ] || compare_arguments variant "$@"; }   # none without arguments
 
 # known_arguments PROGRAM ARGUMENTS...: prints those that PROGRAM knows, and those that neither program does, one a line
 known_arguments() { compare_arguments known "$1" -- "${@:2}"; }
