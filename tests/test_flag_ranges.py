@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tats.engines.config import finetuning, pretraining
-from tats.engines.config.flags import EVERYWHERE, check_ranges, declared_flags
+from tats.engines.config.flags import EVERYWHERE, check_values, declared_flags
 from tats.engines.config.intervals import Interval
 
 PROGRAMS = {"pre-training": pretraining.PRETRAINING, "fine-tuning": finetuning.FINETUNING}
@@ -39,7 +39,7 @@ def test_a_number_outside_of_its_interval_is_refused(program, config, item):
     for value in outside(item.metadata["within"]):
         given = [value, value] if "list" in str(item.type) else value
         with pytest.raises(ValueError, match=f"--{item.name} "):
-            check_ranges(replace(config(), **{item.name: given}))
+            check_values(replace(config(), **{item.name: given}))
 
 
 @pytest.mark.parametrize(("program", "config", "item"), NUMBERS, ids=IDS)
@@ -51,7 +51,7 @@ def test_an_integer_has_an_interval_of_its_own(program, config, item):
 @pytest.mark.parametrize("configs", PROGRAMS.values(), ids=PROGRAMS)
 def test_the_defaults_are_inside(configs):
     for config in configs:
-        check_ranges(config())
+        check_values(config())
 
 
 @pytest.mark.parametrize(("text", "inside", "out"), [

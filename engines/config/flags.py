@@ -7,7 +7,8 @@ import argparse
 import importlib.metadata
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import Any, TypeVar, get_args
+from numbers import Integral, Real
+from typing import Any, TypeVar, get_args, get_origin
 
 from .intervals import Interval
 from .plugins import load_plugins
@@ -136,22 +137,42 @@ def from_args(config: type[Config], args: argparse.Namespace) -> Config:
     """The dataclass back from parsed arguments, its values checked.
 
     Raises:
-        ValueError: a number outside of its flag's interval, or one that is not finite.
+        ValueError: see `check_values`.
     """
     made = config(**{item.name: getattr(args, item.name) for item in fields(config)})
-    check_ranges(made)
+    check_values(made)
     return made
 
 
-def check_ranges(config: Any) -> None:
-    """Raises ValueError: a number of the dataclass lies outside of the interval that its flag declares."""
+def check_values(config: Any) -> None:
+    """What argparse checks of a command line, for values that came in another way, and the intervals.
+
+    Raises:
+        ValueError: a value of the dataclass is of another type than its flag's, none of its choices, or a number
+            outside of its interval.
+    """
     for item in fields(config):
-        value, within = getattr(config, item.name), item.metadata["within"]
+        value, within, choices = getattr(config, item.name), item.metadata["within"], item.metadata.get("choices")
+        if not any(_is_a(value, kind) for kind in get_args(item.type) or (item.type,)):
+            wanted = getattr(item.type, "__name__", None) or str(item.type)
+            raise ValueError(f"--{item.name} must be of type {wanted}, got {value!r} ({type(value).__name__})")
+        if choices is not None and value is not None and value not in choices:
+            raise ValueError(f"--{item.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
         for number in value if isinstance(value, list | tuple) else (value,):
             if isinstance(number, bool) or not isinstance(number, int | float) or number in Interval.parse(within):
                 continue
             wanted = "be finite" if within == EVERYWHERE else f"lie in {within}"
             raise ValueError(f"--{item.name} must {wanted}, got {number:g}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    """Whether a value may stand where its field says `kind`; whole numbers count as numbers, lists as tuples."""
+    kind = get_origin(kind) or kind
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if kind in (list, tuple):
+        return isinstance(value, list | tuple)
+    return not isinstance(kind, type) or isinstance(value, kind)
 
 
 def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:

@@ -1,13 +1,16 @@
 """What a hook is made of: where its tokens come from, the policy, and what trains it."""
 
+import logging
 from collections.abc import Callable
+from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
-from ..config.pretraining import MaskConfig, SamplerConfig
+from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
 from ..core.runtime import Precision, Runtime
 from ..pretrain.rewards import REWARDS, Reward, reward_of
 from ..runs.pretraining_build import sampler_config, sampler_schedule
@@ -15,6 +18,8 @@ from ..training.learner import Learner
 from ..training.optim import make_optimizer, parameter_groups
 from .options import HookOptions
 from .tokens import CalledTokens, ModelTokens, PixelTokens
+
+logger = logging.getLogger(__name__)
 
 TokenSource = ModelTokens | CalledTokens | PixelTokens
 
@@ -79,6 +84,8 @@ def reward_of_a_loop(config: SamplerConfig) -> Reward:
 def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: SamplerConfig, runtime: Runtime,
                    precision: Precision) -> Learner:
     """g_theta with its optimiser and schedule; without an optimiser where it has nothing to learn."""
+    if row.learner != "ppo":
+        _say_ignored(row, config)
     if row.learner is None:
         return Learner(net, precision=precision)
     optimizer = make_optimizer(parameter_groups(net, options.weight_decay), options.opt, eps=options.opt_eps,
@@ -88,8 +95,27 @@ def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: S
 
 
 def _rate(row: Masking, options: HookOptions, config: SamplerConfig) -> Callable[[int], float]:
+    """Named functions, so that a hook can be pickled with the object that holds it."""
     if row.learner == "reinforce" and options.follow is not None:
-        return lambda step: max(group["lr"] for group in options.follow.param_groups)
+        return partial(_followed, options.follow)
     if config.sampler_lr_final is not None:
         return sampler_schedule(config, options.epochs, options.steps_per_epoch)
-    return lambda step: config.sampler_lr
+    return partial(_constant, config.sampler_lr)
+
+
+def _followed(optimizer: torch.optim.Optimizer, step: int) -> float:
+    return max(group["lr"] for group in optimizer.param_groups)
+
+
+def _constant(rate: float, step: int) -> float:
+    return rate
+
+
+def _say_ignored(row: Masking, config: SamplerConfig) -> None:
+    """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
+    read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward"}
+    usual = resolve_recipe(SamplerConfig())
+    ignored = [item.name for item in fields(config)
+               if item.name not in read and getattr(config, item.name) != getattr(usual, item.name)]
+    if ignored:
+        logger.warning("a strategy that PPO does not train takes no notice of %s", ", ".join(ignored))

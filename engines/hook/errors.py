@@ -16,19 +16,23 @@ def masked_errors(errors: Tensor, masked: Tensor, num_tokens: int, known: Tensor
             tokens that it marks; in ascending order of the tokens (t h w).
         masked: I_m, int64 (B, M), ascending.
         known: bool. Of the shape of `errors`: which of them mean something. (B, N) beside errors (B, K): which K tokens
-            they are of. A masked token without one, such
-            as one that is not decoded, gets the mean of its clip's known masked tokens; where a clip has none, the mean
-            of the batch. Not a reward of 0, which would say that the token is easy.
+            they are of. A masked token without one, such as one that is not decoded, gets the mean of its clip's known
+            masked tokens; where a clip has none, the mean of the batch. Not a reward of 0, which would say that the
+            token is easy.
 
     Raises:
         ValueError: shapes that fit none of these.
     """
     batch, count = masked.shape
+    errors = torch.as_tensor(errors).to(masked.device)
     if errors.ndim != 2 or len(errors) != batch:
         raise ValueError(f"errors of shape {tuple(errors.shape)}: one number a token is wanted, (B, N) = ({batch}, "
                          f"{num_tokens}) or (B, M) = ({batch}, {count}); take the mean over a token's values first")
     errors = errors.detach().float()
     if known is not None:
+        if known.ndim < 2 or len(known) != batch:
+            raise ValueError(f"known of shape {tuple(known.shape)}: bool (B, N) = ({batch}, {num_tokens}) is wanted, "
+                             f"or the shape of the errors, {tuple(errors.shape)}")
         known = known.to(errors.device).flatten(1).bool()
         if known.shape == (batch, num_tokens) and errors.shape[1] != num_tokens:
             errors = _scattered(errors, known)

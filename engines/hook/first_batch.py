@@ -25,6 +25,7 @@ def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tenso
     if hook.sampler is None:
         return
     _compare_masks(hook)
+    _look_at_videos(hook, videos)
     try:
         tokens = hook.read_tokens(model, videos)
     except RuntimeError as error:
@@ -60,3 +61,17 @@ def _compare_masks(hook: Any) -> None:
     if hook.config.random_share > 0:
         raise ValueError(f"{message}; with --random_share both stand in one batch")
     logger.warning("%s", message)
+
+
+def _look_at_videos(hook: Any, videos: Tensor) -> None:
+    """Warn of pixels that are not normalised as said, and of sides that the grid does not divide."""
+    clips = hook.incoming.videos(videos)
+    pixels = hook.incoming.normalizer.denormalize(clips.float())
+    low, high = float(pixels.min()), float(pixels.max())
+    if not -2 < low <= high < 3:   # nan, too
+        logger.warning("undone with mean= and std=, the pixels lie between %.3g and %.3g instead of 0 and 1: the hook "
+                       "takes videos as the model takes them, normalised", low, high)
+    sides = clips.shape[-3:] if clips.ndim == 5 else (1, *clips.shape[-2:])
+    if any(side % parts for side, parts in zip(sides, hook.grid, strict=True)):
+        logger.warning("the grid %s does not divide videos of %s: it is (T', H', W') in tokens",
+                       "x".join(map(str, hook.grid)), "x".join(map(str, sides)))

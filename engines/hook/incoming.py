@@ -60,6 +60,9 @@ class Incoming:
             ValueError: shapes that do not fit.
         """
         device = self.normalizer.mean.device
+        videos = self.videos(videos)
+        if not len(videos):
+            raise ValueError("a batch without videos")
         if mask is None or not len(mask):
             mask = torch.stack([self.per_clip() for _ in range(len(videos))])
         mask = torch.as_tensor(mask).flatten(1).bool()
@@ -72,6 +75,5 @@ class Incoming:
                 raise ValueError(f"a mask whose rows hide {int(hidden.min())} to {int(hidden.max())} tokens: the same "
                                  "number is needed in every row")
             self.hidden = int(hidden[0])
-        videos = self.videos(videos)
         return ClipBatch(videos, self.normalizer.denormalize(videos.float()), mask.to(device, non_blocking=True),
                          None if keys is None else keys.to(device))

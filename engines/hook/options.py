@@ -7,52 +7,44 @@ import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from ..config.common import RunConfig
-from ..config.flags import check_ranges
+from ..config.flags import check_values, flag
 from ..config.pretraining import SamplerConfig, resolve_recipe
 
 
 @dataclass(frozen=True)
 class HookOptions:
-    """The policy's training in a loop of one's own.
+    """The policy's training in a loop of one's own."""
 
-    num_visible: visible tokens a clip, instead of mask_ratio.
-    device: of the policy; None: that of the model's parameters.
-    amp: compute dtype of the policy and its tokens: auto, fp32, bf16 or fp16.
-    opt, opt_eps, opt_betas, momentum, weight_decay, clip_grad: the policy's optimiser, any of timm's.
-    follow: the autoencoder's optimiser, whose learning rate AdaMAE's sampler takes; None: it takes sampler_lr.
-    update_freq: micro-batches that the loop accumulates into a step.
-    epochs, steps_per_epoch: of the run, which sampler_lr_final and random_share_final need.
-    layout: order of the videos' dimensions, "bcthw", "btchw" or "bthwc" (images "bchw", "bhwc"); None: (B, C, T, H, W)
-        and (B, C, H, W), and what transformers' VideoMAE takes.
-    mean, std: a number a channel, which the videos were normalised with; ImageNet's unless others are given.
-    max_bad_steps: steps of the policy in a row whose numbers are not finite and that end the run.
-    """
-
-    num_visible: int | None = None
-    device: torch.device | str | None = None
-    amp: str = "auto"
-    opt: str = "adamw"
-    opt_eps: float = 1e-8
-    opt_betas: tuple[float, ...] = (0.9, 0.95)
-    momentum: float = 0.9
-    weight_decay: float = 0.05
-    clip_grad: float | None = None
-    follow: torch.optim.Optimizer | None = None
-    update_freq: int = 1
-    epochs: int | None = None
-    steps_per_epoch: int | None = None
-    layout: str | None = None
-    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN
-    std: tuple[float, ...] = IMAGENET_DEFAULT_STD
-    max_bad_steps: int = RunConfig().max_bad_steps
+    num_visible: int | None = flag(None, "visible tokens a clip, instead of mask_ratio", within="[1, inf)")
+    device: torch.device | str | int | None = flag(None, "of the policy; None: that of the model's parameters")
+    amp: str = flag("auto", "compute dtype of the policy and its tokens", choices=("auto", "fp32", "bf16", "fp16"))
+    opt: str = flag("adamw", "the policy's optimiser, any of timm's")
+    opt_eps: float = flag(1e-8, "its epsilon", within="[0, inf)")
+    opt_betas: tuple[float, ...] = flag((0.9, 0.95), "its betas", within="[0, 1)")
+    momentum: float = flag(0.9, "its momentum, for SGD", within="[0, 1)")
+    weight_decay: float = flag(0.05, "its weight decay", within="[0, inf)")
+    clip_grad: float | None = flag(None, "largest gradient norm of the policy", within="(0, inf)")
+    follow: torch.optim.Optimizer | None = flag(None, "the autoencoder's optimiser, whose learning rate AdaMAE's "
+                                                "sampler takes; None: it takes sampler_lr")
+    update_freq: int = flag(1, "micro-batches that the loop accumulates into a step, counted from 0 in every epoch",
+                            within="[1, inf)")
+    epochs: int | None = flag(None, "of the run, which sampler_lr_final and random_share_final need",
+                              within="[1, inf)")
+    steps_per_epoch: int | None = flag(None, "of the run, for the same", within="[1, inf)")
+    layout: str | None = flag(None, 'order of the videos\' dimensions, "bcthw", "btchw" or "bthwc" (images "bchw", '
+                              '"bhwc"); None: (B, C, T, H, W), (B, C, H, W), and what transformers\' VideoMAE takes')
+    mean: tuple[float, ...] = flag(IMAGENET_DEFAULT_MEAN, "a number a channel that the videos were normalised with")
+    std: tuple[float, ...] = flag(IMAGENET_DEFAULT_STD, "the same", within="(0, inf)")
+    max_bad_steps: int = flag(RunConfig().max_bad_steps, "steps of the policy in a row whose numbers are not finite "
+                              "and that end the run", within="[1, inf)")
 
 
 def options_of(settings: dict[str, Any]) -> tuple[HookOptions, SamplerConfig]:
     """Keyword arguments -> (the hook's own, the policy's flags with their recipe resolved).
 
     Raises:
-        ValueError: a name that is neither's, a value outside of its flag's interval, or settings that need what a loop
-            of one's own does not say.
+        ValueError: a name that is neither's, a value that its declaration does not allow, or settings that need what a
+            loop of one's own does not say.
     """
     own, flags = ({item.name for item in fields(kind)} for kind in (HookOptions, SamplerConfig))
     unknown = sorted(settings.keys() - own - flags)
@@ -61,7 +53,8 @@ def options_of(settings: dict[str, Any]) -> tuple[HookOptions, SamplerConfig]:
                          f"the learned sampler, {', '.join(sorted(flags))}")
     options = HookOptions(**{name: value for name, value in settings.items() if name in own})
     config = SamplerConfig(**{name: value for name, value in settings.items() if name in flags})
-    check_ranges(config)
+    check_values(options)
+    check_values(config)
     if options.layout is not None and sorted(options.layout) not in (sorted("bcthw"), sorted("bchw")):
         raise ValueError(f"layout must hold the letters b c t h w, or b c h w for images, once each, got "
                          f"{options.layout!r}")

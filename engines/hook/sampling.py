@@ -1,11 +1,10 @@
 """Algorithm 1 around a training loop of one's own: who masks, and what comes of it, in two calls.
     mask = sampling.choose(model, videos, mask, epoch)     # before the forward
     sampling.learn(errors)                                 # after it
-The loop keeps its model, its loss, its optimiser and its data. Phases one and two are those of the engines.
+The loop keeps its model, loss, optimiser and data. Phases one and two are those of the engines.
 """
 
 import contextlib
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -29,12 +28,11 @@ from .building import build_policy, checked_grid, policy_learner, reward_of_a_lo
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
+from .misuse import Remarks, check_call, check_epoch
 from .numbers import EpochNumbers
 from .options import options_of
 from .saving import restore, state_of
 from .tokens import PixelTokens, time_first
-
-logger = logging.getLogger(__name__)
 
 LOOK_EVERY = 50   # steps between two looks at the policy's bad steps, each of which waits for the device
 
@@ -53,8 +51,7 @@ class SamplingHook:
             `PixelTokens`. A function (videos) -> (B, N, D), positions included, with `width`. "given": `choose` gets
             them in the model's place, with `width`.
         width: D, where the tokens do not say it; of "pixels" 192 by default.
-        settings: of `HookOptions`, and any flag of `SamplerConfig`: mae_only_epochs (m_o, 10 by default), update_every
-            (k), sampler_lr, ...
+        settings: of `HookOptions`, and any flag of `SamplerConfig`: mae_only_epochs (m_o, 10 by default), ...
 
     Raises:
         ValueError: an unknown name, a value that cannot be run with, or a model whose tokens are not found.
@@ -92,7 +89,12 @@ class SamplingHook:
         self.epoch, self.next_epoch = None, 0
         self.acted = self.micro = 0         # epochs of the policy; micro-batches of this epoch
         self.open = self._looked = False    # whether this epoch has steps; whether a first batch has been looked at
-        self._pending: Pending | None = None
+        self._pending, self.remarks = None, Remarks()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether nothing has been learned from the last mask yet."""
+        return self._pending is not None
 
     @contextlib.contextmanager
     def _apart(self):
@@ -104,21 +106,21 @@ class SamplingHook:
                epoch: int | None = None, *, keys: Tensor | None = None) -> Tensor:
         """The mask to train this batch with, bool (B, N), True = masked (invisible to the encoder), on the device.
 
-        Before epoch m_o, and for strategies without a sampler, it is the loader's. A choice that nothing is learned
-        from is forgotten.
+        Before epoch m_o, and for strategies without a sampler, it is the loader's.
 
         Args:
             model: the autoencoder, or its tokens X (B, N, D).
             videos: as the model takes them, normalised: (B, C, T, H, W), images (B, C, H, W); transformers' VideoMAE
                 has (B, T, C, H, W).
             mask: the loader's, any shape and type of N numbers a clip; None: one is drawn here.
-            epoch: from 0. The policy acts from epoch m_o (mae_only_epochs) on. None: `end_epoch` counts them.
+            epoch: from 0; the policy acts from m_o (mae_only_epochs) on. None: `end_epoch` counts them.
             keys: int64 (B,), names each clip's random draws; None: torch's generator.
 
         Raises:
             ValueError: shapes that do not fit the grid.
         """
         epoch = self.next_epoch if epoch is None else epoch
+        check_call(self, model, epoch)
         self._enter(epoch)
         with self._apart():
             batch = self.incoming.batch(videos, mask, keys)
@@ -141,8 +143,7 @@ class SamplingHook:
         choice = choice.log_pi if isinstance(choice, Choice) else choice
         return None if choice is None else choice.detach()
 
-    def acts(self, epoch: int) -> bool:
-        """Whether the masks of this epoch are the policy's."""
+    def acts(self, epoch: int) -> bool:   # whether the masks of this epoch are the policy's
         return self.sampler is not None and (self.row.learner != "ppo" or epoch >= self.training.mae_only_epochs)
 
     def _enter(self, epoch: int) -> None:
@@ -159,6 +160,8 @@ class SamplingHook:
     def read_tokens(self, model: nn.Module | Tensor | None, videos: Tensor) -> Tensor:
         """X (B, N, D), what the policy sees of the videos; arguments as for `choose`."""
         if isinstance(model, Tensor):
+            if len(model) != len(videos):
+                raise ValueError(f"tokens of {len(model)} clips beside {len(videos)} videos")
             return model.detach().to(self.device)
         videos = self.incoming.videos(videos) if isinstance(self.tokens, PixelTokens) else videos.to(self.device)
         with self.precision.autocast():
@@ -182,9 +185,8 @@ class SamplingHook:
         """What came of the chosen mask; the policy is updated after every k steps.
 
         Args:
-            errors: the reconstruction error of each token, any loss, (B, N) of all or (B, M) of the masked ones in
-                ascending order (t h w); with `known` also of others, see `masked_errors`.
-            known: bool, which of them there are: a masked token that is not decoded gets its clip's mean.
+            errors: the error of each token, any loss, larger for what is harder: (B, N) of all or (B, M) of the masked
+                ones in ascending order (t h w); with `known`, bool, also of others, see `masked_errors`.
 
         Raises:
             ValueError: nothing was chosen, or the shapes do not fit; many steps in a row were not finite.
@@ -192,7 +194,7 @@ class SamplingHook:
         if self._pending is None:
             raise ValueError("learn(errors) without a mask: call choose(...) before the forward of every batch")
         pending = self._pending
-        errors = masked_errors(errors.to(self.device), pending.masked, self.grid.num_tokens, known)
+        errors = masked_errors(errors, pending.masked, self.grid.num_tokens, known)
         outcome = Outcome(errors, pending.masked, pending.batch, self.log_pi)
         self.numbers.meters(**{metric.name: metric.measure(outcome) for metric in measuring()})
         self.learn_from(outcome)
@@ -225,25 +227,24 @@ class SamplingHook:
 
     def end_epoch(self, **others: float) -> dict[str, float]:
         """Close the epoch: the numbers of docs/monitoring.md that the hook has, over all processes, each of which must
-        call. `choose` calls it by itself where a new epoch begins, and then logs the numbers.
+        call. `choose` calls it where a new epoch begins, and then logs them.
 
         Args:
             others: numbers of the loop itself that the alerts may read: explained_variance, data_share.
         """
         self._flush()
         self._check()
-        if self._pending is not None and not self.micro and self.sampler is not None:
-            logger.warning("epoch %s: masks were chosen and nothing was learned from them: call learn(errors) after "
-                           "each forward", self.epoch)
+        check_epoch(self)
+        self.remarks.forget()
         self.next_epoch = self.next_epoch + self.open
         self.open, self._pending = False, None
         return self.numbers.close(self.epoch, self.acted, others)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights, optimiser, c3, and what the middle of an epoch holds; empty without a sampler."""
+        """Weights, optimiser, c3, what the middle of an epoch holds; no random state. Empty without a sampler."""
         return state_of(self)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Put back what `state_dict` returned. Raises ValueError: it holds no sampler, or another one."""
+        """Put back what `state_dict` returned. Raises ValueError: it holds none, or another policy."""
         restore(self, state)
         self._pending = None

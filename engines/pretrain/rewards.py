@@ -38,9 +38,19 @@ class Reward(NamedTuple):
             self.of.load(state)
 
 
+def of_token(outcome: Outcome) -> Tensor:
+    """E_i, each masked token's own error."""
+    return outcome.errors
+
+
+def of_clip(outcome: Outcome) -> Tensor:
+    """L_R, the clip's mean error: Eq. 6 as printed."""
+    return outcome.errors.mean(dim=-1, keepdim=True)
+
+
 REWARDS: dict[str, Reward] = {
-    "token": Reward(lambda outcome: outcome.errors),
-    "clip": Reward(lambda outcome: outcome.errors.mean(dim=-1, keepdim=True), per_token=False),   # Eq. 6 as printed
+    "token": Reward(of_token),
+    "clip": Reward(of_clip, per_token=False),
     "learnable": Reward(learnable, looks_again=True),
     "progress": Reward(Progress, looks_again=True, remembers=True),
 }
