@@ -213,9 +213,10 @@ def test_every_number_of_the_log_is_explained():
 
 
 def test_every_alert_is_on_the_page():
-    records = [{"effective_tokens": 1, "visible_tokens": 2}, {"entropy_share": .5, "policy_moved": 0},
-               {"entropy_share": 1, "policy_moved": 1}, {"value_explained_variance": -1}, {"clip_fraction": 0},
-               {"clip_fraction": 1}, {"coverage_frame_min": 0, "coverage_frame_max": 1}, {"data_share": 1}]
+    records = [{"reward_std": 0.0}, {"effective_tokens": 1, "visible_tokens": 2},
+               {"entropy_share": .5, "policy_moved": 0}, {"entropy_share": 1, "policy_moved": 1},
+               {"value_explained_variance": -1}, {"clip_fraction": 0}, {"clip_fraction": 1},
+               {"coverage_frame_min": 0, "coverage_frame_max": 1}, {"data_share": 1}]
     config = resolve_recipe(SamplerConfig(tats_recipe="paper", ppo_epochs=3))
     found = [message for record in records for message in alerts(record, config)]
     heads = [re.sub(r"^[\d.]+% of ", "", re.split(r"[:(]", message)[0]).strip() for message in found]

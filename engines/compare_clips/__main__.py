@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ...datasets.files import usable_cores, write_whole
+from ...datasets.files import write_whole
+from ...datasets.processes.cores import usable_cores
 from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
