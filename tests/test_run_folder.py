@@ -164,9 +164,10 @@ def test_starting_anew_is_not_repeated_by_a_job_that_is_queued_again(shapes, cop
     assert "replaced-2" in names(copied)
 
 
-def test_going_back_to_an_older_checkpoint(shapes, copied, monkeypatch, caplog):
-    """What came after it is set aside; the same command, stopped, goes on and not back again."""
-    older = copied / "checkpoint-0.pth"
+@pytest.mark.parametrize("name", ["checkpoint-0.pth", "kept.pth"])
+def test_going_back_to_an_older_checkpoint(name, shapes, copied, monkeypatch, caplog):
+    """What came after it is set aside, whatever its name; the same command, stopped, goes on and not back again."""
+    older = (copied / "checkpoint-0.pth").rename(copied / name)
     words = small_pretraining_flags(shapes, copied, *KEEP, "--epochs", "3", "--resume", str(older), "--change", "lr",
                                     "0.01")
     stopped_after(8, monkeypatch, pretrain, words)

@@ -127,7 +127,8 @@ def set_newer_aside(folder: Path, source: Path) -> Path | None:
     """The same for what this folder holds from after its checkpoint `source`: checkpoints and results, with copies of
     log.txt and settings.json. None where there is no such checkpoint.
     """
-    newer = [path for _, path in numbered_checkpoints(folder) if order_of(path) > order_of(source)]
+    until = order_of(source) or _order_within(source)
+    newer = [path for _, path in numbered_checkpoints(folder) if order_of(path) > until]
     if not newer:
         return None
     place, unfinished = _place(folder)
@@ -137,11 +138,17 @@ def set_newer_aside(folder: Path, source: Path) -> Path | None:
     _move(_of_a_run(folder, RESULTS), unfinished)
     best = folder / "checkpoint-best.pth"
     with contextlib.suppress(OSError, ValueError):
-        if (load(best).get("epoch", -1), math.inf) > order_of(source):
+        if best != source and _order_within(best) > until:
             _move([best], unfinished)
     _move(reversed(newer), unfinished)
     unfinished.rename(place)
     return place
+
+
+def _order_within(checkpoint: Path) -> tuple[int, float]:
+    """As `order_of`, of a file whose name does not say it, such as checkpoint-best.pth."""
+    state = load(checkpoint)
+    return state.get("epoch", -1), state.get("step", 0) if state.get("position") else math.inf
 
 
 def _place(folder: Path) -> tuple[Path, Path]:
