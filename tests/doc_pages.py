@@ -16,7 +16,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob
          *sorted((ROOT / "run_scripts/results").glob("*.md"))]
 BLOCK = re.compile(r"^(?P<run><!-- run -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 OPERATORS = {"&&", "||", "|", ";", "(", ")", "&"}
-SHELL_WORDS = {"cat", "cd", "echo", "mkdir", "source"}
+SHELL_WORDS = {"cat", "cd", "echo", "export", "find", "mkdir", "sort", "source"}
 DRY = re.compile(r"(pretrain|finetune|transfer|ablation|row|figures|table|slurm)\w*\.sh")   # take DRY_RUN=1
 NEEDED = ("--data", "x", "--out", "x", "--pretrain", "x", "--finetune", "x")   # compare_moving_shapes.sh gives these
 

@@ -199,6 +199,11 @@ def test_the_evidence_is_what_the_table_of_the_comparison_says():
             assert f"| {line} |" in TEXTS[name], line
 
 
+@pytest.mark.parametrize("page", sorted(one.name for one in (ROOT / "docs").glob("*.md")))
+def test_every_page_leads_back_to_the_readme(page):
+    assert "[Back to the README](../README.md)" in TEXTS[f"docs/{page}"].splitlines()
+
+
 def test_the_table_of_numbers_is_current():
     text = TEXTS["docs/monitoring.md"]
     assert text.split("<!-- metrics -->\n")[1].split("\n<!-- /metrics -->")[0] == metrics_markdown(), \

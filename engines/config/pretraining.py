@@ -41,7 +41,7 @@ class MaskConfig:
     mask_type: str = flag("tube", "random, tube, frame, adamae, tats, or a row added by register_masking",
                           identity=FIXED)
     mask_ratio: float = flag(0.75, "rho, share of tokens hidden from the encoder", within="(0, 1)", identity=FIXED)
-    num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio: one budget for all strategies",
+    num_visible: int | None = flag(None, "visible tokens, instead of mask_ratio; tube and frame take multiples",
                                    within="[1, inf)", identity=FIXED)
 
 
