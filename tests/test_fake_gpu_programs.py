@@ -28,7 +28,8 @@ ALLOWED = {
 }
 FORK = {"batches.py:__init__": "the normaliser, at the start of an epoch",
         "fork.py:backward": "VideoMAE ends a run whose loss is not finite at once, and so does its engine here",
-        "incoming.py:batch": "once: how many tokens the loader's masks hide"}
+        "incoming.py:batch": "once: how many tokens the loader's masks hide",
+        "first_batch.py:_look_at_videos": "once: whether the first batch is normalised"}
 CPU_AVERAGE = {"averaging.py:apply_update_": "--model_ema_force_cpu copies the weights in every step"}
 FP16 = {"learner.py:_step_unless": "float16's scaler", "learner.py:step": "float16's scaler"}
 RUNS = {

@@ -156,9 +156,10 @@ def check_values(config: Any) -> None:
         if not any(_is_a(value, kind) for kind in get_args(item.type) or (item.type,)):
             wanted = getattr(item.type, "__name__", None) or str(item.type)
             raise ValueError(f"--{item.name} must be of type {wanted}, got {value!r} ({type(value).__name__})")
-        if choices is not None and value is not None and value not in choices:
+        values = value if isinstance(value, list | tuple) else (value,)
+        if choices is not None and value is not None and not set(values) <= set(choices):
             raise ValueError(f"--{item.name} must be one of {', '.join(map(str, choices))}, got {value!r}")
-        for number in value if isinstance(value, list | tuple) else (value,):
+        for number in values:
             if isinstance(number, bool) or not isinstance(number, int | float) or number in Interval.parse(within):
                 continue
             wanted = "be finite" if within == EVERYWHERE else f"lie in {within}"
