@@ -27,6 +27,7 @@ from ..models import create_model
 from .config.flags import FlagParser
 from .core import checkpointing
 from .core.logs import set_up_logging
+from .core.records import file_hash
 from .figures.inference import error_map, look
 from .machine.threads import use_threads
 from .motion.foresight import foresight
@@ -152,16 +153,20 @@ def run_names(paths: Sequence[str]) -> list[str]:
     return folders if len(set(folders)) == len(folders) else list(map(str, paths))
 
 
-def read_top1(path: Path) -> float:
-    """top1 of a result.json.
+def read_top1(path: Path, checkpoint: Path) -> float:
+    """top1 of the result.json of a fine-tuning that began with `checkpoint`.
 
     Raises:
-        ValueError: the file is none.
+        ValueError: the file is none, or says that it began with another.
     """
     try:
-        return float(json.loads(path.read_text())["top1"])
-    except (ValueError, KeyError, TypeError):
+        result = json.loads(path.read_text())
+        top1, source = float(result["top1"]), result.get("source")
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{path} is not the result.json of a fine-tuning: it has no top1") from None
+    if source and source.get("sha256") not in (None, file_hash(checkpoint)):
+        raise ValueError(f"{path} is of a fine-tuning that began with {source.get('path')}, and not with {checkpoint}")
+    return top1
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -189,7 +194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--fine_tuned: {len(args.fine_tuned)} results for {len(args.checkpoint)} checkpoints")
     if args.error_map < 0:
         raise ValueError(f"--error_map must not be negative, got {args.error_map}")
-    top1 = [read_top1(path) for path in args.fine_tuned] or [None] * len(args.checkpoint)
+    top1 = [read_top1(*pair) for pair in zip(args.fine_tuned, args.checkpoint, strict=False)] \
+        or [None] * len(args.checkpoint)
     names = run_names(args.checkpoint)
     rows: list[tuple[str, Measured]] = []
     clips, first = None, None

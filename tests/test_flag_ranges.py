@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tats.engines.config import finetuning, pretraining
+from tats.engines.config.common import OptimConfig
 from tats.engines.config.flags import EVERYWHERE, check_values, declared_flags
 from tats.engines.config.intervals import Interval
 
@@ -66,3 +67,8 @@ def test_intervals_by_hand(text, inside, out):
 def test_what_is_no_interval(text):
     with pytest.raises(ValueError):
         Interval.parse(text)
+
+
+def test_one_beta_is_too_few():
+    with pytest.raises(ValueError, match="--opt_betas"):
+        _ = replace(OptimConfig(), opt_betas=[.9]).betas

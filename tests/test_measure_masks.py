@@ -35,6 +35,9 @@ def test_from_checkpoint_to_table(shapes, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         run_program(lambda: measure([*arguments, "--fine_tuned", "a.json", "b.json"]))
     assert stopped.value.code == 2 and "2 results for 1" in capsys.readouterr().err.splitlines()[-1]
+    (tmp_path / "result.json").write_text('{"top1": 1, "source": {"sha256": "0", "path": "another.pth"}}')
+    with pytest.raises(ValueError, match="began with another.pth"):
+        measure(arguments)
     (tmp_path / "result.json").write_text('{"top5": 1}')
     with pytest.raises(ValueError, match="result.json"):
         measure(arguments)

@@ -183,7 +183,7 @@ def test_a_module_in_the_working_directory_and_a_settings_file(tmp_path, monkeyp
 @pytest.mark.parametrize(("name", "text", "words"), [
     ("gone", None, ["gone"]), ("broken", "import nothing_of_this_name\n", ["broken", "nothing_of_this_name"]),
     ("raises", "raise RuntimeError('no licence')\n", ["raises", "no licence"]),
-    ("json", "", ["json", "rename the file"]),
+    ("json", "", ["json", "rename the file"]), ("ends", "import sys\nsys.exit(0)\n", ["ends", "SystemExit"]),
 ])
 def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path, name, text, words):
     path = str(tmp_path / f"{name}.py")

@@ -131,8 +131,10 @@ def test_starting_anew_and_killed_while_the_old_run_is_moved(moved, copied, monk
 def test_a_result_without_checkpoints_is_kept_too(shapes, tmp_path):
     """--no_save_ckpt, or checkpoints that were deleted for room."""
     for seed in ("0", "1"):
+        (tmp_path / "evaluation-1").mkdir(exist_ok=True)   # of the first run, as --eval leaves it
         finetune(finetuning_flags(shapes, tmp_path, "--epochs", "1", "--no_save_ckpt", "--seed", seed))
-    assert {"result.json", "log.txt", "settings.json"} <= names(tmp_path / "replaced-1")
+    assert {"result.json", "log.txt", "settings.json", "evaluation-1"} <= names(tmp_path / "replaced-1")
+    assert "evaluation-1" not in names(tmp_path)
     assert json.loads((tmp_path / "replaced-1/settings.json").read_text())["settings"]["run"]["seed"] == 0
 
 

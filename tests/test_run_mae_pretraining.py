@@ -194,3 +194,10 @@ def test_tube_masks_at_a_ratio_that_random_masks_round_otherwise(shapes, tmp_pat
     """.95 of 288 tokens: 274 at random, 8 x 34 = 272 in tubes; the fixed clips are measured under random ones."""
     main(flags(shapes, tmp_path, "--mask_type", "tube", "--mask_ratio", ".95", "--epochs", "1"))
     assert "train_fixed_error" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_run_that_saves_nothing_says_so_and_one_without_epochs_is_refused(shapes, tmp_path, caplog):
+    main(small_flags(shapes, "", "--epochs", "1"))
+    assert "there is no --output_dir" in caplog.text
+    with pytest.raises(ValueError, match="nothing is left to train"):
+        main(small_flags(shapes, tmp_path, "--epochs", "2", "--start_epoch", "2"))

@@ -92,3 +92,14 @@ def test_on_the_cpu_batches_pass_as_they_are():
     batches = [(torch.zeros(2), torch.ones(2)), (torch.ones(2), torch.ones(2))]
     loader = OnDevice(batches, torch.device("cpu"))
     assert len(loader) == 2 and all(one is two for one, two in zip(loader, batches, strict=True))
+
+
+@pytest.mark.parametrize(("variables", "named"), [
+    ({"RANK": "0"}, "WORLD_SIZE"), ({"RANK": "x", "WORLD_SIZE": "1"}, "RANK"),
+    ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "a"}, "LOCAL_RANK")])
+def test_variables_of_a_launcher_that_do_not_fit_are_named(variables, named, gpus, monkeypatch):
+    gpus(0)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=named):
+        runtime.start("cpu")

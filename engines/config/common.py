@@ -69,7 +69,9 @@ class OptimConfig:
 
     @property
     def betas(self) -> tuple[float, ...]:
-        """--opt_betas, else the program's own."""
+        """--opt_betas, else the program's own. Raises ValueError: it is one number."""
+        if self.opt_betas is not None and len(self.opt_betas) < 2:
+            raise ValueError(f"--opt_betas needs two numbers, got {self.opt_betas[0]:g} alone")
         return tuple(self.opt_betas or self.default_betas)
 
     def clips_a_step(self, processes: int) -> int:

@@ -28,7 +28,7 @@ def load_plugins(names: Iterable[str]) -> None:
 def _imported(what: str, load) -> None:
     try:
         load()
-    except Exception as error:  # noqa: BLE001 - a user's module may raise anything, and the user wants to know what
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's module may raise anything, or end the program
         raise ValueError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
 
 

@@ -18,7 +18,7 @@ LOCK = ".lock"
 PATIENCE = 5.0   # seconds: a run that is ending, and a file system that shows a new file late
 
 # What a run writes into its folder, beside the shares of its checkpoints. bad_videos.txt is about the data: it stays.
-RESULTS = ("result.json", "predictions.csv", "confusion.*", "finished", "stopped")
+RESULTS = ("result.json", "predictions.csv", "confusion.*", "evaluation-*", "finished", "stopped")
 OF_A_RUN = (*RESULTS, "log.txt", "settings.json", "checkpoint-best.pth", "bad_steps.jsonl", "events.out.tfevents.*",
             "pictures")
 

@@ -75,12 +75,11 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
     that torchrun starts there.
 
     Raises:
-        ValueError: CUDA was asked for and is not there.
+        ValueError: CUDA was asked for and is not there, or the launcher's variables do not fit.
     """
     environment = os.environ
     if "RANK" in environment:
-        rank, world_size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-        local_rank = int(environment.get("LOCAL_RANK", 0))
+        rank, world_size, local_rank = (_number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     elif (tasks := _slurm_tasks(environment)) > 1 and "SLURM_PROCID" in environment:
         rank, world_size = int(environment["SLURM_PROCID"]), tasks
         local_rank = int(environment.get("SLURM_LOCALID", 0))
@@ -95,6 +94,14 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
                                 timeout=timedelta(minutes=timeout),
                                 device_id=chosen if chosen.type == "cuda" else None)
     return Runtime(chosen, rank, world_size, local_rank)
+
+
+def _number(environment: Mapping[str, str], name: str) -> int:
+    """Of a launcher's variable. Raises ValueError: it is not there, or no whole number."""
+    value = environment.get(name, "0" if name == "LOCAL_RANK" else "")
+    if not value.isdigit():
+        raise ValueError(f"RANK is set and {name} is {value!r}: start the processes with torchrun, or unset RANK")
+    return int(value)
 
 
 def _slurm_tasks(environment: Mapping[str, str]) -> int:

@@ -63,6 +63,9 @@ class Resumable(ABC):
             learners: by name, the one that steps in every step first. lists: "train", whose order is `order`, and
                 those that are evaluated. settings: of the program.
         """
+        if self.flags.start_epoch >= settings.optim.epochs:
+            raise ValueError(f"--start_epoch {self.flags.start_epoch} with --epochs {settings.optim.epochs}: nothing "
+                             "is left to train")
         self.learners = {name: learner for name, learner in learners.items() if learner is not None}
         self.main = next(iter(self.learners.values()))
         self.clips, self.clip_order = lists["train"], order

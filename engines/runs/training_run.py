@@ -108,6 +108,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
     run = None
     try:
         run = program.run(settings, here)
+        if here.is_main and run.folder is None:
+            logger.warning("nothing is saved: there is no --output_dir")
         if here.is_main and run.folder is not None and not run.trains and not read_record(run.folder):
             write_record(run.folder, asdict(settings), None, here)   # of a training it is written when that begins
         result = program.train(run)
