@@ -105,6 +105,8 @@ def test_linear_probe_moves_the_head_alone(finished, shapes, tmp_path):
     before, after = (torch.load(folder / "checkpoint-1.pth", weights_only=True)["model"] for folder in (out, tmp_path))
     assert {name for name in before if not torch.equal(before[name], after[name])} == {"head.weight", "head.bias"}
     assert result["eval_mode"] == "linear"
+    again = main(flags(shapes, tmp_path / "test", "--eval", "--finetune", str(tmp_path / "checkpoint-1.pth")))
+    assert again["eval_mode"] == "linear"   # what the weights are, whatever the flag's default
 
 
 def test_nearest_neighbours_of_the_training_videos_are_themselves(finished, shapes, tmp_path):
@@ -114,6 +116,24 @@ def test_nearest_neighbours_of_the_training_videos_are_themselves(finished, shap
     result = main([*flags(tmp_path, ""), "--eval_mode", "knn", "--knn_k", "1", "--finetune",
                    str(out / "checkpoint-1.pth")])
     assert (result["top1"], result["num_expected"]) == (100.0, 24)
+
+
+def test_neighbours_of_other_weights_take_no_result_s_place(finished, shapes, tmp_path, caplog):
+    out, _ = finished
+    known = [*flags(shapes, tmp_path), "--eval_mode", "knn"]
+    first = main([*known, "--finetune", str(out / "checkpoint-1.pth")])
+    main([*known, "--finetune", str(out / "checkpoint-0.pth")])
+    assert json.loads((tmp_path / "replaced-1/result.json").read_text())["source"] == first["source"]
+    main(known)
+    assert "has learned nothing" in caplog.text and (tmp_path / "replaced-2/result.json").is_file()
+
+
+def test_a_test_of_which_nothing_can_be_read_has_no_result(finished, shapes, tmp_path):
+    out, _ = finished
+    (tmp_path / "test.csv").write_text(f"{tmp_path}/gone.mp4 1\n{tmp_path}/away.mp4 2\n")
+    with pytest.raises(ValueError, match="no video of .*test.csv could be read"):
+        main(flags(tmp_path, tmp_path / "out", "--eval", "--finetune", str(out / "checkpoint-1.pth")))
+    assert not (tmp_path / "out/result.json").exists()
 
 
 def test_features_of_a_list(finished, shapes, tmp_path):

@@ -29,14 +29,16 @@ def about_run(path: Path, trust: bool = False) -> dict:
     """What a result keeps of the run that wrote a checkpoint; plain values, None where the file does not tell.
 
     identity, source: of the run, see `source_of`. changed: flags that --change has altered in its life.
-    trained_epochs: behind these weights; epochs: of the whole run.
+    trained_epochs: behind these weights; epochs: of the whole run. eval_mode: how they were trained, where it is known.
     """
     state = read_checkpoint(path, trust)
     known = isinstance(state, Mapping) and "settings" in state and "epoch" in state
-    return {"identity": (state.get("identity") or {}).get("hash"), "source": state.get("source"),
-            "changed": changed_flags(state.get("changes") or ()),
-            "trained_epochs": state["epoch"] + (0 if state.get("position") else 1) if known else None,
-            "epochs": state["settings"].get("optim", {}).get("epochs") if known else None}
+    about = {"identity": (state.get("identity") or {}).get("hash"), "source": state.get("source"),
+             "changed": changed_flags(state.get("changes") or ()),
+             "trained_epochs": state["epoch"] + (0 if state.get("position") else 1) if known else None,
+             "epochs": state["settings"].get("optim", {}).get("epochs") if known else None}
+    trained = state["settings"].get("evaluation", {}).get("eval_mode") if known else None
+    return about | {"eval_mode": trained} if trained else about
 
 
 def changed_flags(changes: Iterable[Mapping]) -> list[str]:

@@ -103,7 +103,9 @@ def _same_test(one: Mapping, other: Mapping) -> bool:
     """Whether two results are of the same weights' run, tested in the same way; what an older one does not tell, is not
     compared."""
     names = ("identity", "eval_mode", "test_weights", "views", "trained_epochs", "test")
-    return bool(one) and all(one[name] == other.get(name) for name in names if name in one)
+    began = [(result.get("source") or {}).get("sha256") for result in (one, other)]
+    return bool(one) and all(one[name] == other.get(name) for name in names if name in one) and (
+        "source" not in one or began[0] == began[1])
 
 
 def _test_flags(settings: Mapping[str, Mapping]) -> dict:

@@ -93,6 +93,9 @@ class Evaluator:
         tests, task = self.lists["test"], self.task
         knn = self.settings.evaluation.eval_mode == "knn"
         table = self._nearest_neighbours(learner) if knn else self.scores(learner)
+        if len(table.faults) == len(tests):
+            raise ValueError(f"no video of {tests.source} could be read, so there is nothing to say of the network; "
+                             f"the first: {next(iter(table.faults.values()))}")
         for row, fault in table.faults.items():
             logger.warning("counted as wrong: line %d of %s, %s", tests.lines[row], tests.source, fault)
         matrix = confusion(table)

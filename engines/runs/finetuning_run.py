@@ -64,6 +64,10 @@ class Finetuning(TrainingRun):
         trust = settings.model.trust_checkpoint
         # A test has the identity of what it tests.
         self.tested = about_run(self.weights, trust) if evaluation.eval else {}
+        if evaluation.eval_mode == "knn":
+            self.tested.pop("eval_mode", None)   # what is tested are neighbours, however the weights were trained
+        if evaluation.eval_mode != "finetune" and self.weights is None:
+            logger.warning("--eval_mode %s without --finetune: the network has learned nothing", evaluation.eval_mode)
         self.source = source_of(self.weights, trust) if self.weights and not evaluation.eval else None
         if self.trains:
             self._prepare_training()
