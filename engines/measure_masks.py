@@ -194,8 +194,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--fine_tuned: {len(args.fine_tuned)} results for {len(args.checkpoint)} checkpoints")
     if args.error_map < 0:
         raise ValueError(f"--error_map must not be negative, got {args.error_map}")
-    top1 = [read_top1(*pair) for pair in zip(args.fine_tuned, args.checkpoint, strict=False)] \
-        or [None] * len(args.checkpoint)
+    top1 = list(map(read_top1, args.fine_tuned, args.checkpoint)) or [None] * len(args.checkpoint)
     names = run_names(args.checkpoint)
     rows: list[tuple[str, Measured]] = []
     clips, first = None, None

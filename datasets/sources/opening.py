@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 from .addresses import SourceError, check_member, is_elsewhere, scheme_of, split_member
 from .kept_files import kept_files
+from .part import Part
 from .ranged import RangedObject
 from .remote import MISSING, described, fetch
 from .tar_index import ENDING, find, members_of, write_index
@@ -18,34 +19,15 @@ WHOLE = 64 << 20               # bytes: larger objects are fetched by parts, as 
 _MOST_INDEX_BYTES = 64 << 20   # of indexes that a process holds
 
 
-class PartOfFile(io.RawIOBase):
+class PartOfFile(Part):
     """Bytes [offset, offset + size) of a local file as a file of its own; nothing is copied.
 
     version: of the whole file, tells it from a later one under the same name.
     """
 
     def __init__(self, file: BinaryIO, offset: int, size: int, version: object = None):
-        super().__init__()
-        self.version = version
-        self._file, self._offset, self._size, self._place = file, offset, size, 0
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, start + place)
-        return self._place
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._place
+        super().__init__(size, version)
+        self._file, self._offset = file, offset
 
     def readinto(self, buffer) -> int:
         """As of any file."""

@@ -1,10 +1,9 @@
 """A large object behind an address as a file: only those parts of it are fetched that are read."""
 
-import io
-import os
 from collections import OrderedDict
 
 from .kept_files import KeptFiles
+from .part import Part
 from .remote import fetch
 
 BLOCK = 1 << 18       # bytes
@@ -12,7 +11,7 @@ _MOST_AT_ONCE = 32    # blocks of one request, where what is read follows on wha
 _HELD = 64            # blocks in memory
 
 
-class RangedObject(io.RawIOBase):
+class RangedObject(Part):
     """Bytes [start, start + size) of an object.
 
     Args:
@@ -23,30 +22,11 @@ class RangedObject(io.RawIOBase):
 
     def __init__(self, address: str, start: int, size: int, *, total: int | None = None, version: object = None,
                  kept: KeptFiles | None = None):
-        super().__init__()
-        self.version = version
-        self._address, self._start, self._size, self._total = address, start, size, total
+        super().__init__(size, version)
+        self._address, self._start, self._total = address, start, total
         self._kept = None if version is None else kept
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
-        self._place, self._next, self._count = 0, 0, 1   # _next: behind what was fetched last, _count: how many blocks
-
-    def readable(self) -> bool:
-        """True."""
-        return True
-
-    def seekable(self) -> bool:
-        """True."""
-        return True
-
-    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
-        """As of any file."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._place, os.SEEK_END: self._size}[whence]
-        self._place = max(0, origin + place)
-        return self._place
-
-    def tell(self) -> int:
-        """As of any file."""
-        return self._place
+        self._next, self._count = 0, 1   # _next: behind what was fetched last, _count: how many blocks
 
     def readinto(self, buffer) -> int:
         """As of any file; up to the end of a block.

@@ -6,13 +6,18 @@ from typing import Any
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..training.batches import ClipBatch
 from .tokens import OTHERWISE
 
 logger = logging.getLogger(__name__)
 
 
-def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tensor, epoch: int) -> None:
+def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tensor, batch: ClipBatch,
+                      epoch: int) -> None:
     """Try the tokens of a batch whose mask is known, and say from when on the policy acts.
+
+    Args:
+        model, videos, epoch: as for `SamplingHook.choose`. batch: what came of the videos.
 
     Raises:
         ValueError: the tokens do not fit the grid, the loader's masks do not fit the policy's, or the process group is
@@ -25,7 +30,7 @@ def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tenso
     if hook.sampler is None:
         return
     _compare_masks(hook)
-    _look_at_videos(hook, videos)
+    _look_at_videos(hook, batch)
     try:
         tokens = hook.read_tokens(model, videos)
     except RuntimeError as error:
@@ -63,11 +68,10 @@ def _compare_masks(hook: Any) -> None:
     logger.warning("%s", message)
 
 
-def _look_at_videos(hook: Any, videos: Tensor) -> None:
+def _look_at_videos(hook: Any, batch: ClipBatch) -> None:
     """Warn of pixels that are not normalised as said, and of sides that the grid does not divide."""
-    clips = hook.incoming.videos(videos)
-    pixels = hook.incoming.normalizer.denormalize(clips.float())
-    low, high = float(pixels.min()), float(pixels.max())
+    clips = batch.videos
+    low, high = float(batch.pixels.min()), float(batch.pixels.max())
     if not -2 < low <= high < 3:   # nan, too
         logger.warning("undone with mean= and std=, the pixels lie between %.3g and %.3g instead of 0 and 1: the hook "
                        "takes videos as the model takes them, normalised", low, high)

@@ -125,7 +125,7 @@ class SamplingHook:
         with self._apart():
             batch = self.incoming.batch(videos, mask, keys)
             if not self._looked:
-                check_first_batch(self, model, videos, epoch)
+                check_first_batch(self, model, videos, batch, epoch)
                 self._looked = True
             more = (self.micro + 1) % self.options.update_freq != 0
             chosen, choice = batch.mask, None

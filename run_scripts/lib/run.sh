@@ -63,7 +63,7 @@ is_finished() {
         $((NNODES * (GPUS > 0 ? GPUS : 1))) "$@"
 }
 
-# Micro-batches a step, so that any number of GPUs trains on the batch of the paper's 8.
+# Micro-batches a step, so that 1, 2 or 4 GPUs train on the batch of the paper's 8; other numbers come near it, and say so.
 accumulation() {
     local processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
     if on SMOKE; then echo 1; return; fi
