@@ -246,7 +246,7 @@ def test_ratios_and_seeds_where_none_are_given(tmp_path, monkeypatch):
     for name in ("data/train.csv", "args"):
         (tmp_path / name).touch()
     ran = []
-    monkeypatch.setattr("tats.engines.compare_masks.__main__.for_each",
+    monkeypatch.setattr("tats.engines.compare_masks.asked.for_each",
                         lambda function, items, *_: ran.append(items) or ())
     arguments = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--pretrain", str(tmp_path / "args"),
                  "--finetune", str(tmp_path / "args")]

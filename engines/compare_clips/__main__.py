@@ -11,17 +11,15 @@ real_clips.csv (a line a cell), real_clips.png and summary.md; with --strict bel
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
 from ...datasets.files import write_whole
-from ...datasets.processes.cores import usable_cores
-from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
+from ..compare_masks.asked import add_training_flags, arguments_of, check_asked, run_all
 from ..compare_masks.cell import warm_up
 from ..compare_masks.plan import METHODS as MASKINGS
 from ..compare_masks.plan import SWITCHES, Cell, is_finished, keep_settings, warm_file
@@ -63,17 +61,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="pre-train once for each fold, without its clips: "
                         "as many times the work as there are folds")
     parser.add_argument("--folds", nargs="+", type=int, help="with --strict: only these")
-    parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
-    parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
-    parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
-    parser.add_argument("--warm_epochs", type=int, default=16, help="of random masks at a ratio of .75 before, once a "
-                        "seed")
-    parser.add_argument("--finetune_epochs", type=int, help="of fine-tuning, instead of what --finetune says")
+    add_training_flags(parser, 16)
     parser.add_argument("--fps", type=float, default=size.fps, help="frames a second at which the clips are sampled, "
                         "whatever their own rate")
     parser.add_argument("--short_side", type=int, default=size.short_side, help="of the prepared clips, in pixels")
-    parser.add_argument("--jobs", type=int, default=usable_cores(), help="cells at once, one CPU thread each; on a GPU "
-                        "they share it")
     return parser
 
 
@@ -104,18 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises ValueError: one line about what could only fail later."""
-    for name in ("pretrain", "finetune"):
-        if not getattr(args, name).is_file():
-            raise ValueError(f"--{name} {getattr(args, name)}: no such file")
-    for name, least in (("warm_epochs", 1), ("jobs", 0), ("epochs", 1), ("finetune_epochs", 1), ("short_side", 16)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}")
-    bad = [ratio for ratio in args.ratios if not 0 < ratio < 1]
-    if bad:
-        raise ValueError(f"--ratios must lie between 0 and 1, got {bad[0]:g}")
-    if min(args.seeds) < 0:
-        raise ValueError(f"--seeds must not be negative, got {min(args.seeds)}")
+    check_asked(args, {"short_side": 16})
     if not 0 < args.fps < 1000:
         raise ValueError(f"--fps must lie between 0 and 1000, got {args.fps:g}")
     if args.folds and not args.strict:
@@ -134,14 +114,11 @@ def plans_of(args: argparse.Namespace, manifest: Manifest) -> list[ClipsPlan]:
     out, parts = args.out.resolve(), {"all": tuple(manifest.folds)}
     if args.strict:
         parts = {f"without-fold{fold}": (fold,) for fold in args.folds or manifest.folds}
-    common = ["--num_workers", "0", "--decode_timeout", "0"]   # a core has its own cell; the videos are our own
-
-    def arguments(file: Path, epochs: int | None) -> list[str]:
-        return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), *common]
-
-    return [ClipsPlan(out / "data" / part, out / part, arguments(args.pretrain, args.epochs),
-                      arguments(args.finetune, args.finetune_epochs), args.warm_epochs, folds, tuple(args.readings))
-            for part, folds in parts.items()]
+    trusted = ("--decode_timeout", "0")   # the videos are our own
+    pretrain = arguments_of(args.pretrain, args.epochs, *trusted)
+    finetune = arguments_of(args.finetune, args.finetune_epochs, *trusted)
+    return [ClipsPlan(out / "data" / part, out / part, pretrain, finetune, args.warm_epochs, folds,
+                      tuple(args.readings)) for part, folds in parts.items()]
 
 
 def cells_of(args: argparse.Namespace) -> list[Cell]:
@@ -154,22 +131,15 @@ def run(plans: Sequence[ClipsPlan], cells: Sequence[Cell], jobs: int) -> list[st
     """Run what is missing, seed by seed; why what failed."""
     missing = [(plan, cell) for cell in cells for plan in plans if not is_finished(plan, cell)]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells) * len(plans), jobs)
-    os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
     failed: list[str] = []
     for seed in dict.fromkeys(cell.seed for _, cell in missing):
         own = [task for task in missing if task[1].seed == seed]
-        started = {plan.out: (plan, seed) for plan, cell in own if cell.method != SCRATCH}
-        cold = [(plan, seed) for plan, _ in started.values() if not warm_file(plan, seed).is_file()]
-        for function, tasks, title in ((warm_up, cold, "warm-ups"), (run_cell, own, "cells")):
-            for place, result in for_each(function, tasks, jobs, title, "run"):
-                plan, what = tasks[place]
-                name = getattr(what, "name", f"warm-up of seed {seed}")
-                if isinstance(result, (str, WorkerDied)):
-                    cause = result if isinstance(result, str) else f"{name}: {result}"   # the former names the cell
-                    failed.append(f"{plan.out.name}, {cause}")
-                    logger.warning("%s", failed[-1])
-                else:
-                    logger.info("%s, %s: done", plan.out.name, name)
+        started = {plan.out: plan for plan, cell in own if cell.method != SCRATCH}
+        cold = [(f"{plan.out.name}, ", f"warm-up of seed {seed}", (plan, seed)) for plan in started.values()
+                if not warm_file(plan, seed).is_file()]
+        failed += run_all(warm_up, cold, jobs, "warm-ups")
+        named = [(f"{plan.out.name}, ", cell.name, (plan, cell)) for plan, cell in own]
+        failed += run_all(run_cell, named, jobs, "cells")
     keep_videos(0)   # with --jobs 0 the cells ran in this process
     return failed
 

@@ -10,19 +10,17 @@ seeds, differences to random masks).
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
-from ...datasets.processes.cores import usable_cores
-from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser
 from ..core.logs import set_up_logging
 from ..core.records import write_csv
+from .asked import add_training_flags, arguments_of, check_asked, run_all
 from .cell import run_cell, warm_up
 from .figure import draw_comparison
 from .plan import (
@@ -55,20 +53,13 @@ def get_parser() -> argparse.ArgumentParser:
                         f"{', '.join(f'{ratio:g}' for ratio in RATIOS)}, and {ONE_RATIO[0]:g} alone for frame and for "
                         "the other forms of TATS, tats-...")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the data")
-    parser.add_argument("--pretrain", type=Path, required=True, help="file with arguments for run_mae_pretraining")
-    parser.add_argument("--finetune", type=Path, required=True, help="file with arguments for run_class_finetuning")
-    parser.add_argument("--epochs", type=int, help="of pre-training, instead of what --pretrain says")
-    parser.add_argument("--warm_epochs", type=int, default=12,
-                        help="of random masks at a ratio of .75 before, once a seed")
-    parser.add_argument("--finetune_epochs", type=int, help="of fine-tuning on motion, instead of what --finetune says")
+    add_training_flags(parser, 12, " on motion")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
     parser.add_argument("--finetunings", type=int, default=1, help="on motion, of each cell's checkpoint: one alone is "
                         "chaotic; their mean is one more column")
     parser.add_argument("--against", type=Path, help="an earlier moving_shapes.csv: say which means differ by more "
                         "than one standard deviation of it")
-    parser.add_argument("--jobs", type=int, default=usable_cores(), help="cells at once, one CPU thread each; on a "
-                        "GPU they share it")
     return parser
 
 
@@ -88,16 +79,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     keep_settings(plan)
     missing = [cell for cell in cells if not is_finished(plan, cell)]
     logger.info("%d of %d cells to run, %d at once", len(missing), len(cells), args.jobs)
-    os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
-    cold = [seed for seed in args.seeds if not warm_file(plan, seed).is_file()]
-    failed = []
-    for function, items, title in ((warm_up, cold, "warm-ups"), (run_cell, missing, "cells")):
-        for place, result in for_each(function, [(plan, item) for item in items], args.jobs, title, "run"):
-            if isinstance(result, (str, WorkerDied)):
-                failed.append(result if isinstance(result, str) else f"{items[place]}: {result}")
-                logger.warning("%s", failed[-1])
-            else:
-                logger.info("%s: done", items[place].name if function is run_cell else f"warm-up {items[place]}")
+    cold = [("", f"warm-up {seed}", (plan, seed)) for seed in args.seeds if not warm_file(plan, seed).is_file()]
+    failed = run_all(warm_up, cold, args.jobs, "warm-ups")
+    failed += run_all(run_cell, [("", cell.name, (plan, cell)) for cell in missing], args.jobs, "cells")
     keep_videos(0)   # with --jobs 0 the cells ran in this process
     done = finished_cells(plan)
     if done:
@@ -116,29 +100,14 @@ def _check(args: argparse.Namespace) -> None:
     """
     if not (args.data / "train.csv").is_file():
         raise ValueError(f"{args.data} holds no moving shapes: python -m tats.datasets.moving_shapes --out {args.data}")
-    for name in ("against", "pretrain", "finetune"):
-        path = getattr(args, name)
-        if path and not path.is_file():
-            raise ValueError(f"--{name} {path}: no such file")
-    for name, least in (("warm_epochs", 1), ("finetunings", 1), ("jobs", 0), ("epochs", 1), ("finetune_epochs", 1)):
-        value = getattr(args, name)
-        if value is not None and value < least:
-            raise ValueError(f"--{name} must be at least {least}, got {value}")
-    bad = [ratio for ratio in args.ratios or () if not 0 < ratio < 1]
-    if bad:
-        raise ValueError(f"--ratios must lie between 0 and 1, got {bad[0]:g}")
-    if min(args.seeds) < 0:
-        raise ValueError(f"--seeds must not be negative, got {min(args.seeds)}")
+    if args.against and not args.against.is_file():
+        raise ValueError(f"--against {args.against}: no such file")
+    check_asked(args, {"finetunings": 1})
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    common = ["--num_workers", "0"]   # a core has its own cell
-
-    def arguments(file: Path, epochs: int | None) -> list[str]:
-        return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), *common]
-
-    return Plan(args.data.resolve(), args.out.resolve(), arguments(args.pretrain, args.epochs),
-                arguments(args.finetune, args.finetune_epochs), args.warm_epochs, args.masks_only, args.few_labels,
+    return Plan(args.data.resolve(), args.out.resolve(), arguments_of(args.pretrain, args.epochs),
+                arguments_of(args.finetune, args.finetune_epochs), args.warm_epochs, args.masks_only, args.few_labels,
                 args.finetunings)
 
 
