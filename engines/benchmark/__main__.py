@@ -21,6 +21,7 @@ import torch
 from ...datasets.program import run_program
 from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import write_csv
+from ..training.batches import Normalizer
 from . import loader as benchmark_loader
 from . import threads as benchmark_threads
 from .attention import attentions, contestants
@@ -78,9 +79,8 @@ def originals(config: BenchmarkConfig) -> dict[str, Callable[[], OriginalStep]]:
     if (config.num_frames, config.input_size) != (16, 224):
         raise ValueError("the originals know 16 frames of 224 x 224 only: leave --num_frames and --input_size, or "
                          "--videomae and --adamae, out")
-    ours = OurStep("tube", config.size())
-    videos, mask, _ = ours.batch
-    batch = (ours.setup.normalizer.clips(videos), mask)
+    videos, mask, _ = OurStep("tube", config.size()).batch
+    batch = (Normalizer(videos.device).clips(videos), mask)
     if config.videomae is not None:
         clone = Clone(config.videomae, "modeling_pretrain.py")
         found["videomae-original"] = partial(OriginalStep, clone, False, config.mask_ratio, config.decoder_depth, batch)
