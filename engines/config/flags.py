@@ -23,9 +23,10 @@ FIXED = "fixed"      # the network, its optimiser's state or the run's order are
 CONTENT = "content"  # as KEPT, and not the path counts but what is in the file
 SOURCE = "source"    # as FIXED, and not the path counts but what is in the file
 LONGER = "longer"    # a larger value makes the run longer, which is allowed; a smaller one as KEPT
+CODE = "code"        # as KEPT, and not the name counts but the sources of the modules
 BATCH = "batch"      # allowed while the clips of a step stay the same; else as KEPT
 SETUP = "setup"      # it changes nothing that is computed, but a checkpoint is of one kind: refused, --change or not
-IDENTITIES = (KEPT, FREE, FIXED, CONTENT, SOURCE, LONGER, BATCH, SETUP)
+IDENTITIES = (KEPT, FREE, FIXED, CONTENT, SOURCE, LONGER, CODE, BATCH, SETUP)
 
 
 def flag(default: Any, help: str, *, within: str = EVERYWHERE, identity: bool | str = KEPT, **options: Any) -> Any:
@@ -53,7 +54,7 @@ class PluginConfig:
 
     plugin: list[str] | None = flag(None, "import this module (or file.py) before the flags are read: it registers "
                                     "strategies, rewards, numbers of the log or data sets of your own. Repeatable",
-                                    action="append", metavar="MODULE", identity=FREE)
+                                    action="append", metavar="MODULE", identity=CODE)
 
 
 def installed_version() -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from . import common as common_config
 from .common import OptimConfig, RunConfig, TrainLoaderConfig
-from .flags import CONTENT, FIXED, SOURCE, flag, settings_from_args
+from .flags import CONTENT, FIXED, SOURCE, PluginConfig, flag, settings_from_args
 
 
 @dataclass(frozen=True)
@@ -195,6 +195,7 @@ class Settings:
     sampler: SamplerConfig
     watch: WatchConfig
     run: RunConfig
+    plugins: PluginConfig = PluginConfig()
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> "Settings":

@@ -1,4 +1,5 @@
-"""What makes a run this run: the flags that change what is computed, the rows of its lists, the weights it starts from.
+"""What makes a run this run: the flags that change what is computed, the rows of its lists, the weights it starts from,
+the sources of its plugins.
 
 A checkpoint keeps them, and only the same run goes on from it. What each flag is to that, its declaration says
 (`config.flags.IDENTITIES`).
@@ -7,14 +8,16 @@ A checkpoint keeps them, and only the same run goes on from it. What each flag i
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...datasets.lists.list_file import ClipList
 from ...masking.registry import ALIASES
 from ..config.common import OptimConfig
-from ..config.flags import BATCH, CONTENT, FIXED, FREE, LONGER, SETUP, SOURCE
+from ..config.flags import BATCH, CODE, CONTENT, FIXED, FREE, LONGER, SETUP, SOURCE
+from ..config.plugin_sources import digests_of
+from ..config.plugins import module_name
 
 # DeepSpeed keeps these in its own half of the checkpoint, each process its share.
 HELD_BY_DEEPSPEED = frozenset({"opt_betas", "opt_eps", "momentum", "weight_decay", "layer_decay", "amp"})
@@ -44,24 +47,29 @@ class Identity:
         contents: hash by name of what is in its lists ("train", "val", "test"), and in the file whose weights it
             starts from ("weights"). Those that are not known are missing.
         clips_a_step: of all processes.
+        code: hash by module of the sources of plugins, --plugin's and those of installed packages.
     """
 
     flags: dict[str, Any]
     kinds: dict[str, bool | str]
     contents: dict[str, str]
     clips_a_step: int
+    code: dict[str, str] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """12 hexadecimal digits: the same for runs that compute the same, wherever their files lie."""
-        ways = (BATCH, SETUP, CONTENT, SOURCE)
+        """12 hexadecimal digits: the same for runs that compute the same, wherever their files lie. Of plugins those
+        count that --plugin names: one of an installed package is there for runs that have nothing of it, too."""
+        ways = (BATCH, SETUP, CONTENT, SOURCE, CODE)
         computed = {name: value for name, value in self.flags.items() if self.kinds[name] not in ways}
-        text = json.dumps([computed, self.contents, self.clips_a_step], sort_keys=True, default=str)
+        named = {module_name(name) for name in self.flags.get("plugin") or ()} & self.code.keys()
+        parts = [computed, self.contents, self.clips_a_step, *([sorted(map(self.code.get, named))] if named else [])]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def record(self) -> dict:
         """What a checkpoint keeps beside the settings; plain values."""
-        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step}
+        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step, "code": self.code}
 
 
 def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | None, clips_a_step: int) -> Identity:
@@ -76,7 +84,7 @@ def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | Non
         if item.metadata["identity"] is not FREE:
             flags[name], kinds[name] = _plain(name, value, type(settings)), item.metadata["identity"]
     contents = {name: list_hash(clips) for name, clips in lists.items()} | ({WEIGHTS: weights} if weights else {})
-    return Identity(flags, kinds, contents, clips_a_step)
+    return Identity(flags, kinds, contents, clips_a_step, digests_of(flags["plugin"] or ()))
 
 
 def identity_in(state: Mapping, settings: type) -> Identity:
@@ -95,7 +103,7 @@ def identity_in(state: Mapping, settings: type) -> Identity:
             flags[name], kinds[name] = _plain(name, known.get(name, default), settings), item.metadata["identity"]
     kept = state.get("identity") or {}
     clips = kept.get("clips_a_step") or flags["batch_size"] * flags["update_freq"] * len(state["rng"])
-    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips)
+    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips, dict(kept.get("code") or {}))
 
 
 def unknown_flags(state: Mapping, settings: type) -> dict[str, Any]:
@@ -125,6 +133,8 @@ def differences(here: Identity, there: Identity) -> list[Difference]:
             found += _contents(name, names, here, there)
         elif kind == SOURCE:
             found += _contents(name, [WEIGHTS], here, there)
+        elif kind == CODE:
+            found += _plugins(name, here, there)
         elif value != other:
             found.append(Difference(name, value, other, kind))
     if here.clips_a_step != there.clips_a_step:
@@ -142,6 +152,18 @@ def _contents(flag: str, names: Iterable[str], here: Identity, there: Identity) 
     pairs = [(name, here.contents.get(name), there.contents.get(name)) for name in names]
     return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", mine, other, here.kinds[flag])
             for name, mine, other in pairs if mine != other and (name == WEIGHTS or (mine and other))]
+
+
+def _plugins(flag: str, here: Identity, there: Identity) -> list[Difference]:
+    """Modules by their sources: another text under the same name, or another module in the place of one that is gone.
+    One that is only gone, or only new, alters nothing: other flags name what a run has of a plugin, and are compared.
+    Of an older checkpoint nothing is known."""
+    known = set(here.code.values()) & set(there.code.values())
+    mine, others = ({name: text for name, text in one.code.items() if text not in known} for one in (here, there))
+    gone = [name for name in others if name not in mine]
+    pairs = [(name, name if name in others else gone[0]) for name in mine if name in others or gone]
+    return [Difference(f"{flag} ({name})", f"{name} {mine[name]}", f"{other} {others[other]}", here.kinds[flag])
+            for name, other in pairs]
 
 
 def allowed(found: Iterable[Difference], changed: Iterable[str], source: Path, deepspeed: bool) -> list[Difference]:
@@ -215,4 +237,6 @@ def _argument(one: Difference, found: list[Difference]) -> str:
         return f"batch_size {next((other.here for other in found if other.flag == 'batch_size'), 'N')}"
     if one.identity == CONTENT:
         return f"{name} LIST"
+    if one.identity == CODE:
+        return f"{name} {one.flag.partition(' (')[2][:-1]}"
     return f"{name} '{' '.join(map(str, value))}'" if isinstance(value, list) else f"{name} {_shown(value)}"

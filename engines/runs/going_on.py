@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config.flags import CONTENT, FREE, KEPT
+from ..config.flags import CODE, CONTENT, FREE, KEPT
 from ..core import checkpointing, runtime
 from ..core.identity import Difference, allowed, canonical, differences, identity_in, unknown_flags
 from ..core.run_folder import FolderInUse, set_aside, set_newer_aside
@@ -81,7 +81,7 @@ class GoingOn(Resumable):
         behind = state["epoch"] + (0 if state.get("position") else 1)
         if state["epoch"] >= settings.optim.epochs:
             raise ValueError(f"{source} has {behind} epochs behind it, --epochs is {settings.optim.epochs}")
-        applied = [one.flag for one in found if one.identity in (KEPT, CONTENT)]
+        applied = [one.flag for one in found if one.identity in (KEPT, CODE, CONTENT)]
         if behind == settings.optim.epochs and applied:
             raise ValueError(f"{source} has all {behind} epochs behind it: nothing is left that --change "
                              f"{', '.join(applied)} could act on. For another test: --eval, another --output_dir")
