@@ -7,13 +7,14 @@ import shutil
 import torch
 from torch import nn
 
-from ...masking import Masking, TokenGrid, TokenSampler, check_sampler, find_masking
+from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_sampler, find_masking
 from ...models import create_model
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
-from ..core.runtime import Precision, Runtime
+from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
+from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
@@ -55,8 +56,14 @@ def build_masking(config: MaskConfig, grid: TokenGrid):
     Raises:
         ValueError: unknown mask_type, ratio outside (0, 1), or a budget that the strategy cannot meet.
     """
-    row = find_masking(config.mask_type)
-    return row, row.per_clip(grid, config.mask_ratio, config.num_visible)
+    row, name = find_masking(config.mask_type), config.mask_type
+    with blaming(f"the strategy {name!r}", row.per_clip, passing=ValueError):
+        per_clip = row.per_clip(grid, config.mask_ratio, config.num_visible)
+        if not is_ours(row.per_clip):
+            before = rng_state()
+            check_masks(per_clip, grid, name)
+            set_rng_state(before)
+    return row, per_clip
 
 
 def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:
@@ -79,8 +86,9 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler |
     """
     if row.sampler is None:
         return None
-    sampler = row.sampler(grid_of(mae), token_width(mae), **options)
-    check_sampler(sampler, token_width(mae))
+    with blaming(f"the sampler {getattr(row.sampler, '__name__', row.sampler)}", row.sampler, passing=ValueError):
+        sampler = row.sampler(grid_of(mae), token_width(mae), **options)
+        check_sampler(sampler, token_width(mae))
     return sampler
 
 

@@ -28,6 +28,7 @@ from ..pretrain.interface import clip_size, grid_of, patch_size_of
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import reward_of
+from ..pretrain.trial import try_registered
 from ..training.batches import Normalizer, OnDevice
 from .dispatch import train_one_epoch
 from .loading import training_loader, watched
@@ -87,6 +88,9 @@ class Pretraining(TrainingRun):
         if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
             logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
                            self.epochs, settings.sampler.mae_only_epochs)
+        random = settings.sampler.mae_only_epochs if row.learner == "ppo" else self.epochs * (sampler is None)
+        try_registered(reward, setup.reconstruction, (self.mae, self.sampler), per_clip,
+                       (random > 0, random < self.epochs))
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
         self.carries = row.learner == "ppo" and not settings.sampler.flush_buffer
         self.source = source_of(Path(settings.model.init_from), settings.model.trust_checkpoint) \
