@@ -183,7 +183,8 @@ def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:
 
 
 def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value.
+    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value; "none" is the None of a
+    flag whose default that is.
 
     Raises:
         ValueError: --change names itself, or a flag twice.
@@ -193,8 +194,14 @@ def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpar
     for name in names:
         if name == "change" or names.count(name) > 1:
             raise ValueError(f"--change {name}: name each flag once, and only flags that the run has a value of")
-    words = [word for name, value in changes for word in (f"--{name.lstrip('-')}", *value.split())]
-    return parser.parse_args([*argv, *words]) if words else parser.parse_args(argv)
+    none = {name for name, (_, value) in zip(names, changes, strict=True)
+            if value.lower() == "none" and parser.get_default(name) is None}
+    words = [word for name, (_, value) in zip(names, changes, strict=True) if name not in none
+             for word in (f"--{name}", *(value.split() or [""]))]
+    args = parser.parse_args([*argv, *words])
+    for name in none:
+        setattr(args, name, None)
+    return args
 
 
 def given_flags(argv: Sequence[str]) -> set[str]:

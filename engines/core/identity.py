@@ -15,12 +15,10 @@ from typing import Any, NamedTuple
 from ...datasets.lists.list_file import ClipList
 from ...masking.registry import ALIASES
 from ..config.common import OptimConfig
-from ..config.flags import BATCH, CODE, CONTENT, FIXED, FREE, LONGER, SETUP, SOURCE
+from ..config.flags import BATCH, CODE, CONTENT, FREE, SETUP, SOURCE
 from ..config.plugin_sources import digests_of
 from ..config.plugins import module_name
 
-# DeepSpeed keeps these in its own half of the checkpoint, each process its share.
-HELD_BY_DEEPSPEED = frozenset({"opt_betas", "opt_eps", "momentum", "weight_decay", "layer_decay", "amp"})
 WEIGHTS = "weights"   # the name of the file of weights among the contents
 CLIPS = "clips a step"
 
@@ -35,7 +33,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         dashes = "" if self.flag == CLIPS else "--"
-        return f"{dashes}{self.flag}: {_shown(self.here)} | {_shown(self.there)}"
+        return f"{dashes}{self.flag}: {shown(self.here)} | {shown(self.there)}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | Non
         weights: hash of the file that it starts from, None without one.
     """
     flags, kinds = {}, {}
-    for name, item, value in _declared(type(settings), settings):
+    for name, item, value in declared(type(settings), settings):
         if item.metadata["identity"] is not FREE:
             flags[name], kinds[name] = _plain(name, value, type(settings)), item.metadata["identity"]
     contents = {name: list_hash(clips) for name, clips in lists.items()} | ({WEIGHTS: weights} if weights else {})
@@ -97,7 +95,7 @@ def identity_in(state: Mapping, settings: type) -> Identity:
     """
     known = {name: value for topic in state["settings"].values() for name, value in topic.items()}
     flags, kinds = {}, {}
-    for name, item, _ in _declared(settings):
+    for name, item, _ in declared(settings):
         if item.metadata["identity"] is not FREE:
             default = None if item.default is MISSING else item.default
             flags[name], kinds[name] = _plain(name, known.get(name, default), settings), item.metadata["identity"]
@@ -108,9 +106,8 @@ def identity_in(state: Mapping, settings: type) -> Identity:
 
 def unknown_flags(state: Mapping, settings: type) -> dict[str, Any]:
     """What a checkpoint was trained with that this version has no flag for; of another version, or of a plugin."""
-    declared = {name for name, _, _ in _declared(settings)}
-    return {name: value for topic in state["settings"].values() for name, value in topic.items()
-            if name not in declared}
+    known = {name for name, _, _ in declared(settings)}
+    return {name: value for topic in state["settings"].values() for name, value in topic.items() if name not in known}
 
 
 def list_hash(clips: ClipList) -> str:
@@ -166,51 +163,7 @@ def _plugins(flag: str, here: Identity, there: Identity) -> list[Difference]:
             for name, other in pairs]
 
 
-def allowed(found: Iterable[Difference], changed: Iterable[str], source: Path, deepspeed: bool) -> list[Difference]:
-    """Those of the differences that the run may go on with; to be named and recorded.
-
-    Args:
-        found: see `differences`. changed: names of flags that --change names.
-        source: the checkpoint. deepspeed: whether the run trains with it.
-
-    Raises:
-        ValueError: there are others.
-    """
-    changed, found = set(changed), list(found)
-    split = bool({"batch_size", "update_freq"} & changed) or all(one.flag != CLIPS for one in found)
-    refused = [one for one in found if not _may(one, changed, split, deepspeed)]
-    if not refused:
-        return found
-    for_good = [one.flag for one in refused if not _may(one, {one.flag.split(" (")[0]}, True, deepspeed)]
-    ways = ["give another --output_dir", "--auto_resume false, which starts anew and keeps the old run in replaced-N"]
-    if for_good:
-        why = ", under DeepSpeed" if deepspeed and set(for_good) & HELD_BY_DEEPSPEED else ""
-        ways[-1] += f"; a run cannot go on with another {', '.join(for_good)}{why}"
-    else:
-        hints = dict.fromkeys(f"--change {_argument(one, found)}" for one in refused)
-        ways.append(f"{' '.join(hints)}, which goes on and is recorded")
-    raise ValueError(f"cannot resume from {source}, which belongs to another run (flag: this run | the checkpoint): "
-                     f"{'; '.join(map(str, refused))}. Either {', or '.join(ways)}")
-
-
-def _may(one: Difference, changed: set[str], split: bool, deepspeed: bool) -> bool:
-    """Whether a run may go on with it. split: the clips of a step are the same, or may be others."""
-    name = one.flag.split(" (")[0]
-    if one.identity in (FIXED, SOURCE, SETUP) or (deepspeed and name in HELD_BY_DEEPSPEED and name in changed):
-        return False
-    if one.identity == BATCH:
-        return split
-    return name in changed or (one.identity == LONGER and one.here > one.there)
-
-
-def canonical(names: Iterable[str], settings: type) -> set[str]:
-    """The flags that `--change` names, aliases and leading dashes resolved."""
-    aliases = {alias.lstrip("-"): name for name, item, _ in _declared(settings)
-               for alias in (*item.metadata.get("aliases", ()), f"no_{name}")}
-    return {aliases.get(name.lstrip("-"), name.lstrip("-")) for name in names}
-
-
-def _declared(settings: type, values: Any = None):
+def declared(settings: type, values: Any = None):
     """(name, field, value) of every flag."""
     for topic in fields(settings):
         for item in fields(topic.type):
@@ -226,17 +179,5 @@ def _plain(name: str, value: Any, settings: type) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return "none" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _argument(one: Difference, found: list[Difference]) -> str:
-    """`FLAG VALUE` as --change takes it."""
-    name, value = one.flag.split(" (")[0], one.here
-    if one.flag == CLIPS:
-        return f"batch_size {next((other.here for other in found if other.flag == 'batch_size'), 'N')}"
-    if one.identity == CONTENT:
-        return f"{name} LIST"
-    if one.identity == CODE:
-        return f"{name} {one.flag.partition(' (')[2][:-1]}"
-    return f"{name} '{' '.join(map(str, value))}'" if isinstance(value, list) else f"{name} {_shown(value)}"

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config.flags import CODE, CONTENT, FREE, KEPT
+from ..config.flags import FREE
 from ..core import checkpointing, runtime
-from ..core.identity import Difference, allowed, canonical, differences, identity_in, unknown_flags
+from ..core.changes import Place, allowed, canonical
+from ..core.identity import Difference, differences, identity_in, unknown_flags
 from ..core.run_folder import FolderInUse, set_aside, set_newer_aside
 from ..core.run_record import Resumed, write_record
 from .resumable import Resumable
@@ -76,15 +77,10 @@ class GoingOn(Resumable):
             raise ValueError(f"{source} is not a checkpoint to resume from: give it as the weights to start with")
         there, zero = identity_in(state, type(settings)), getattr(settings, "zero", None)
         deepspeed = zero is not None and zero.enable_deepspeed
-        found = allowed(differences(self.identity, there),
-                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source, deepspeed)
         behind = state["epoch"] + (0 if state.get("position") else 1)
-        if state["epoch"] >= settings.optim.epochs:
-            raise ValueError(f"{source} has {behind} epochs behind it, --epochs is {settings.optim.epochs}")
-        applied = [one.flag for one in found if one.identity in (KEPT, CODE, CONTENT)]
-        if behind == settings.optim.epochs and applied:
-            raise ValueError(f"{source} has all {behind} epochs behind it: nothing is left that --change "
-                             f"{', '.join(applied)} could act on. For another test: --eval, another --output_dir")
+        found = allowed(differences(self.identity, there),
+                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source, deepspeed,
+                        Place(behind, state["epoch"] + 1, settings.optim.epochs))
         if state.get("dtype", self.dtype) != self.dtype and all(one.flag != "amp" for one in found):
             if deepspeed:
                 raise ValueError(f"{source} was trained in {state['dtype']}, --amp auto here is {self.dtype}: "

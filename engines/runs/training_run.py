@@ -17,6 +17,7 @@ from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
+from ..core.changes import must_be_changeable
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
 from ..core.run_record import read_record, write_record
@@ -93,6 +94,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(read_changes(program.parser, argv))
+    must_be_changeable((name for name, _ in settings.run.change or ()), type(settings))
     work = program.work(settings)
     threads = threads_for(work, settings.run.device)
     keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
