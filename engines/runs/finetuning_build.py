@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +16,7 @@ from ...datasets.lists.list_file import ClipList
 from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
 from ...models import create_model, load_encoder, read_checkpoint
 from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
+from ..core import checkpointing
 from ..core.runtime import Precision, Runtime
 from ..finetune.evaluation import evaluation_rows
 from ..machine.threads import Work, work_of
@@ -167,3 +169,24 @@ def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: in
 
     config = deepspeed_config(zero.zero_stage, optim, precision, runtime.world_size)
     return ZeroLearner(classifier, optimizer, lr, config, weight_decay=decay, runtime=runtime, precision=precision)
+
+
+def weights_file(settings: Settings, folder: Path | None) -> Path | None:
+    """The file whose weights the run starts from. With --eval: --resume, else --finetune, else output_dir's own.
+
+    Raises:
+        ValueError: --eval and there is none.
+    """
+    evaluation, finetune = settings.evaluation, settings.model.finetune
+    if not evaluation.eval:
+        return Path(finetune) if finetune else None
+    named = settings.run.resume or finetune
+    if named:
+        return Path(named)
+    if folder is not None:
+        if evaluation.test_weights == "best" and (folder / "checkpoint-best.pth").is_file():
+            return folder / "checkpoint-best.pth"
+        if evaluation.test_weights != "best" and (found := checkpointing.newest_whole(folder)):
+            return found[0]
+    raise ValueError("--eval: nothing to evaluate; give --resume or --finetune FILE, or an --output_dir that holds "
+                     "the checkpoints of a run")

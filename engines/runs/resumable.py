@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...datasets.files import write_whole
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ..config.common import RunConfig
@@ -157,7 +158,7 @@ class Resumable(ABC):
         self.must_be_saved()
         place = f"epoch {self.epoch}, after step {self.main.steps}"
         if self.folder is not None and self.runtime.is_main:
-            (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
+            write_whole(self.folder / "stopped", f"{signal_name} in {place}\n")
         command = "the same command" + ("" if self.flags.auto_resume else " without --auto_resume false")
         raise Stopped(f"{signal_name}: ended in {place}; " + (
             f"{command} goes on from there" if self.saves else "nothing was saved, as the flags say"),
@@ -184,6 +185,7 @@ class Resumable(ABC):
         """
         if not self.saves:
             return
+        self.keep_folder()
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position
         progress = {"meters": self.meters.state(), **self.progress()} if position else {}
@@ -202,15 +204,19 @@ class Resumable(ABC):
                 checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
             except OSError as error:
                 failed = True
-                logger.warning("%s.pth cannot be written (%s); the run goes on with the checkpoint from before, and "
-                               "tries again at the next one", name, error.strerror or error)
+                logger.warning("%s cannot be written (%s); the run goes on with the checkpoint from before, and "
+                               "tries again at the next one", self.folder / f"{name}.pth", error.strerror or error)
+        self._last = self.folder / f"{name}.pth"
         self.unsaved, self._saved_at = self.runtime.any(failed), time.monotonic()
 
     def must_be_saved(self) -> None:
         """Raises OSError: the last attempt to save failed, and there is no next one."""
         if self.unsaved:
             raise OSError(errno.ENOSPC, "the last checkpoint cannot be written: make room and run the same command "
-                                        "again", str(self.folder))
+                                        "again", str(self._last))
+
+    def keep_folder(self) -> None:   # noqa: B027 (a run that only tests keeps none)
+        """Make the output folder whole again where it has been deleted; every process must call."""
 
     def progress(self) -> dict:
         """What of an unfinished epoch this process alone knows, beside the meters."""

@@ -58,6 +58,7 @@ class TrainingRun(GoingOn):
                 record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - start, 2)}
                 if device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
                     record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+                self.keep_folder()
                 log.epoch(record)   # before the checkpoint: a kill between the two loses no line
                 if (self.epoch + 1) % every == 0 or self.epoch + 1 == self.epochs or self.unsaved:
                     self.save()
