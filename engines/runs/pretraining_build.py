@@ -174,6 +174,25 @@ def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -
     return True
 
 
+def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
+    """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
+    first = config.mae_only_epochs
+    acting = epochs - first
+    if acting <= 0:
+        return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
+    if config.update_every <= steps:
+        return None
+    if config.flush_buffer:
+        return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: the policy is "
+                "updated once, at the end of each")
+    if config.update_every > acting * steps:
+        return (f"the policy never learns: with --no_flush_buffer its first update is after --update_every "
+                f"{config.update_every} steps, and it acts in {acting * steps} ({acting} epochs of {steps}). Lower "
+                "--update_every")
+    return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
+            "there are epochs in which the policy is not updated")
+
+
 def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:
     """Learning rate of theta by its own updates: one a step and pass once the policy acts, whatever k."""
     final = config.sampler_lr if config.sampler_lr_final is None else config.sampler_lr_final

@@ -36,6 +36,7 @@ from .pretraining_build import (
     build_learners,
     build_masking,
     build_sampler,
+    idle_policy,
     initialise,
     model_config,
     sampler_config,
@@ -85,9 +86,8 @@ class Pretraining(TrainingRun):
             mae.num_masked = grid_of(mae).num_tokens - self.num_visible
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
-        if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
-            logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
-                           self.epochs, settings.sampler.mae_only_epochs)
+        if row.learner == "ppo" and (idle := idle_policy(settings.sampler, self.epochs, steps)):
+            logger.warning("%s", idle)
         random = settings.sampler.mae_only_epochs if row.learner == "ppo" else self.epochs * (sampler is None)
         try_registered(reward, setup.reconstruction, (self.mae, self.sampler), per_clip,
                        (random > 0, random < self.epochs))
