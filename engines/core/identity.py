@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...datasets.lists.list_file import ClipList
+from ...datasets.lists.list_marks import first_difference, marks_of
 from ...masking.registry import ALIASES
 from ..config.common import OptimConfig
 from ..config.flags import BATCH, CODE, CONTENT, FREE, SETUP, SOURCE
@@ -45,6 +46,7 @@ class Identity:
         contents: hash by name of what is in its lists ("train", "val", "test"), and in the file whose weights it
             starts from ("weights"). Those that are not known are missing.
         clips_a_step: of all processes.
+        lists: number and marks of its lists' rows by name, see `list_marks`; empty where they are not known.
         code: hash by module of the sources of plugins, --plugin's and those of installed packages.
     """
 
@@ -53,6 +55,7 @@ class Identity:
     contents: dict[str, str]
     clips_a_step: int
     code: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, dict] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
@@ -67,7 +70,8 @@ class Identity:
 
     def record(self) -> dict:
         """What a checkpoint keeps beside the settings; plain values."""
-        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step, "code": self.code}
+        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step, "code": self.code,
+                "lists": self.lists}
 
 
 def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | None, clips_a_step: int) -> Identity:
@@ -82,7 +86,8 @@ def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | Non
         if item.metadata["identity"] is not FREE:
             flags[name], kinds[name] = _plain(name, value, type(settings)), item.metadata["identity"]
     contents = {name: list_hash(clips) for name, clips in lists.items()} | ({WEIGHTS: weights} if weights else {})
-    return Identity(flags, kinds, contents, clips_a_step, digests_of(flags["plugin"] or ()))
+    return Identity(flags, kinds, contents, clips_a_step, digests_of(flags["plugin"] or ()),
+                    {name: marks_of(clips) for name, clips in lists.items()})
 
 
 def identity_in(state: Mapping, settings: type) -> Identity:
@@ -101,7 +106,8 @@ def identity_in(state: Mapping, settings: type) -> Identity:
             flags[name], kinds[name] = _plain(name, known.get(name, default), settings), item.metadata["identity"]
     kept = state.get("identity") or {}
     clips = kept.get("clips_a_step") or flags["batch_size"] * flags["update_freq"] * len(state["rng"])
-    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips, dict(kept.get("code") or {}))
+    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips, dict(kept.get("code") or {}),
+                    dict(kept.get("lists") or {}))
 
 
 def unknown_flags(state: Mapping, settings: type) -> dict[str, Any]:
@@ -147,8 +153,16 @@ def _contents(flag: str, names: Iterable[str], here: Identity, there: Identity) 
         same = Path(mine or "").name == Path(other or "").name
         return [] if same else [Difference(flag, mine, other, here.kinds[flag])]
     pairs = [(name, here.contents.get(name), there.contents.get(name)) for name in names]
-    return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", mine, other, here.kinds[flag])
+    return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", *_lists(name, here, there), here.kinds[flag])
             for name, mine, other in pairs if mine != other and (name == WEIGHTS or (mine and other))]
+
+
+def _lists(name: str, here: Identity, there: Identity) -> tuple[str | None, str | None]:
+    """What is said of a file on both sides: its hash; of a list the number of rows, and the first that differs."""
+    mine, other = (f"{one.lists[name]['rows']} rows, {one.contents[name]}" if name in one.lists else
+                   one.contents.get(name) for one in (here, there))
+    both = name in here.lists and name in there.lists
+    return mine, f"{other} ({first_difference(here.lists[name], there.lists[name])})" if both else other
 
 
 def _plugins(flag: str, here: Identity, there: Identity) -> list[Difference]:
