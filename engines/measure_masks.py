@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets.clips import ClipShape, PretrainClips
-from ..datasets.files import write_whole
+from ..datasets.files import json_text, write_whole
 from ..datasets.lists.epoch_order import EpochSampler
 from ..datasets.lists.list_file import read_list
 from ..datasets.moving_shapes import truth_for
@@ -225,7 +225,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         record = [{"name": name, **measured.motion._asdict(),
                    **{key: value for key, value in measured._asdict().items() if key != "motion"}}
                   for name, measured in rows]
-        write_whole(args.out, json.dumps(record, indent=1) + "\n")
+        write_whole(args.out, json_text(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

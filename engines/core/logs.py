@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...datasets.files import write_whole
+from ...datasets.files import json_text, write_whole
 from ..config.common import RunConfig
 from .event_files import EventFiles
 
@@ -70,10 +70,10 @@ class RunLog(contextlib.AbstractContextManager):
             write_whole(self._file, "".join(kept))
 
     def epoch(self, record: dict) -> None:
-        """Append `record` (it holds "epoch"); its numbers become scalars too."""
+        """Append `record` (it holds "epoch"), null for what is not finite; its numbers become scalars too."""
         with outliving_a_full_disk("log.txt"):
             if self._file is not None:
-                self._waiting.append(json.dumps(record) + "\n")
+                self._waiting.append(json_text(record) + "\n")
                 self._restore()
                 while self._waiting:
                     _append(self._file, self._waiting[0])
@@ -95,8 +95,8 @@ class RunLog(contextlib.AbstractContextManager):
                 self._curves(line)
 
     def _curves(self, record: dict) -> None:
-        self._events.scalars({name: value for name, value in record.items()
-                              if isinstance(value, int | float) and name != "epoch"}, record["epoch"])
+        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "epoch"}
+        self._events.scalars({name: value for name, value in numbers.items() if math.isfinite(value)}, record["epoch"])
 
     def pictures(self, paths: Iterable[Path], epoch: int) -> None:
         """PNG files as TensorBoard images, under their names without the epoch."""

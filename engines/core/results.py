@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -122,8 +123,13 @@ def peak_memory(run: Path) -> Number | None:
         ValueError: it is not what run_mae_pretraining writes.
     """
     name = "peak_memory_gb"
-    peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name)])
+    peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name) and finite(line[name])])
     return _of_run(run, max(peaks)) if peaks else None
+
+
+def finite(value: float | None) -> bool:
+    """Whether a log has this number: a null, or NaN as earlier versions wrote it, is none."""
+    return value is not None and math.isfinite(value)
 
 
 def _from_log(run: Path, numbers: Callable[[list[dict]], list[float]]) -> list[float]:
@@ -157,7 +163,7 @@ def last_number(run: Path, name: str) -> Number | None:
     Raises:
         ValueError: it is not what run_mae_pretraining writes.
     """
-    found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if line.get(name) is not None])
+    found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if finite(line.get(name))])
     return _of_run(run, found[0], (run / "finished").is_file()) if found else None
 
 

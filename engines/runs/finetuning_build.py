@@ -18,7 +18,7 @@ from ...models import create_model, load_encoder, read_checkpoint
 from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
 from ..core import checkpointing
 from ..core.runtime import Precision, Runtime
-from ..finetune.evaluation import evaluation_rows
+from ..finetune.evaluation import evaluation_rows, nothing_read
 from ..machine.threads import Work, work_of
 from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
@@ -27,6 +27,8 @@ from ..training.schedule import schedules_of
 from .loading import clip_bytes, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
+
+_FIRST = 20   # videos of a list that is evaluated, one of which must be readable
 
 
 class Task(NamedTuple):
@@ -152,6 +154,18 @@ def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Setti
                       max(1, settings.optim.batch_size // views.count),
                       sampler=evaluation_rows(len(clips), runtime.rank, runtime.world_size),
                       **worker_options(data, runtime))
+
+
+def unreadable(clips: ClipList, task: Task, views: Views, settings: Settings) -> str | None:
+    """What to say where none of the first videos can be read."""
+    dataset, fault = TestViews(clips, task.sampling, views, settings.data.decoding), None
+    for row in range(min(_FIRST, len(clips))):
+        sample = dataset[row]
+        if not sample.fault:
+            return None
+        fault = fault or sample.fault
+    return nothing_read(clips.source if len(clips) <= _FIRST else f"the first rows of {clips.source}",
+                        min(_FIRST, len(clips)), fault)
 
 
 def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, runtime: Runtime,

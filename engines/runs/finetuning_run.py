@@ -60,6 +60,7 @@ class Finetuning(TrainingRun):
         self.classifier.to(here.device)
         self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, here)
         self.class_names = self.evaluator.class_names = self._class_names()
+        self.evaluator.must_read_some()
         self.best = -1.0
         trust = settings.model.trust_checkpoint
         # A test has the identity of what it tests.
@@ -201,7 +202,11 @@ class Finetuning(TrainingRun):
         return self.test()
 
     def _validated(self) -> dict[str, float]:
-        found = self.evaluator.validate(self.learner)
+        try:
+            found = self.evaluator.validate(self.learner)
+        except ValueError:   # of the list nothing can be read any more: what the epoch has trained is kept
+            self.save(whole=False)
+            raise
         self.keep_folder()
         if found["acc1"] > self.best:
             self.best = found["acc1"]
