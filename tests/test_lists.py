@@ -230,6 +230,19 @@ def test_a_label_that_is_no_number_is_named_with_its_line(tmp_path, rows, line, 
         read_list(path)
 
 
+def test_a_training_names_the_line_of_a_label_that_is_no_number(tmp_path):
+    from tats.engines.runs.evaluator import read_labelled
+
+    path = tmp_path / "train.csv"
+    path.write_text("a.mp4 0\nb.mp4 cat\n")
+    with pytest.raises(ValueError, match=r"1 of 2 rows .*line 2: 'b.mp4 cat' \(the label 'cat'.*predict CHECKPOINT"):
+        read_labelled(path, 8)
+    path.write_text("a.mp4 0\nb.mp4 9\n")
+    with pytest.raises(ValueError, match="line 2: .*there are 8 classes") as error:
+        read_labelled(path, 8)
+    assert "CHECKPOINT" not in str(error.value)
+
+
 def rows_of(*paths, label=0):
     return ClipList(Paths(paths), np.full(len(paths), label), np.arange(len(paths)), "list")
 

@@ -34,12 +34,11 @@ def read_labelled(path: Path, classes: int) -> ClipList:
     """
     try:
         return read_list(path, num_classes=classes)
-    except ValueError:
-        missing = int((scan_list(path, need_label=False)[0].labels < 0).sum())
-        if not missing:
+    except ValueError as error:
+        if not (scan_list(path, need_label=False)[0].labels < 0).any():
             raise
-        raise ValueError(f"{missing} rows of {path} have no label, which training and accuracy need; for the answers "
-                         f"to videos without labels: python -m tats.engines.predict CHECKPOINT {path}") from None
+        raise ValueError(f"{error}. Training and accuracy need the labels; for the answers to videos without: "
+                         f"python -m tats.engines.predict CHECKPOINT {path}") from None
 
 
 class Evaluator:

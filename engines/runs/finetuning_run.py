@@ -178,9 +178,9 @@ class Finetuning(TrainingRun):
 
     def folder_was_lost(self) -> None:
         """As `GoingOn.folder_was_lost`: the best weights."""
-        if self.best >= 0:
+        if self.best >= 0 and self.runtime.is_main:
             logger.warning("the best weights, of validation top-1 %.2f, are lost: the best is sought anew", self.best)
-            self.best = -1.0
+        self.best = -1.0
 
     def epoch_record(self) -> dict[str, float]:
         """As `TrainingRun.epoch_record`, with the validation."""
