@@ -47,18 +47,21 @@ def clip_bytes(embed: PatchEmbed) -> int:
 
 
 def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
-                    collate: Callable | None = None) -> tuple[DataLoader, EpochSampler]:
+                    collate: Callable | None = None, rows: int | None = None) -> tuple[DataLoader, EpochSampler]:
     """The loader of one epoch of `dataset`, which has a `clip_list`, and what orders its rows.
 
+    Args:
+        rows: of the list that make a batch; None: batch_size.
+
     Raises:
-        ValueError: too few clips for a step.
+        ValueError: too few videos for a step.
     """
-    optim, clips = settings.optim, dataset.clip_list
+    optim, clips, rows = settings.optim, dataset.clip_list, rows or settings.optim.batch_size
     order = EpochSampler(len(clips), settings.run.seed, runtime.rank, runtime.world_size)
-    loader = DataLoader(dataset, optim.batch_size, sampler=order, drop_last=True, collate_fn=collate,
+    loader = DataLoader(dataset, rows, sampler=order, drop_last=True, collate_fn=collate,
                         **worker_options(settings.data, runtime),
                         generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     if len(loader) < optim.update_freq:
-        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {optim.batch_size} x "
+        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {rows} x "
                          f"{optim.update_freq} x {runtime.world_size}; lower --batch_size")
     return loader, order
