@@ -84,7 +84,8 @@ class OurStep:
         # The paper's rate for the sampler: here nothing is to be learnt.
         self.learners = build_learners(self.model, sampler, settings, 1000, Runtime(device), precision)
         setup = PretrainSetup(device, Normalizer(device), Reconstruction(), patch_size_of(self.model),
-                              diagnostics=Diagnostics(grid_of(self.model), device))
+                              diagnostics=Diagnostics(grid_of(self.model), device),
+                              decoder_mask_ratio=settings.loss.decoder_mask_ratio)
         masks = torch.stack([per_clip() for _ in range(size.batch_size)])
         self.batch = (size.videos(), masks.to(device), torch.arange(size.batch_size, device=device))
         self.learner_kind, self.meters = row.learner, Meters(device)
