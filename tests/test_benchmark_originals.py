@@ -1,7 +1,9 @@
 """The benchmark with originals beside ours, and the page of all measurements: folders stand in for the clones."""
 
 import csv
+import subprocess
 import sys
+import time
 
 import pytest
 import stand_in_clones
@@ -9,6 +11,7 @@ from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
 from tats.engines.benchmark import __main__ as benchmark
 from tats.engines.benchmark import finetune as benchmark_finetune
 from tats.engines.benchmark import measurements, originals, page
+from tats.engines.benchmark.timing import time_with_children
 from tats.engines.config.flags import from_args
 from tats.models import PretrainVisionTransformer, VisionTransformer, registry
 
@@ -79,6 +82,27 @@ def test_loaders_beside_videomae_s(clones, video, views, capsys):
     rows = benchmark.main(["loader", *ONCE, *views, "--videos", video, "--videomae", clones["videomae"]])
     assert [row["name"] for row in rows] == ["ours", "videomae"] and rows[0]["over_videomae"] > 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("more", "clips"), [([], 1), (["--num_sample", "3", "--decode_timeout", "60"], 3)])
+def test_cores_for_clips_are_counted_in_clips_and_with_the_decoder_s_process(video, monkeypatch, more, clips):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(measurements, "time_with_children", lambda: next(clock))
+    ours, = benchmark.main(["loader", *ONCE, "--videos", video, *more])
+    assert ours["processor_seconds"] == 6 / clips and ours["cores_for_1000_clips_a_second"] == 6000 / clips
+
+
+def test_processor_time_includes_that_of_children():
+    before = time_with_children(), time.process_time()
+    child = subprocess.Popen([sys.executable, "-c", "import time\nwhile time.process_time() < .2: pass\nprint(1)\n"
+                              "time.sleep(60)"], stdout=subprocess.PIPE)
+    try:
+        assert child.stdout.readline()
+        spent, own = time_with_children() - before[0], time.process_time() - before[1]
+    finally:
+        child.kill()
+        child.communicate()
+    assert spent - own >= .15
 
 
 def test_fine_tuning_beside_videomae_s(clones):

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import Dataset
 
-from ...datasets.clips import ClipShape, PretrainClips
+from ...datasets.clips import ClipShape, RepeatedClips
 from ...datasets.labelled import Sampling, TestViews, Views
 from ...datasets.lists.list_file import read_list
 from ...datasets.transforms.pretraining import pretrain_transform
@@ -25,10 +25,11 @@ FRAMES, STRIDE, SIZE = 16, 4, 224
 SEGMENTS, CROPS = 5, 3
 
 
-def loaders(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
-    """Contestants that read one pre-training clip of each video."""
-    ours = PretrainClips(_list_of(videos), ClipShape(FRAMES, STRIDE), pretrain_transform("multiscale", SIZE),
-                         TubeMasking(TokenGrid(FRAMES // 2, SIZE // 16, SIZE // 16), 0.95), Decoding(backend))
+def loaders(videos: Sequence[str], decoding: Decoding, clone: Clone | None,
+            repeats: int = 1) -> dict[str, Callable[[], object]]:
+    """Contestants that read pre-training clips of each video: one, or `repeats`, which is ours alone."""
+    ours = RepeatedClips(_list_of(videos), ClipShape(FRAMES, STRIDE), pretrain_transform("multiscale", SIZE),
+                         TubeMasking(TokenGrid(FRAMES // 2, SIZE // 16, SIZE // 16), 0.95), decoding, repeats=repeats)
     keys = itertools.count()
     found = {"ours": lambda: [ours[row, next(keys)] for row in range(len(ours))]}
     if clone is not None:
@@ -44,10 +45,9 @@ def _their_clips(clone: Clone, videos: Sequence[str]) -> Dataset:
         return clone.load("datasets").build_pretraining_dataset(argparse.Namespace(data_path=file.name, **options))
 
 
-def test_views(videos: Sequence[str], backend: str, clone: Clone | None) -> dict[str, Callable[[], object]]:
+def test_views(videos: Sequence[str], decoding: Decoding, clone: Clone | None) -> dict[str, Callable[[], object]]:
     """Contestants that read all 5 x 3 views of each video."""
-    ours = TestViews(_list_of(videos), Sampling("dense", FRAMES, STRIDE), Views(SEGMENTS, CROPS, SIZE),
-                     Decoding(backend))
+    ours = TestViews(_list_of(videos), Sampling("dense", FRAMES, STRIDE), Views(SEGMENTS, CROPS, SIZE), decoding)
     found = {"ours": partial(_read_all, ours)}
     if clone is not None:
         found["videomae"] = entered(partial(_Theirs, clone, partial(_their_views, clone, videos)))

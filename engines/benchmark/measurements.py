@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...datasets.video.decode import Decoding
 from ...masking import TokenGrid, TubeMasking
 from ..config.flags import flag
 from ..core.records import write_csv
@@ -15,13 +16,13 @@ from ..core.runtime import choose_precision
 from ..training.batches import Normalizer
 from . import loader as benchmark_loader
 from . import threads as benchmark_threads
-from .attention import contestants
+from .attention import contestants as attentions
 from .estimate import GPUS, estimate
 from .finetune import FinetuneStep
 from .growth import draw_growth, growth
 from .originals import Clone, OriginalStep
 from .steps import METHODS, OurStep, StepSize
-from .timing import LeftOut, entered, left_out, machine, saved_mib, summary, take_turns
+from .timing import LeftOut, entered, left_out, machine, saved_mib, summary, take_turns, time_with_children
 
 logger = logging.getLogger(__name__)
 
@@ -53,6 +54,9 @@ class BenchmarkConfig:
     clips: int = flag(256, "threads: clips of an epoch")
     videos: tuple[str, ...] = flag((), "loader: files to read", nargs="*")
     video_backend: str = flag("auto", "loader: our decoder")
+    decode_timeout: float = flag(0.0, "loader: above 0 our decoder has a process of its own, as training has it; its "
+                                      "processor time counts", within="[0, inf)")
+    num_sample: int = flag(1, "loader: pre-training clips of each opened video", within="[1, inf)")
     videomae: str | None = flag(None, "clone of MCG-NJU/VideoMAE to compare with")
     adamae: str | None = flag(None, "clone of wgcban/adamae to compare with")
     motionformer: str | None = flag(None, "clone of facebookresearch/Motionformer to compare with")
@@ -136,22 +140,29 @@ def measure_attention(config: BenchmarkConfig) -> list[dict]:
     dim, frames = 768, config.num_frames // 2
     clone = None if config.motionformer is None else Clone(config.motionformer, "slowfast/models/vit_helper.py")
     tokens = torch.randn(config.batch_size, frames * (config.input_size // 16) ** 2, dim, device=config.device)
-    runs = contestants(dim, config.landmarks, clone, tokens, frames)
+    runs = attentions(dim, config.landmarks, clone, tokens, frames)
     rows = summary(take_turns(runs, config.pairs, config.warmup, config.device))
     return [row if "left_out" in row else row | {"saved_mib": runs[row["name"]].saved_mib()} for row in rows]
 
 
 def measure_loader(config: BenchmarkConfig) -> list[dict]:
-    """Seconds a pre-training clip, or a video's test views."""
+    """Seconds a pre-training clip, or a video's test views; of clips also the cores that 1,000 a second take."""
     if not config.videos:
         raise ValueError("--videos is missing: give the files to read")
     clone = None if config.videomae is None else Clone(config.videomae, "kinetics.py")
-    build = benchmark_loader.test_views if config.views else benchmark_loader.loaders
-    rows = summary(take_turns(build(config.videos, config.video_backend, clone), config.pairs, config.warmup))
+    if config.num_sample > 1 and (config.views or clone is not None):
+        raise ValueError(f"--num_sample {config.num_sample} is of our pre-training clips alone: leave it out, or "
+                         f"{'--views' if config.views else '--videomae'}")
+    decoding, each = Decoding(config.video_backend, config.decode_timeout), len(config.videos) * config.num_sample
+    contestants = benchmark_loader.test_views(config.videos, decoding, clone) if config.views else \
+        benchmark_loader.loaders(config.videos, decoding, clone, config.num_sample)
+    rows = summary(take_turns(contestants, config.pairs, config.warmup, processor_time=time_with_children))
     for row in rows:
         if "left_out" not in row:
-            row["seconds"] /= len(config.videos)
-            row["processor_seconds"] /= len(config.videos)
+            row["seconds"] /= each
+            row["processor_seconds"] /= each
+            if not config.views:
+                row["cores_for_1000_clips_a_second"] = 1000 * row["processor_seconds"]
     return rows
 
 

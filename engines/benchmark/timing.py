@@ -1,7 +1,9 @@
 """What a comparison of speed or memory needs: contestants that take turns, medians, live saved bytes, the machine."""
 
+import contextlib
 import gc
 import logging
+import os
 import platform
 import statistics
 import time
@@ -17,6 +19,7 @@ from torch import Tensor
 from ..core.records import commit_of_source
 
 Contestant = Callable[[], object]
+Turns = Sequence[tuple[float, float]]   # (wall seconds, processor seconds) each
 logger = logging.getLogger(__name__)
 
 
@@ -42,22 +45,25 @@ def left_out(name: str, why: LeftOut) -> dict[str, str]:
     return {"name": name, "left_out": str(why)}
 
 
-def take_turns(contestants: Mapping[str, Contestant], pairs: int, warmup: int = 1,
-               device: str = "cpu") -> dict[str, list[tuple[float, float]] | LeftOut]:
+def take_turns(contestants: Mapping[str, Contestant], pairs: int, warmup: int = 1, device: str = "cpu",
+               processor_time: Callable[[], float] = time.process_time) -> dict[str, Turns | LeftOut]:
     """Run A B C A B C ..., so that what else the machine does falls on all alike.
 
+    Args:
+        processor_time: a clock, in seconds.
+
     Returns:
-        Name -> (wall seconds, processor seconds of this process) of each of the `pairs` runs after `warmup` rounds; or
+        Name -> (wall seconds, processor seconds) of each of the `pairs` runs after `warmup` rounds; or
         what it raised, where it cannot take part.
     """
-    times: dict[str, list[tuple[float, float]] | LeftOut] = {name: [] for name in contestants}
+    times: dict[str, Turns | LeftOut] = {name: [] for name in contestants}
     for turn in range(warmup + pairs):
         for name, run in contestants.items():
             if isinstance(times[name], LeftOut):
                 continue
             gc.collect()
             _wait(device)
-            wall, processor = time.perf_counter(), time.process_time()
+            wall, processor = time.perf_counter(), processor_time()
             try:
                 run()
             except LeftOut as why:
@@ -65,8 +71,19 @@ def take_turns(contestants: Mapping[str, Contestant], pairs: int, warmup: int = 
                 continue
             _wait(device)
             if turn >= warmup:
-                times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+                times[name].append((time.perf_counter() - wall, processor_time() - processor))
     return times
+
+
+def time_with_children() -> float:
+    """Processor seconds of this process and, on Linux, of those that it has started and that live."""
+    spent = time.process_time()
+    for place in Path("/proc/self/task").glob("*/children"):
+        for child in place.read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):   # it has ended
+                fields = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def _wait(device: str) -> None:
@@ -74,7 +91,7 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def summary(times: Mapping[str, Sequence[tuple[float, float]] | LeftOut]) -> list[dict]:
+def summary(times: Mapping[str, Turns | LeftOut]) -> list[dict]:
     """A row a contestant: medians, and the median of the ratios to each other one of the same turn, of wall seconds and
     of processor seconds (which a machine that others use too disturbs less). Who is left out has no numbers."""
     rows = []
