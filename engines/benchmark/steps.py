@@ -26,7 +26,8 @@ from ..runs.pretraining_build import (
 )
 from ..training.batches import Normalizer
 
-# Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph.
+# Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph;
+# "-compiled" is torch.compile, whose first step takes minutes on a CPU.
 METHODS = {
     "random": ("--mask_type", "random"),
     "tube": ("--mask_type", "tube"),
@@ -34,6 +35,7 @@ METHODS = {
     "tats": ("--mask_type", "tats", "--mae_only_epochs", "0"),
     "tats-lean": ("--mask_type", "tats", "--mae_only_epochs", "0", "--reuse_forward", "false"),
 }
+METHODS |= {f"{name}-compiled": (*METHODS[name], "--compile") for name in ("tube", "adamae", "tats")}
 
 
 @dataclass(frozen=True)
