@@ -91,6 +91,7 @@ def build_pretraining_dataset(args):
 _KINETICS = '''
 from numpy.lib.function_base import disp
 import functional
+import torch
 
 
 class VideoMAE:

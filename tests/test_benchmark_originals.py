@@ -116,8 +116,10 @@ def test_fine_tuning_beside_videomae_s(clones):
     ({"imports": "import no_such_package.of_frames"}, "needs no_such_package"),         # when it is built
     ({"package": "cv2", "call": "resize"}, "needs cv2, which is not installed: pip install opencv-python-headless"),
     ({"imports": "from timm.models import gone_since"}, "does not go with the timm that is installed"),
+    ({"imports": "torch.float_of_old()"}, "fails here: AttributeError: module 'torch' has no attribute"),
+    ({"imports": "raise SystemExit(1)"}, "fails here: SystemExit: 1"),
 ])
-def test_an_original_whose_package_is_missing_is_left_out(tmp_path, video, caplog, monkeypatch, fault, needed):
+def test_an_original_that_does_not_run_here_is_left_out(tmp_path, video, caplog, monkeypatch, fault, needed):
     monkeypatch.setattr(originals, "_exists", lambda name: name in sys.modules and name != "cv2")
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     clone = stand_in_clones.videomae(tmp_path, **fault)

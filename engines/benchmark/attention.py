@@ -57,7 +57,7 @@ class _WithClassToken(nn.Module):
 
     def forward(self, tokens: torch.Tensor, num_frames: int) -> torch.Tensor:
         with_class = torch.cat([tokens[:, :1], tokens], dim=1)
-        with self.clone.packages():
+        with self.clone.code():
             out, _ = self.attention(with_class, tokens.shape[1] // num_frames, num_frames, **self.options)
         return out[:, 1:]
 

@@ -69,11 +69,11 @@ class _Theirs:
 
     def __init__(self, clone: Clone, build: Callable[[], Dataset]):
         self.clone = clone
-        with clone.packages(), contextlib.redirect_stdout(io.StringIO()):
+        with clone.code(), contextlib.redirect_stdout(io.StringIO()):
             self.dataset = build()
 
     def __call__(self) -> None:
-        with self.clone.packages():
+        with self.clone.code():
             _read_all(self.dataset)
 
 

@@ -60,10 +60,10 @@ class Clone:
         """Its module `name`, by the name that its own files use; nothing of it stays importable.
 
         Raises:
-            LeftOut: it imports what is not installed.
+            LeftOut: see `code`.
         """
         before = dict(sys.modules)
-        with self.packages(), _without_names_gone(), warnings.catch_warnings(), \
+        with self.code(), _without_names_gone(), warnings.catch_warnings(), \
                 contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             searched = sys.path[:]
@@ -77,10 +77,20 @@ class Clone:
                     del sys.modules[added]   # both clones have a `utils` and a `models`
 
     @contextlib.contextmanager
-    def packages(self) -> Iterator[None]:
-        """For a block that runs its code. Raises LeftOut: the code imports or calls what is not installed."""
+    def code(self) -> Iterator[None]:
+        """For a block that runs its code.
+
+        Raises:
+            LeftOut: the code imports or calls what is not installed, fails with what is, or ends the program, as the
+                engines do where a loss is not finite.
+        """
         try:
             yield
+        except (AttributeError, TypeError, ValueError, RuntimeError, SystemExit) as error:
+            if isinstance(error, LeftOut):
+                raise
+            said = (str(error).strip().splitlines() or ["no message"])[0]
+            raise LeftOut(f"{self.path.name} fails here: {type(error).__name__}: {said}") from error
         except ImportError as error:
             package = (error.name or "").split(".")[0]
             if package and _exists(package):
@@ -127,7 +137,7 @@ class OriginalStep:
     def __init__(self, clone: Clone, learned: bool, ratio: float, decoder_depth: int,
                  batch: tuple[torch.Tensor, torch.Tensor], precision: Precision):
         self.clone, self.batch, self.device, self.precision = clone, batch, batch[0].device, precision
-        with clone.packages():
+        with clone.code():
             self._build(clone, learned, ratio, decoder_depth)
 
     def _build(self, clone: Clone, learned: bool, ratio: float, decoder_depth: int) -> None:
@@ -152,7 +162,7 @@ class OriginalStep:
             self.scaler.state_dict = lambda: {"scale": 1.0}
 
     def __call__(self) -> None:
-        with self.clone.packages(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), \
+        with self.clone.code(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), \
                 _synchronizing_only_cuda(), self.precision.autocast():
             warnings.simplefilter("ignore")
             self.engine.train_one_epoch(self.model, [self.batch], self.optimizer, self.device, 0, self.scaler,
