@@ -8,6 +8,7 @@ import time
 import pytest
 import stand_in_clones
 from tats.datasets.moving_shapes import ShapesConfig, write_moving_shapes
+from tats.datasets.video import decode
 from tats.engines.benchmark import __main__ as benchmark
 from tats.engines.benchmark import finetune as benchmark_finetune
 from tats.engines.benchmark import measurements, originals, page
@@ -90,6 +91,15 @@ def test_cores_for_clips_are_counted_in_clips_and_with_the_decoder_s_process(vid
     monkeypatch.setattr(measurements, "time_with_children", lambda: next(clock))
     ours, = benchmark.main(["loader", *ONCE, "--videos", video, *more])
     assert ours["processor_seconds"] == 6 / clips and ours["cores_for_1000_clips_a_second"] == 6000 / clips
+
+
+def test_the_loader_is_measured_on_kept_frames(video, monkeypatch):
+    opened, real = [], decode.open_reader
+    monkeypatch.setattr(decode, "open_reader", lambda *asked: opened.append(asked) or real(*asked))
+    for gigabytes, times in (("0", 4), ("1", 1)):   # 64 frames: read ahead whole
+        opened.clear()
+        benchmark.main(["loader", "--pairs", "3", "--warmup", "1", "--videos", video, "--cache_decoded", gigabytes])
+        assert len(opened) == times and not decode._KEPT
 
 
 def test_processor_time_includes_that_of_children():

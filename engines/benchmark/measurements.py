@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ...datasets.video.decode import Decoding
+from ...datasets.video.decode import Decoding, keep_videos
 from ...masking import TokenGrid, TubeMasking
 from ..config.flags import flag
 from ..core.records import write_csv
@@ -57,6 +57,8 @@ class BenchmarkConfig:
     decode_timeout: float = flag(0.0, "loader: above 0 our decoder has a process of its own, as training has it; its "
                                       "processor time counts", within="[0, inf)")
     num_sample: int = flag(1, "loader: pre-training clips of each opened video", within="[1, inf)")
+    cache_decoded: float = flag(0.0, "loader: GB of decoded frames that ours keeps; --warmup fills it",
+                                within="[0, inf)")
     videomae: str | None = flag(None, "clone of MCG-NJU/VideoMAE to compare with")
     adamae: str | None = flag(None, "clone of wgcban/adamae to compare with")
     motionformer: str | None = flag(None, "clone of facebookresearch/Motionformer to compare with")
@@ -156,7 +158,11 @@ def measure_loader(config: BenchmarkConfig) -> list[dict]:
     decoding, each = Decoding(config.video_backend, config.decode_timeout), len(config.videos) * config.num_sample
     contestants = benchmark_loader.test_views(config.videos, decoding, clone) if config.views else \
         benchmark_loader.loaders(config.videos, decoding, clone, config.num_sample)
-    rows = summary(take_turns(contestants, config.pairs, config.warmup, processor_time=time_with_children))
+    keep_videos(config.cache_decoded * 1e9 / 2**20)
+    try:
+        rows = summary(take_turns(contestants, config.pairs, config.warmup, processor_time=time_with_children))
+    finally:
+        keep_videos(0)
     for row in rows:
         if "left_out" not in row:
             row["seconds"] /= each
