@@ -1,6 +1,7 @@
 """The benchmark with originals beside ours, and the page of all measurements: folders stand in for the clones."""
 
 import csv
+import shlex
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from tats.engines.benchmark import __main__ as benchmark
 from tats.engines.benchmark import finetune as benchmark_finetune
 from tats.engines.benchmark import measurements, originals, page
 from tats.engines.benchmark.timing import time_with_children
-from tats.engines.config.flags import from_args
+from tats.engines.config.flags import from_args, given_flags
 from tats.models import PretrainVisionTransformer, VisionTransformer, registry
 
 ONCE = ["--pairs", "1", "--warmup", "0", "--batch_size", "1"]
@@ -191,6 +192,9 @@ def test_one_command_measures_the_whole_page(clones, video, tmp_path, quick, mon
     assert "| frames | tats       | 1.50             | 1.10" in text
     assert "--amp bf16" in lines["TATS step / AdaMAE's, bf16"][3]
 
+    with pytest.raises(ValueError, match="measured with"):
+        benchmark.main([*command, *flags_of(clones), "--pairs", "2"])
+
     # Started again nothing is measured twice; what is missing is; each CSV says the command that makes it alone.
     monkeypatch.setattr(page, "measured", lambda what, *_: pytest.fail(f"{what} measured twice"))
     assert benchmark.main([*command, *flags_of(clones)]) == [
@@ -202,8 +206,22 @@ def test_one_command_measures_the_whole_page(clones, video, tmp_path, quick, mon
     assert len(asked) == 1 and asked[0].startswith("loader --pairs 1 --views")
     assert "not yet" in next(line for line in (out / "summary.md").read_text().splitlines() if "test views" in line)
 
-    with pytest.raises(ValueError, match="measured with"):
-        benchmark.main([*command, *flags_of(clones), "--pairs", "2"])
+
+@pytest.mark.parametrize("name", page.RUNS)
+def test_the_command_of_a_line_measures_the_same_alone(name, clones, tmp_path):
+    def read(words):
+        return from_args(measurements.BenchmarkConfig, benchmark.get_parser().parse_args(words))
+
+    words = ["all", "--out", str(tmp_path / "a page"), "--videos", "a b.mp4", "c.mp4", "--clips", "8",
+             *flags_of(clones)]
+    config, given = read(words), given_flags(words)
+    what, *asked = shlex.split(page.command(name, config, given))
+    alone, wanted = read([what, *asked]), page.own_config(name, config, given)
+    assert what == page.RUNS[name].what
+    assert {key: list(value) if isinstance(value, tuple | list) else value for key, value in vars(alone).items()} == {
+        key: list(value) if isinstance(value, tuple | list) else value for key, value in vars(wanted).items()}
+    shown = page._shown(page.command(name, config, given))
+    assert str(tmp_path) not in shown and shown.endswith({"loader": " FILES", "views": " FILE"}.get(name, shown))
 
 
 def test_what_the_page_lacks_is_said(clones, tmp_path, monkeypatch):

@@ -133,8 +133,9 @@ def command(name: str, config: BenchmarkConfig, given: set[str]) -> str:
     """What measures the same alone, behind `python -m tats.engines.benchmark`."""
     words = [RUNS[name].what]
     for flag, value in _values(name, config, given).items():
-        words += [f"--{flag}"] if value is True else [f"--{flag}", *map(str, value)] if isinstance(value, tuple) else \
-            [f"--{flag}", str(value)]
+        words.append(f"--{flag}")
+        if value is not True:
+            words += map(str, value) if isinstance(value, tuple | list) else [str(value)]
     return shlex.join(words)
 
 
