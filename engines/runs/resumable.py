@@ -41,10 +41,11 @@ class Resumable(ABC):
             when the run goes on, it is that of before.
         changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
+        clips_a_row: clips of a batch, as --batch_size counts them, that one row of the list gives.
         carries: whether `own_share` is needed between two epochs, too.
     """
 
-    memory, carries = 1, False
+    memory, carries, clips_a_row = 1, False, 1
 
     def __init__(self, run: RunConfig, here: runtime.Runtime, saves: bool = True):
         self.flags, self.runtime = run, here
@@ -70,10 +71,11 @@ class Resumable(ABC):
         self.learners = {name: learner for name, learner in learners.items() if learner is not None}
         self.main = next(iter(self.learners.values()))
         self.clips, self.clip_order = lists["train"], order
-        self.clips_a_step = settings.optim.clips_a_step(self.runtime.world_size)
-        self.steps_per_epoch = order.end // self.clips_a_step
+        clips_a_step = settings.optim.clips_a_step(self.runtime.world_size)
+        self.rows_a_step = clips_a_step // self.clips_a_row
+        self.steps_per_epoch = order.end // self.rows_a_step
         self.all_settings = settings
-        self.identity = identity_of(settings, lists, (self.source or {}).get("sha256"), self.clips_a_step)
+        self.identity = identity_of(settings, lists, (self.source or {}).get("sha256"), clips_a_step)
         record = self.folder / "bad_steps.jsonl" if self.folder and self.runtime.is_main else None
         self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, asdict(settings))
 
@@ -114,7 +116,7 @@ class Resumable(ABC):
         Raises:
             Stopped: a signal came and the run has been saved. NonFiniteError: too many bad steps in a row.
         """
-        self.position += self.clips_a_step
+        self.position += self.rows_a_step
         every, steps = self.flags.save_every_steps, self.main.steps
         due = every > 0 and steps % every == 0
         if not due and self.runtime.device.type == "cuda" and steps % CHECK_EVERY:
@@ -173,7 +175,7 @@ class Resumable(ABC):
         """What the learner `name` may have learned from since the last check."""
         start = self._checked
         if self.learners[name] is not self.main:
-            start = max(0, min(start, self.position - self.memory * self.clips_a_step))
+            start = max(0, min(start, self.position - self.memory * self.rows_a_step))
         rows = self.clip_order.rows(start, self.position)
         return {"epoch": self.epoch, "last_step": self.main.steps, "rows": rows,
                 "videos": [str(self.clips.paths[row]) for row in rows]}

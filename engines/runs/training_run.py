@@ -15,6 +15,7 @@ import torch
 
 from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
+from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
 from ..core.changes import must_be_changeable
@@ -24,6 +25,7 @@ from ..core.run_record import read_record, write_record
 from ..machine.container import start_faults
 from ..machine.threads import Work, threads_for
 from .going_on import GoingOn
+from .loading import TrainingLoader
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +36,7 @@ class TrainingRun(GoingOn):
     """A run of `epochs` epochs. A subclass gives `epoch_record`, and `after_epoch` where it has more to show."""
 
     epochs: int
+    loader: TrainingLoader
     trains = True
 
     @abstractmethod
@@ -55,6 +58,7 @@ class TrainingRun(GoingOn):
             while self.epoch < self.epochs:
                 start = time.time()
                 record = self.epoch_record()
+                self.loader.say_what_is_kept()
                 record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - start, 2)}
                 if device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
                     record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
@@ -123,6 +127,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
     finally:
         if run is not None:
             run.leave_folder()
+        if settings.data.cache_decoded:   # what called the program in its own process goes on without
+            keep_videos(0)
     run.close()
     logger.info("at most %.1f GB of main memory in this process",
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)   # KiB, on Linux
