@@ -51,6 +51,9 @@ class Batches:
     def __iter__(self):
         return iter([self.batch] * self.count)
 
+    def say_what_is_kept(self):
+        pass
+
 
 def finetuning(monkeypatch, folder, argv, saved):
     size = 24
@@ -91,6 +94,7 @@ def finetuning(monkeypatch, folder, argv, saved):
     monkeypatch.setattr(evaluator, "file_hash", lambda path: "")
     monkeypatch.setattr(evaluator, "evaluation_loader", lambda *_: views)
     monkeypatch.setattr(finetuning_run, "labelled_loader", labelled_loader)
+    monkeypatch.setattr(evaluator, "unreadable", lambda *_: None)   # there are no videos
     monkeypatch.setattr(checkpointing, "save_atomically", lambda state, path: saved.append((path, state)))
     return finetuning_run.Finetuning(settings, Runtime(DEVICE, 0, 2, 0))
 

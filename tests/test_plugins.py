@@ -82,10 +82,17 @@ def registries():
         table.clear()
         table.update(before)
     METRICS[:] = metrics
-    for name in set(sys.modules) - modules:
-        if not name.startswith("tats."):
-            del sys.modules[name]
+    forget(modules)
     sys.path[:] = path
+
+
+def forget(kept):
+    """Modules of the tests' own files; a library that has been imported meanwhile must not be there twice."""
+    for name in set(sys.modules) - kept:
+        module = sys.modules[name]
+        places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", []))]
+        if any("pytest-of-" in place for place in places):
+            del sys.modules[name]
 
 
 def written(folder, name, text):
@@ -199,9 +206,7 @@ def digests(*names):
     from tats.engines.config.plugin_sources import digests_of
     from tats.engines.config.plugins import load_plugins
 
-    for name in set(sys.modules) - BEFORE:
-        if not name.startswith("tats."):
-            del sys.modules[name]
+    forget(BEFORE)
     importlib.invalidate_caches()
     load_plugins(map(str, names))
     return digests_of(map(str, names))

@@ -62,6 +62,7 @@ class Clone:
         Raises:
             LeftOut: see `code`.
         """
+        hidden = self._hide_namesakes()
         before = dict(sys.modules)
         with self.code(), _without_names_gone(), warnings.catch_warnings(), \
                 contextlib.redirect_stdout(io.StringIO()):
@@ -75,6 +76,12 @@ class Clone:
                 sys.path[:] = searched
                 for added in [key for key, module in sys.modules.items() if key not in before and self._owns(module)]:
                     del sys.modules[added]   # both clones have a `utils` and a `models`
+                sys.modules.update(hidden)
+
+    def _hide_namesakes(self) -> dict[str, ModuleType]:
+        """Take out, and return, what else has been imported under names of its files: Hugging Face has a `datasets`."""
+        own = {place.stem for place in self.path.iterdir() if place.is_dir() or place.suffix == ".py"}
+        return {key: sys.modules.pop(key) for key in list(sys.modules) if key.split(".")[0] in own}
 
     @contextlib.contextmanager
     def code(self) -> Iterator[None]:

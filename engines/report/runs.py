@@ -42,9 +42,9 @@ class Run:
 
     @property
     def numbers(self) -> pd.DataFrame:
-        """A row an epoch, a column a number; NaN where a line lacks it."""
-        numbers = [{name: float(value) for name, value in record.items()
-                    if isinstance(value, int | float) and not isinstance(value, bool)} for record in self.records]
+        """A row an epoch, a column a number; NaN where a line lacks it, or has null or what is not finite."""
+        numbers = [{name: value if value is not None and math.isfinite(value) else math.nan
+                    for name, value in record.items() if value is None or _is_number(value)} for record in self.records]
         return pd.DataFrame(numbers).set_index("epoch")
 
     @property
@@ -55,7 +55,7 @@ class Run:
                  if field.name in self.settings}
         why = stale(result_source(self.folder))
         return ([f"stale: {why}"] if why else []) + (
-            alerts(self.records[-1], SamplerConfig(**known)) if known else [])
+            alerts(_finite(self.records[-1]), SamplerConfig(**known)) if known else [])
 
 
 def read_run(folder: Path) -> Run:
@@ -89,9 +89,7 @@ def _records(folder: Path) -> list[dict]:
                 logger.warning("%s: the last line is torn and left out", log)
                 continue
             raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
-        # null, and NaN of earlier versions: not finite, and so not there.
-        records.append(current_names({name: value for name, value in record.items() if value is not None and (
-            not isinstance(value, float) or math.isfinite(value))}))
+        records.append(current_names(record))
     if not records:
         raise ValueError(f"{log} is empty: the run has not finished an epoch yet")
     return records
@@ -120,3 +118,13 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
     if len({run.name for run in runs}) < len(runs):
         raise ValueError("a run is given twice")
     return runs
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _finite(record: dict) -> dict:
+    """Without null, and without the NaN and Infinity of earlier versions."""
+    return {name: value for name, value in record.items()
+            if value is not None and not (isinstance(value, float) and not math.isfinite(value))}
