@@ -74,7 +74,7 @@ def finetuning(monkeypatch, folder, argv, saved):
 
     def evaluated(loader, per_clip, setup, length):
         real(loader, per_clip, setup, length)
-        return SimpleNamespace(faults={})
+        return SimpleNamespace(faults={}, must_hold_something=lambda source: None)
 
     def merge(rows, values, labels, faults, where, length):
         from tats.engines.finetune.evaluation import _gather
@@ -84,7 +84,7 @@ def finetuning(monkeypatch, folder, argv, saved):
     real = engine_for_finetuning.evaluate_rows
     monkeypatch.setattr(engine_for_finetuning, "merge", merge)
     monkeypatch.setattr(engine_for_finetuning, "evaluate_rows", evaluated)
-    monkeypatch.setattr(engine_for_finetuning, "validate", lambda loader, net, setup, length: evaluated(
+    monkeypatch.setattr(engine_for_finetuning, "validate", lambda loader, net, setup, length, *_: evaluated(
         loader, engine_for_finetuning.probabilities(net), setup, length) and {"loss": 1., "acc1": 1., "acc5": 1.})
     monkeypatch.setattr(evaluator, "accuracies", lambda table: {"top1": 1., "top5": 1., "num_expected": 8,
                                                                 "num_evaluated": 8})
