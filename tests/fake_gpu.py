@@ -31,6 +31,22 @@ def _place() -> str:
     return f"{Path(frames[-1].filename).name}:{frames[-1].name}" if frames else "?"
 
 
+class Batches:
+    """The same batch again and again, on the CPU, as the loader of a training run gives it."""
+
+    def __init__(self, *batch, count):
+        self.batch, self.count = batch, count
+
+    def __len__(self):
+        return self.count
+
+    def __iter__(self):
+        return iter([self.batch] * self.count)
+
+    def say_what_is_kept(self):
+        pass
+
+
 class HostReads(TorchDispatchMode):
     """Notes every read of a GPU's number by the host, and every copy between the two that blocks it.
 

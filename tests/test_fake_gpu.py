@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from fake_gpu import DEVICE, backward, fake_gpu
+from fake_gpu import DEVICE, Batches, backward, fake_gpu
 from tats.datasets.lists.epoch_order import EpochSampler
 from tats.datasets.lists.list_file import ClipList
 from tats.engines.config.pretraining import Settings
@@ -23,22 +23,10 @@ TINY = ["--data_path", "none", "--model", "pretrain_tats_tiny", "--batch_size", 
         "--mask_ratio", "0.75", "--amp", "bf16", "--warmup_epochs", "0", "--print_freq", "4"]
 
 
-class Loader:
-    """The same batch again and again, on the CPU, as a DataLoader gives it."""
+class Clips(Batches):
+    """Of a list of 100 rows."""
 
     dataset = SimpleNamespace(clip_list=ClipList(["x"] * 100, np.zeros(100, np.int64), np.arange(100) + 1, "a list"))
-
-    def __init__(self, *batch):
-        self.batch = batch
-
-    def __len__(self):
-        return STEPS
-
-    def __iter__(self):
-        return iter([self.batch] * STEPS)
-
-    def say_what_is_kept(self):
-        pass
 
 
 def pretraining(monkeypatch, tmp_path, argv, saved):
@@ -53,7 +41,7 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
     def clip_loader(settings, here, mae, per_clip):
         order = EpochSampler(STEPS * BATCH * 2, 0, 0, 2)
         monkeypatch.setattr(order, "rows", lambda start, end: [])
-        return Loader(*batch(mae, BATCH)), order
+        return Clips(*batch(mae, BATCH), count=STEPS), order
 
     monkeypatch.setattr(pretraining_run, "clip_loader", clip_loader)
     monkeypatch.setattr(pretraining_run, "read_fixed_clips", lambda settings, mae, stride: batch(mae, 8))

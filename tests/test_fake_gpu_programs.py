@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from fake_gpu import DEVICE, fake_gpu
+from fake_gpu import DEVICE, Batches, fake_gpu
 from tats.datasets.lists.epoch_order import EpochSampler
 from tats.engines import engine_for_finetuning, fork
 from tats.engines.config.finetuning import Settings
@@ -41,20 +41,6 @@ RUNS = {
 }
 
 
-class Batches:
-    def __init__(self, *batch, count=STEPS):
-        self.batch, self.count = batch, count
-
-    def __len__(self):
-        return self.count
-
-    def __iter__(self):
-        return iter([self.batch] * self.count)
-
-    def say_what_is_kept(self):
-        pass
-
-
 def finetuning(monkeypatch, folder, argv, saved):
     size = 24
     for split in ("train", "val", "test"):
@@ -67,7 +53,8 @@ def finetuning(monkeypatch, folder, argv, saved):
     def labelled_loader(clips, task, size, settings, here):
         order = EpochSampler(STEPS * 8, 0, 0, 2)
         monkeypatch.setattr(order, "rows", lambda start, end: [])
-        return Batches(torch.zeros(8, 3, 16, size, size, dtype=torch.uint8), torch.zeros(8, dtype=torch.int64)), order
+        return Batches(torch.zeros(8, 3, 16, size, size, dtype=torch.uint8),
+                       torch.zeros(8, dtype=torch.int64), count=STEPS), order
 
     rows = torch.zeros(1, dtype=torch.int64)   # not torch.tensor: its constants are followed by real operations
     views = [(rows, rows, torch.zeros(1, 6, 3, 16, size, size, dtype=torch.uint8), ("",))]
@@ -147,7 +134,7 @@ def test_a_forks_engine_mixes_no_devices(name, monkeypatch):
         batch = (torch.zeros(4, 3, 16, *model.encoder.img_size), torch.zeros(4, tokens, dtype=torch.bool))
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
         reads.log.clear()
-        means = fork.train_one_epoch(model, Batches(*batch), optimizer, DEVICE, 0, sampling, start_steps=0)
+        means = fork.train_one_epoch(model, Batches(*batch, count=STEPS), optimizer, DEVICE, 0, sampling, start_steps=0)
         sampling.state_dict()
     assert {"loss", "visible_tokens"} <= set(means)
     fp16 = FP16 if sampling.hook.sampler is not None else {}

@@ -13,6 +13,7 @@ import pandas as pd
 from ..config.pretraining import SamplerConfig
 from ..core.lineage import result_source, stale
 from ..core.metrics import current_names
+from ..core.results import finite
 from ..pretrain.alerts import alerts
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,8 @@ class Run:
     @property
     def numbers(self) -> pd.DataFrame:
         """A row an epoch, a column a number; NaN where a line lacks it, or has null or what is not finite."""
-        numbers = [{name: value if value is not None and math.isfinite(value) else math.nan
-                    for name, value in record.items() if value is None or _is_number(value)} for record in self.records]
+        numbers = [{name: float(value) if finite(value) else math.nan for name, value in record.items()
+                    if _is_number(value)} for record in self.records]
         return pd.DataFrame(numbers).set_index("epoch")
 
     @property
@@ -121,10 +122,10 @@ def read_runs(folders: Sequence[Path]) -> list[Run]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Null stands for one that is not finite."""
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 def _finite(record: dict) -> dict:
-    """Without null, and without the NaN and Infinity of earlier versions."""
-    return {name: value for name, value in record.items()
-            if value is not None and not (isinstance(value, float) and not math.isfinite(value))}
+    """Without numbers that are not finite."""
+    return {name: value for name, value in record.items() if not _is_number(value) or finite(value)}
