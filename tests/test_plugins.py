@@ -88,11 +88,14 @@ def registries():
 
 def forget(kept):
     """Modules of the tests' own files; a library that has been imported meanwhile must not be there twice."""
+    own = []
     for name in set(sys.modules) - kept:
         module = sys.modules[name]
         places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", []))]
         if any("pytest-of-" in place for place in places):
-            del sys.modules[name]
+            own.append(name)
+    for name in own:   # after all have been looked at: a folder's path asks the folder above it
+        del sys.modules[name]
 
 
 def written(folder, name, text):
