@@ -65,6 +65,12 @@ def test_an_embedding_that_cannot_be_read_is_refused(embed, words):
         hook_of(model, **{"tats_heads": 1}).choose(model, CLIPS)
 
 
+@pytest.mark.parametrize("other", [None, nn.Linear(2, 2)], ids=["none", "another"])
+def test_a_model_that_is_not_the_hooks_is_refused(other):
+    with pytest.raises(ValueError, match="that the hook was made for"):
+        hook_of(model_with()).choose(other, CLIPS)
+
+
 def test_positions_are_found_or_it_is_said(caplog):
     table = torch.randn(24, 10)
     for positions in (table, table[None], table.view(2, 3, 4, 10), nn.Parameter(torch.cat([torch.ones(2, 10), table])),

@@ -85,7 +85,11 @@ class ModelTokens:
 
     def __call__(self, model: nn.Module, videos: Tensor, positions: bool) -> Tensor:
         """(B, N, D), detached. videos: as the model's own forward takes them."""
-        holder, name = _embedding(bare(model))
+        found = _embedding(bare(model))
+        if found is None:
+            raise ValueError(f"choose(model, ...) got a {type(model).__name__}, which has no patch embedding: give the "
+                             f"{self.kind} that the hook was made for; or make the hook otherwise: {OTHERWISE}")
+        holder, name = found
         batch = len(videos)
         with torch.no_grad():
             if self.images and videos.ndim == 5:
