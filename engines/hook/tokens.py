@@ -95,7 +95,7 @@ class ModelTokens:
             if self.images and videos.ndim == 5:
                 videos = videos.transpose(1, 2).flatten(0, 1)   # frame by frame
             tokens = self._flat(getattr(holder, name)(videos), batch)
-            if positions:
+            if positions and tokens.shape[1] == self.grid.num_tokens:   # else the first batch is refused
                 tokens = tokens + self._positions(holder, tokens)
         return tokens.detach()
 
