@@ -15,6 +15,7 @@ class DataSet(NamedTuple):
         test_segments, test_crops: clips x crops of a test video.
         flip: may a clip be mirrored (not where left and right are part of the class).
         split_files: how the data set is published, for `build_lists`; None: it has no official split files.
+        made_up: its videos are drawn by a program: a number on them says nothing of the paper's.
     """
 
     classes: int
@@ -24,6 +25,7 @@ class DataSet(NamedTuple):
     test_crops: int
     flip: bool
     split_files: SplitFormat | None = None
+    made_up: bool = False
 
 
 # Strides and views of the paper (Sec. 8.1, Table 7). VideoMAE itself takes stride 4 and 5 x 3 views for UCF101.
@@ -32,8 +34,8 @@ DATA_SETS = {
     "SSV2": DataSet(174, "segments", 2, 2, 3, False, SSV2),
     "UCF101": DataSet(101, "dense", 2, 2, 3, True, UCF101),
     "HMDB51": DataSet(51, "dense", 2, 2, 3, True, HMDB51),
-    "moving-shapes": DataSet(8, "dense", 1, 1, 1, False),
-    "moving-shapes-appearance": DataSet(4, "dense", 1, 1, 1, False),
+    "moving-shapes": DataSet(8, "dense", 1, 1, 1, False, made_up=True),
+    "moving-shapes-appearance": DataSet(4, "dense", 1, 1, 1, False, made_up=True),
 }
 
 

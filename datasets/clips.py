@@ -1,7 +1,9 @@
 """Pre-training clips: decode, crop, mask; everything random comes from the sample's key."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -62,17 +64,54 @@ class PretrainClips(Dataset):
 
     def __getitem__(self, row_and_key: tuple[int, int]) -> PretrainSample:
         row, key = row_and_key
-        # The mask has a key of its own: clips are then the same under every masking strategy.
-        with seeded(mix(key, 1)):
-            mask = self.masking()
+        sample, = self.samples(row, [key])
+        return sample
 
-        def read(row: int) -> PretrainSample:
-            with seeded(key):
-                return PretrainSample(self._read(row), mask, key)
+    def samples(self, row: int, keys: Sequence[int]) -> list[PretrainSample]:
+        """A clip of each key, all of one opened video; each is what `clips[row, key]` would give, as long as the video
+        can be read. The first key also draws the videos that stand in for it."""
+        masks = []
+        for key in keys:
+            # The mask has a key of its own: clips are then the same under every masking strategy.
+            with seeded(mix(key, 1)):
+                masks.append(self.masking())
+        videos = first_readable(lambda row: self._read(row, keys), row, keys[0], len(self), self.bad_videos)
+        return [PretrainSample(*sample) for sample in zip(videos, masks, keys, strict=True)]
 
-        return first_readable(read, row, key, len(self), self.bad_videos)
-
-    def _read(self, row: int) -> Tensor:
+    def _read(self, row: int, keys: Sequence[int]) -> list[Tensor]:
         with self.clip_list.opened(row, self.decoding.open) as video:
-            frames = video.read(pretrain_indices(video.num_frames, *self.shape))
-        return self.transform(torch.from_numpy(frames))
+            available, indices = video.num_frames, []
+            for key in keys:
+                with seeded(key):
+                    indices.append(pretrain_indices(available, *self.shape))
+            frames = video.read(np.concatenate(indices))
+        clips = []
+        for key, own in zip(keys, np.split(frames, len(keys)), strict=True):
+            with seeded(key):
+                pretrain_indices(available, *self.shape)   # drawn again: the crop's draws come behind the start's
+                clips.append(self.transform(torch.from_numpy(own)))
+        return clips
+
+
+class RepeatedClips(PretrainClips):
+    """Several clips of each opened video, each with its own start, crop, flip and mask: `clips[row, key]` is a
+    `PretrainSample` whose fields have a leading `repeats`. The first of them is the one clip of `PretrainClips`.
+
+    Args:
+        repeats: R. The others: as `PretrainClips`.
+    """
+
+    def __init__(self, *args, repeats: int, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.repeats = repeats
+
+    def __getitem__(self, row_and_key: tuple[int, int]) -> PretrainSample:
+        row, key = row_and_key
+        samples = self.samples(row, [key, *(mix(key, 4, repeat) for repeat in range(1, self.repeats))])
+        videos, masks, keys = zip(*samples, strict=True)
+        return PretrainSample(torch.stack(videos), torch.stack(masks), torch.tensor(keys))
+
+
+def joined_clips(samples: Sequence[PretrainSample]) -> PretrainSample:
+    """A loader's collate: B samples of R clips -> one of B R; a video's clips together."""
+    return PretrainSample(*map(torch.cat, zip(*samples, strict=True)))

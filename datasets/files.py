@@ -1,10 +1,27 @@
 """Files that appear whole or not at all."""
 
 import contextlib
+import errno
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+
+@contextlib.contextmanager
+def naming(path: str | os.PathLike) -> Iterator[None]:
+    """An OSError of the block that names no file names this one: a full disk is met while writing, not at the opening.
+    What torch and numpy make of it becomes an OSError again."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        found = error if isinstance(error, OSError) else error.__context__   # torch's writer raises a RuntimeError
+        if not isinstance(found, OSError) or found.filename is not None:
+            raise
+        # numpy says "N requested and M written", without a number
+        raise OSError(found.errno or errno.ENOSPC, found.strerror or str(found), str(path)) from error
 
 
 @contextlib.contextmanager
@@ -24,7 +41,7 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     temporary = path.with_name(f"{path.name}.{os.getpid()}.writing")
     text = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape"}
     try:
-        with open(temporary, mode, **text) as file:
+        with naming(path), open(temporary, mode, **text) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -33,6 +50,22 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def json_text(value: Any, **options: Any) -> str:
+    """JSON as other programs read it: null for nan and inf, which Python would write as words that JSON has not.
+
+    options: of `json.dumps`.
+    """
+    return json.dumps(_without_nan(value), allow_nan=False, **options)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nan(one) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_whole(path: str | os.PathLike, text: str) -> None:

@@ -19,6 +19,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
+from .files import write_whole, written_whole
 from .processes.cores import usable_cores
 from .processes.parallel import process_pool
 from .program import run_program
@@ -84,7 +85,8 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
                 scenes.append(scene)
                 bar.update()
             if scenes:
-                np.savez_compressed(out / f"{split}.npz", **Scene(*map(np.stack, zip(*scenes, strict=True)))._asdict())
+                with written_whole(out / f"{split}.npz", "wb") as file:
+                    np.savez_compressed(file, **Scene(*map(np.stack, zip(*scenes, strict=True)))._asdict())
             paths = [out / split / _name(row) for row in range(count)]
             _write_list(out / f"{split}.csv", paths, [scene.direction for scene in scenes])
             _write_list(out / f"{split}_appearance.csv", paths, [scene.texture for scene in scenes])
@@ -195,7 +197,7 @@ def _name(row: int) -> str:
 
 
 def _write_list(path: Path, videos: list[Path], labels: list) -> None:
-    path.write_text("".join(f"{video} {int(label)}\n" for video, label in zip(videos, labels, strict=True)))
+    write_whole(path, "".join(f"{video} {int(label)}\n" for video, label in zip(videos, labels, strict=True)))
 
 
 def main() -> None:

@@ -84,10 +84,15 @@ def probabilities(net: Callable[[Tensor], Tensor]) -> PerClip:
     return lambda clips: net(clips).double().softmax(dim=1)
 
 
-def validate(loader: Iterable, net: Callable[[Tensor], Tensor], setup: EvaluationSetup,
-             length: int) -> dict[str, float]:
-    """acc1 and acc5 in percent of all rows, and the loss of those that can be read. The network is in eval mode."""
+def validate(loader: Iterable, net: Callable[[Tensor], Tensor], setup: EvaluationSetup, length: int,
+             source: str = "the list") -> dict[str, float]:
+    """acc1 and acc5 in percent of all rows, and the loss of those that can be read. The network is in eval mode.
+
+    Raises:
+        ValueError: none of the videos of the list `source` can be read.
+    """
     table = evaluate_rows(loader, probabilities(net), setup, length)
+    table.must_hold_something(source)
     result, readable = accuracies(table), table.readable
     own = table.values.gather(1, table.labels[:, None])[readable]
     loss = -own.clamp_min(torch.finfo(torch.float64).tiny).log().mean()

@@ -8,13 +8,13 @@ from torch import Tensor
 
 from ..masking import some_of
 from .core.meters import Meters
-from .core.metrics import measuring
 from .pretrain.diagnostics import Diagnostics
 from .pretrain.interface import PatchSize, predict, tokenize
 from .pretrain.outcome import Again, Outcome
 from .pretrain.ppo import entropy, spread
 from .pretrain.reconstruction import Reconstruction, explained_variance
 from .pretrain.rewards import REWARDS, Reward
+from .pretrain.users_code import measured
 from .training.batches import ClipBatch, Normalizer, grouped
 from .training.learner import Learner
 
@@ -78,7 +78,7 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
     if setup.diagnostics is not None:
         setup.diagnostics.mask(mask)
     outcome = Outcome(errors.detach(), masked, batch, log_pi, Again(mae, batch, setup.reconstruction, setup.patch))
-    log(**{metric.name: metric.measure(outcome) for metric in measuring()})
+    log(**measured(outcome))
     if not more:
         log(grad_norm=mae.step())
     return outcome
@@ -135,7 +135,7 @@ def reinforce(sampler: Learner, log_pi: Tensor, outcome: Outcome, more: bool, se
     Args:
         log_pi: (B, N), with its graph.
     """
-    reward = setup.reward.of(outcome)
+    reward = setup.reward.pay(outcome)
     with sampler.accumulating(more):
         sampler.check(reward=reward)
         loss = reinforce_loss(log_pi, outcome.masked, reward).mean()

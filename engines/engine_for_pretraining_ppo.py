@@ -163,7 +163,7 @@ def with_random_masks(mask: Tensor, batch: ClipBatch, share: float) -> tuple[Ten
 
 def recorded(choice: Choice, outcome: Outcome, training: PPOTraining) -> Episode:
     """L12: the episode of a choice and of what came of it."""
-    reward, masked = training.setup.reward.of(outcome), outcome.masked                # L_R, I_m
+    reward, masked = training.setup.reward.pay(outcome), outcome.masked               # L_R, I_m
     value = None if choice.value is None else choice.value.detach()
     if training.setup.diagnostics is not None and value is not None:
         training.setup.diagnostics.value(value, reward.mean(dim=-1))

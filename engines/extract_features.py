@@ -172,6 +172,7 @@ def write_videos(config: ExtractConfig, clips: ClipList, net: nn.Module, per_cli
                         sampler=evaluation_rows(len(clips), where.rank, where.world_size),
                         **worker_options(config, where))
     table = evaluate_rows(loader, lambda clips: per_clip(clips).flatten(1), setup, len(clips))
+    table.must_hold_something(config.list)
     if where.is_main:
         for fault in table.faults.values():
             logger.warning("no features: %s", fault)

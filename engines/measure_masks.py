@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets.clips import ClipShape, PretrainClips
+from ..datasets.files import json_text, write_whole
 from ..datasets.lists.epoch_order import EpochSampler
 from ..datasets.lists.list_file import read_list
 from ..datasets.moving_shapes import truth_for
@@ -221,11 +222,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                 mae, clips, reconstruction, fixed_masking, args.error_map))))
     sys.stdout.write(table(rows) + "\n")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         record = [{"name": name, **measured.motion._asdict(),
                    **{key: value for key, value in measured._asdict().items() if key != "motion"}}
                   for name, measured in rows]
-        args.out.write_text(json.dumps(record, indent=1) + "\n")
+        write_whole(args.out, json_text(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ ERRORS = ("reconstruction error: train_fixed_error of the last epoch, on the sam
 STALE = "stale: the pre-training behind it has been made anew since"
 CHANGED = "changed: --change has altered a flag within the run or its pre-training; settings.json says which"
 WEIGHTS = "other weights: the run did not start from the row's own pre-training (CHECKPOINT)"
+SMOKE = "SMOKE: a tiny model or made-up videos (SMOKE=1): the number means nothing, and the row is still to be run"
 OTHERS = "Runs with other flags than their row's"
 
 
@@ -86,6 +87,7 @@ def _fill(output_root: Path, row: dict) -> Entry:
     return Entry(**row, ours=float(numbers.mean()), complete=all(number.complete for number in found),
                  seeds=len(found), deviation=float(numbers.std()) if len(found) > 1 else None,
                  stale=any(number.stale for number in found), changed=any(number.changed for number in found),
+                 smoke=any(number.smoke for number in found),
                  other_weights=row["kind"] != VARIANT and any(started_from_others(row["run"], number.source)
                                                               for number in found))
 
@@ -146,21 +148,22 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 def to_csv(entries: Sequence[Entry]) -> str:
     """A line for each number: table, row, column, run, metric, kind, paper, ours, difference, complete, seeds,
-    deviation, stale, changed, other_weights; without paper and difference where the paper has no such number."""
+    deviation, stale, changed, other_weights, smoke; without paper and difference where the paper has no such number."""
     shown = ("paper", "ours", "difference", "deviation")
     frame = pd.DataFrame(
         {**asdict(entry), **{name: None if (value := getattr(entry, name)) is None else
                              entry.shown(value, "+" if name == "difference" else "") for name in shown}}
         for entry in entries)
-    for name in ("complete", "seeds", "stale", "changed", "other_weights"):
+    for name in ("complete", "seeds", "stale", "changed", "other_weights", "smoke"):
         frame[name] = frame[name].astype(object).where(frame["ours"].notna(), None)
     order = ["table", "row", "column", "run", "metric", "kind", "paper", "ours", "difference", "complete", "seeds",
-             "deviation", "stale", "changed", "other_weights"]
+             "deviation", "stale", "changed", "other_weights", "smoke"]
     return frame[frame["ours"].notna() | (frame["kind"] != VARIANT)][order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:
     said = [(SEEDS, any(entry.deviation is not None for entry in entries)),
+            (SMOKE, any(entry.smoke for entry in entries)),
             (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries)),
             (CHANGED, any(entry.changed for entry in entries)),
             (WEIGHTS, any(entry.other_weights for entry in entries)),
@@ -180,7 +183,7 @@ def get_parser() -> argparse.ArgumentParser:
                         choices=["3", *TITLES], metavar="TABLE", help="1, 2, 3 (or 3a to 3e), 5, 6, 9")
     parser.add_argument("--recipe", choices=["paper", "ours"], default="paper", help="TATS_RECIPE of the runs")
     parser.add_argument("--format", choices=sorted(FORMATS), default="text")
-    parser.add_argument("--require", action="store_true", help="exit with 1 when a number is missing")
+    parser.add_argument("--require", action="store_true", help="exit with 1 when a number is missing or of SMOKE=1")
     return parser
 
 
@@ -196,7 +199,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     entries = read_entries(args.output_root, args.tables, args.recipe)
     sys.stdout.write(FORMATS[args.format](entries))
     printed = [entry for entry in entries if entry.kind == PAPER]
-    missing = [entry for entry in printed if entry.ours is None]
+    missing = [entry for entry in printed if entry.ours is None or entry.smoke]
     if args.require and missing:
         runs = ", ".join(dict.fromkeys(entry.run for entry in missing))
         sys.stderr.write(f"error: {len(missing)} of {len(printed)} numbers are missing, of the runs {runs}\n")

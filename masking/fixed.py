@@ -4,6 +4,8 @@ All return a bool tensor (N,), True = masked, token order (t h w), and draw from
 `visible` overrides the count that the strategy would make of `mask_ratio`.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,24 @@ def _hide_all_but(visible: Tensor, num_tokens: int) -> Tensor:
     mask = torch.ones(num_tokens, dtype=torch.bool)
     mask[visible] = False
     return mask
+
+
+def check_masks(per_clip: Callable[[], Tensor], grid: TokenGrid, name: str) -> None:
+    """Make one mask, before hours of training depend on it. It draws from torch's generator.
+
+    Raises:
+        ValueError: the loader half of the strategy `name` has no num_visible, or its mask is not what it promises.
+    """
+    visible, mask = getattr(per_clip, "num_visible", None), per_clip()
+    if not isinstance(visible, int):
+        raise ValueError(f"the masks of the strategy {name!r} need num_visible, the number of tokens that they show; "
+                         f"it is {visible!r}")
+    wanted = f"a bool tensor of shape ({grid.num_tokens},), True = masked, that shows {visible} tokens"
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (grid.num_tokens,):
+        kind = f"{mask.dtype} {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"a {type(mask).__name__}"
+        raise ValueError(f"the strategy {name!r} makes {kind} for a clip, wanted is {wanted}")
+    if (shown := int((~mask).sum())) != visible:
+        raise ValueError(f"the strategy {name!r} makes a mask that shows {shown} tokens, wanted is {wanted}")
 
 
 class RandomMasking:

@@ -15,12 +15,13 @@
 #   GPUS           on this node; default: all. 0: CPU.  NNODES, NODE_RANK, MASTER_ADDR, MASTER_PORT: several nodes
 #   PYTHON         interpreter; default: .venv/bin/python of the checkout, else python3
 #   DEEPSPEED=0    fine-tune without DeepSpeed; ZERO_STAGE (1)
-#   DRY_RUN=1      print the command.  SMOKE=1: moving shapes, a tiny model, a CPU, seconds
+#   DRY_RUN=1      print the command.  SMOKE=1: moving shapes, a tiny model, a CPU, seconds. Off: 0, false, no, or empty
 # Further arguments go to the program behind all others, so they win. --explain: what the row reads the paper as.
 set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 settings=$scripts/settings
+source "$scripts/lib/switches.sh"
 source "$scripts/lib/supervise.sh"
 source "$scripts/lib/variants.sh"
 source "$scripts/lib/lists.sh"
@@ -29,7 +30,6 @@ source "$scripts/lib/table.sh"
 paper_gpus=8   # batch sizes in the settings are for one of 8 GPUs
 
 die() { echo "error: $*" >&2; exit 2; }
-on() { [ "${!1:-0}" != 0 ]; }
 
 defaults() {
     local checkout

@@ -8,6 +8,7 @@
 set -euo pipefail
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 export GPUS=${GPUS:-8} NNODES=${NNODES:-1}
+source "$scripts/lib/switches.sh"
 source "$scripts/lib/supervise.sh"
 
 inside() { # SCRIPT ARGUMENTS...: in the job, on its first node
@@ -42,7 +43,7 @@ submit() { # SCRIPT ARGUMENTS...
     # exec: the signal is for the shell that traps it
     job=$(printf '%q ' exec bash "$scripts/slurm.sh" --inside "$script" "$@")
     command+=(--wrap "$job")
-    if [ "${DRY_RUN:-0}" != 0 ]; then printf '%q ' "${command[@]}"; echo; else "${command[@]}"; fi
+    if on DRY_RUN; then printf '%q ' "${command[@]}"; echo; else "${command[@]}"; fi
 }
 
 case ${1:-} in

@@ -1,6 +1,7 @@
 """Each alert trips on its own planted fault and is silent on the log of a demo run that learned."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,3 +53,28 @@ def test_what_is_seen_too_often_depends_on_how_much_is_seen():
 def test_what_cannot_matter_is_not_judged():
     assert alerts(DEMO[-1] | {"train_value_explained_variance": -9.0, "train_clip_fraction": 0.0}, OURS) == []
     assert alerts({"train_loss": 1.0, "epoch": 0}, OURS) == []
+
+
+@pytest.mark.parametrize(("flags", "epochs", "steps", "said"), [
+    ({}, 800, 10, None), ({"update_every": 10}, 800, 10, None), ({"mae_only_epochs": 5}, 5, 10, "never acts"),
+    ({"update_every": 11}, 800, 10, "updated once, at the end of each"),
+    ({"update_every": 100, "flush_buffer": False}, 19, 10, "never learns.*acts in 90 "),
+    ({"update_every": 90, "flush_buffer": False}, 19, 10, "epochs in which the policy is not updated"),
+    ({"update_every": 10, "flush_buffer": False}, 11, 10, None)])
+def test_a_policy_that_will_not_learn_is_named_before_it_starts(flags, epochs, steps, said):
+    from tats.engines.runs.pretraining_build import idle_policy
+
+    found = idle_policy(SamplerConfig(**{"mae_only_epochs": 10} | flags), epochs, steps)
+    assert found is None if said is None else re.search(said, found)
+
+
+def test_a_run_says_at_its_start_that_its_policy_never_learns(shapes, tmp_path, caplog):
+    from tats.engines.run_mae_pretraining import main
+    from tiny_runs import log_lines, small_pretraining_flags
+
+    for k, learns in ((13, False), (12, True)):
+        caplog.clear()
+        main(small_pretraining_flags(shapes, tmp_path / str(k), "--mask_type", "tats", "--epochs", "3",
+                                     "--update_every", str(k), "--flush_buffer", "false"))
+        assert any("train_sampling_loss" in line for line in log_lines(tmp_path / str(k))) == learns
+        assert ("the policy never learns" in caplog.text) != learns

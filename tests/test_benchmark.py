@@ -7,9 +7,12 @@ import torch
 from tats.engines.benchmark import __main__ as benchmark
 from tats.engines.benchmark import finetune as benchmark_finetune
 from tats.engines.benchmark import growth as benchmark_growth
+from tats.engines.benchmark import measurements
 from tats.engines.benchmark.growth import _exponents
+from tats.engines.benchmark.measurements import BenchmarkConfig
 from tats.engines.benchmark.originals import Clone
-from tats.engines.benchmark.timing import SavedBytes, summary, take_turns
+from tats.engines.benchmark.timing import LeftOut, SavedBytes, summary, take_turns
+from tats.engines.config.flags import from_args
 
 TINY = ["--model", "pretrain_tats_tiny", "--num_frames", "4", "--input_size", "16", "--mask_ratio", "0.75",
         "--decoder_depth", "1", "--pairs", "1", "--warmup", "0"]
@@ -26,6 +29,16 @@ def test_ratios_are_medians_of_the_turns():
     rows = summary({"a": [(1, 4), (2, 4), (9, 4)], "b": [(2, 2), (2, 2), (2, 2)]})
     assert rows[0] == {"name": "a", "runs": 3, "seconds": 2, "processor_seconds": 4, "over_b": 1,
                        "processor_over_b": 2}
+
+
+def test_who_cannot_take_part_is_left_out_and_the_others_go_on():
+    def cannot():
+        raise LeftOut("needs a package")
+
+    times = take_turns({"a": lambda: None, "b": cannot}, pairs=2)
+    ours, theirs = summary(times)
+    assert ours["runs"] == 2 and not any("_b" in name for name in ours)
+    assert theirs == {"name": "b", "left_out": "needs a package"}
 
 
 def test_saved_bytes_count_a_storage_once_and_only_while_it_is_held():
@@ -51,13 +64,12 @@ def test_memory_of_the_lean_mode_is_lower(tmp_path):
 @pytest.mark.parametrize("method", ["tats", "tats-lean", "adamae", "tube"])
 def test_no_network_s_weights_count_as_activations(method):
     """Of the sampler neither: every storage that is kept is checked against those of both networks."""
-    config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(
-        ["memory", *TINY, "--methods", method]))
-    step = benchmark.step_builders(config)[method]()
+    config = from_args(BenchmarkConfig, benchmark.get_parser().parse_args(["memory", *TINY, "--methods", method]))
+    step = measurements.step_builders(config)[method]()
     weights = {one.untyped_storage().data_ptr() for learner in step.learners if learner is not None
                for one in learner.module.parameters()}
     assert {one.untyped_storage().data_ptr() for one in step.parameters()} == weights
-    row, = benchmark.measure_memory(config)
+    row, = measurements.measure_memory(config)
     counted = {}
     for name, beside in (("all", step.parameters()), ("model", step.model.parameters())):
         with SavedBytes([*beside, *step.batch]) as saved:
@@ -68,8 +80,8 @@ def test_no_network_s_weights_count_as_activations(method):
 
 
 def test_whole_steps_move_every_network():
-    config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(["step", *TINY]))
-    for name, build in benchmark.step_builders(config).items():
+    config = from_args(BenchmarkConfig, benchmark.get_parser().parse_args(["step", *TINY]))
+    for name, build in measurements.step_builders(config).items():
         step = build()
         step.learners[0].start(999)   # past the warm-up, whose first rate is 0
         networks = [learner.module for learner in step.learners if learner is not None]
@@ -91,6 +103,7 @@ def test_fine_tuning_steps_are_timed(monkeypatch):
 
 @pytest.mark.parametrize(("argv", "message"), [
     (["loader"], "--videos is missing"),
+    (["loader", "--videos", "a.mp4", "--views", "--num_sample", "2"], "leave it out, or --views"),
     (["step", *TINY, "--pairs", "0"], "--pairs must be at least 1"),
     (["step", "--videomae", "nowhere", *TINY], "16 frames of 224"),
     (["attention", "--motionformer", "nowhere"], "no clone of the original"),

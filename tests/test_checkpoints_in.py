@@ -248,7 +248,7 @@ def test_model_key():
     assert find_weights({"model": weights, "module": ema})["a"] == 0
     assert find_weights({"model": None, "module": ema})["a"] == 1
     assert find_weights(weights) == weights
-    with pytest.raises(ValueError, match="epoch, args.*--model_key"):
+    with pytest.raises(ValueError, match="under model or module .*epoch, args"):
         find_weights({"epoch": 1, "args": None})
     with pytest.raises(ValueError, match="module"):
         find_weights({"module.a": torch.zeros(1), "a": torch.zeros(1)})
@@ -335,3 +335,35 @@ def test_compare_loads_nothing():
     assert str(report).splitlines() == [
         "weights from x", "  matched        1", "  missing        1  bias", "  unexpected     1  other",
         "  misshaped      0", "  dropped        1  1 why"]
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(("content", "kind"), [
+    (b"/data/a.mp4 0\n", "a text file, which begins with '/data/a.mp4 0'"), (b"", "an empty file"),
+    ("<html>gr\u00fcn".encode(), "a text file"), (b"\0\0\0\x20ftypisom" + bytes(600), "a video"),
+    (b"\x1aE\xdf\xa3" + bytes(99), "a video"), (b"\x89PNG\r\n\x1a\n" + bytes(99), "a picture")])
+def test_another_kind_of_file_is_named(tmp_path, content, kind, suffix):
+    path = tmp_path / f"weights{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"is no checkpoint but {kind}.*give the .pth") as error:
+        read_checkpoint(path)
+    assert "weights_only" not in str(error.value)
+
+
+def test_damage_is_said_without_torchs_advice(tmp_path):
+    """Which is to load the file in the way that runs what it holds."""
+    path = tmp_path / "weights.pth"
+    path.write_bytes(b"\x80\x02" + bytes(range(128, 256)) * 9)
+    with pytest.raises(ValueError, match="damaged or no checkpoint") as error:
+        read_checkpoint(path)
+    assert "weights_only" not in str(error.value) and "Re-running" not in str(error.value)
+
+
+@pytest.mark.parametrize(("checkpoint", "said"), [
+    ({"model": {"a": torch.ones(1)}, "epoch": 1, "fixed_policy": torch.ones(3)}, "under model: name the right one"),
+    ({"model": {"a": torch.ones(1)}, "ema": {"a": torch.ones(1)}}, "under model, ema: name"),
+    ({"a": torch.ones(1)}, "leave --model_key away"), ({"epoch": 1}, "it holds epoch, and none"),
+    ({}, "holds nothing")])
+def test_a_model_key_that_is_not_there_is_refused(checkpoint, said):
+    with pytest.raises(ValueError, match=f"no weights under net in the checkpoint; .*{said}"):
+        find_weights(checkpoint, "net")

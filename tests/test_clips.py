@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from tats.datasets.clips import ClipShape, PretrainClips, PretrainSample
+from tats.datasets.clips import ClipShape, PretrainClips, PretrainSample, RepeatedClips, joined_clips
 from tats.datasets.lists.bad_videos import MAX_REPLACEMENTS, BadVideos, TooManyBadVideos, replacement_row
 from tats.datasets.lists.epoch_order import EpochSampler
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.transforms.pretraining import pretrain_transform
 from tats.datasets.video.backends import loads
-from tats.datasets.video.decode import Decoding, VideoError
+from tats.datasets.video.decode import Decoding, OpenVideo, VideoError
 from torch.utils.data import DataLoader
 
 TOKENS = 4 * 6 * 6
@@ -72,6 +72,29 @@ def test_two_epochs_differ_in_order_crop_time_and_mask(shapes, whole_epoch):
     samples = [clips[7, key] for key in range(6)]
     assert len({sample.video.numpy().tobytes() for sample in samples}) == 6
     assert len({sample.mask.numpy().tobytes() for sample in samples}) == 6
+
+
+@pytest.mark.parametrize("repeats", [1, 3])
+def test_several_clips_of_one_opened_video(shapes, monkeypatch, repeats):
+    """Each is what its key gives alone; the first is the clip of a run without them; nothing is decoded twice."""
+    rows = read_list(shapes / "train.csv", need_label=False)
+    made = (rows, ClipShape(4, 2), pretrain_transform("rrc", 24), HalfMask(), Decoding("pyav"))
+    several, single, read = RepeatedClips(*made, repeats=repeats), PretrainClips(*made), []
+    real = OpenVideo.read
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenVideo, "read", lambda video, indices: read.append(indices) or real(video, indices))
+        samples = [several[row, 100 + row] for row in (0, 1)]
+    assert len(read) == 2 and all(len(indices) == 4 * repeats for indices in read)
+    for row, sample in enumerate(samples):
+        assert sample.key[0] == 100 + row and len(set(sample.key.tolist())) == repeats
+        for place, key in enumerate(sample.key.tolist()):
+            alone = single[row, key]
+            assert torch.equal(sample.video[place], alone.video) and torch.equal(sample.mask[place], alone.mask)
+    starts = {int(indices[4 * repeat]) for indices in read for repeat in range(repeats)}
+    assert repeats == 1 or len(starts) > 1 and len({clip.numpy().tobytes() for clip in samples[0].video}) == repeats
+    batch = joined_clips(samples)
+    assert batch.video.shape == (2 * repeats, 3, 4, 24, 24) and isinstance(batch, PretrainSample)
+    assert torch.equal(batch.mask[-1], samples[-1].mask[-1]) and batch.key.tolist()[:repeats] == samples[0].key.tolist()
 
 
 def test_masking_does_not_change_the_clip(shapes):

@@ -131,9 +131,51 @@ def test_neighbours_of_other_weights_take_no_result_s_place(finished, shapes, tm
 def test_a_test_of_which_nothing_can_be_read_has_no_result(finished, shapes, tmp_path):
     out, _ = finished
     (tmp_path / "test.csv").write_text(f"{tmp_path}/gone.mp4 1\n{tmp_path}/away.mp4 2\n")
-    with pytest.raises(ValueError, match="no video of .*test.csv could be read"):
+    with pytest.raises(ValueError, match="none of the 2 videos of .*test.csv can be read"):
         main(flags(tmp_path, tmp_path / "out", "--eval", "--finetune", str(out / "checkpoint-1.pth")))
     assert not (tmp_path / "out/result.json").exists()
+
+
+def unreadable(folder, name="test.csv"):
+    (folder / name).write_text(f"{folder}/gone.mp4 1\n{folder}/away.mp4 2\n")
+    return folder / name
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_lists_of_which_nothing_can_be_read_are_refused_before_training(shapes, tmp_path, split):
+    for name in ("train", "val", "test"):
+        (tmp_path / f"{name}.csv").write_text((shapes / f"{name}.csv").read_text())
+    unreadable(tmp_path, f"{split}.csv")
+    with pytest.raises(ValueError, match=f"none of the 2 videos of .*{split}.csv can be read.*gone.mp4"):
+        main(flags(tmp_path, tmp_path / "out"))
+    assert not (tmp_path / "out/log.txt").exists()
+
+
+def test_a_validation_of_which_nothing_can_be_read_any_more_keeps_what_was_trained(shapes, tmp_path):
+    """Its videos go away after the start: the run ends with one line, saved after its last step."""
+    from unittest.mock import patch
+
+    from tats.engines.runs.evaluator import Evaluator
+
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.csv").write_text((shapes / f"{name}.csv").read_text())
+    unreadable(tmp_path, "val.csv")
+    with patch.object(Evaluator, "must_read_some"), pytest.raises(ValueError, match="val.csv can be read"):
+        main(flags(tmp_path, tmp_path / "out"))
+    assert [path.name for path in (tmp_path / "out").glob("*.pth")] == ["epoch-0-step-3.pth"]
+
+
+@pytest.mark.parametrize("windows", [[], ["--windows", "4", "4"]])
+def test_features_of_videos_of_which_none_can_be_read_are_not_written(finished, tmp_path, windows):
+    from tats.engines.extract_features import main as extract_features
+
+    out, _ = finished
+    (tmp_path / "f.npz").write_text("from before")
+    with pytest.raises(ValueError, match="none of the 2 videos of .*test.csv can be read.*gone.mp4"):
+        extract_features(["--checkpoint", str(out / "checkpoint-1.pth"), "--list", str(unreadable(tmp_path)), "--out",
+                          str(tmp_path / "f.npz"), "--num_workers", "0", "--device", "cpu", *windows])
+    assert {path.name for path in tmp_path.iterdir()} == {"test.csv", "f.npz"}
+    assert (tmp_path / "f.npz").read_text() == "from before"
 
 
 def test_features_of_a_list(finished, shapes, tmp_path):

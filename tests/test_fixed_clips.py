@@ -1,6 +1,7 @@
 """The clips that stay the same for a whole run."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
@@ -79,3 +80,19 @@ def test_the_coverage_map_shows_each_token_in_its_place(tmp_path):
     np.testing.assert_allclose(down[0], right[1], atol=1)
     further = centres[2, 2, 0] - centres[1, 2, 0]        # the next slice stands beside this one, at the same height
     assert further[1] > 3 * right[1] and abs(further[0]) < 1
+
+
+def test_fixed_clips_of_which_none_can_be_read(shapes, tmp_path, caplog):
+    """--vis_path is refused; without it the run goes on and says what its log will not have."""
+    from tats.engines.run_mae_pretraining import main
+    from tiny_runs import small_pretraining_flags
+
+    bad = tmp_path / "bad.csv"
+    bad.write_text("".join(f"{tmp_path}/gone-{row}.mp4\n" for row in range(16)))
+    words = small_pretraining_flags(shapes, tmp_path / "out", "--epochs", "1")
+    with pytest.raises(ValueError, match="none of the first 16 videos of .*bad.csv can be read: .*--vis_path"):
+        main([*words, "--vis_path", str(bad)])
+    mixed = tmp_path / "mixed.csv"
+    mixed.write_text(bad.read_text() + (shapes / "train.csv").read_text())
+    main([*words, "--data_path", str(mixed), "--max_bad_fraction", "1"])
+    assert "log.txt has no train_fixed_error" in caplog.text

@@ -1,5 +1,6 @@
 """List files: separators, spaces, headers, labels that may be missing, and what is said about bad rows."""
 
+import re
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tats.datasets.lists.list_file import Paths, read_list, scan_list
+from tats.datasets.lists.list_file import ClipList, Paths, read_list, scan_list
 
 # The same examples every time, however busy the machine.
 REPEATABLE = {"deadline": None, "derandomize": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -76,7 +77,7 @@ def test_first_five_bad_rows_are_named_with_their_lines(tmp_path):
     ("/data/a.mp4,300,2\n", "two columns"),
     ("/data/a.mp4 -2\n", "negative"),
     ("/data/a.mp4 one\n/data/b.mp4 2\n", "line 1"),
-    ("/data/a.mp4 1.5\n", "no label"),
+    ("/data/a.mp4 1.5\n", "no whole number"),
     ("/data/\0a.mp4 1\n", "zero byte"),
 ])
 def test_rows_that_are_refused(tmp_path, text, reason):
@@ -215,3 +216,54 @@ def test_a_folder_whose_name_ends_with_a_number(tmp_path):
         (tmp_path / f"clip {number}").mkdir()
     rows = read_list(written(tmp_path, "".join(f"{tmp_path}/clip {number} 7\n" for number in range(3))))
     assert [Path(path).name for path in rows.paths] == ["clip 0", "clip 1", "clip 2"] and set(rows.labels) == {7}
+
+
+@pytest.mark.parametrize(("rows", "line", "why"), [
+    ("a.mp4 0\nb.mp4 cat\nc.mp4 1\n", 2, "the label 'cat' is no whole number"),
+    ("a.mp4,0\n\nb.mp4,cat\n", 3, "the label 'cat' is no whole number"),
+    ("a.mp4 1.5\n", 1, "the label '1.5' is no whole number"), ("a b.mp4\n", 1, "no label"),
+    ("a /x/b\n", 1, "no label"), ("a.mp4\n", 1, "no label")])
+def test_a_label_that_is_no_number_is_named_with_its_line(tmp_path, rows, line, why):
+    path = tmp_path / "list.csv"
+    path.write_text(rows)
+    with pytest.raises(ValueError, match=rf"line {line}: .*\({why}: expected `path label`"):
+        read_list(path)
+
+
+def test_a_training_names_the_line_of_a_label_that_is_no_number(tmp_path):
+    from tats.engines.runs.evaluator import read_labelled
+
+    path = tmp_path / "train.csv"
+    path.write_text("a.mp4 0\nb.mp4 cat\n")
+    with pytest.raises(ValueError, match=r"1 of 2 rows .*line 2: 'b.mp4 cat' \(the label 'cat'.*predict CHECKPOINT"):
+        read_labelled(path, 8)
+    path.write_text("a.mp4 0\nb.mp4 9\n")
+    with pytest.raises(ValueError, match="line 2: .*there are 8 classes") as error:
+        read_labelled(path, 8)
+    assert "CHECKPOINT" not in str(error.value)
+
+
+def rows_of(*paths, label=0):
+    return ClipList(Paths(paths), np.full(len(paths), label), np.arange(len(paths)), "list")
+
+
+def test_where_two_lists_begin_to_differ():
+    from tats.datasets.lists.list_marks import first_difference, marks_of
+
+    many = [f"{row}.mp4" for row in range(3000)]
+    whole = marks_of(rows_of(*many))
+    assert whole["rows"] == 3000 and len(whole["marks"]) < 6 * 300
+
+    def said(paths, **more):
+        return first_difference(marks_of(rows_of(*paths, **more)), whole)
+
+    assert said(many[:10]) == "the first 10 rows are the same"
+    for row in (0, 5, 63):   # each of the first 64 rows is known
+        assert said([*many[:row], "x", *many[row + 1:]]) == f"the first row that differs is row {row + 1}"
+    assert said(many, label=1) == "the first row that differs is row 1"
+    for row in (64, 100, 500, 2500):
+        first, last = map(int, re.search(r"one of rows (\d+) to (\d+)",
+                                         said([*many[:row], "x", *many[row + 1:]]) + " one of rows 1 to 1").groups())
+        assert row + 1 in range(first, last + 1) or said([*many[:row], "x", *many[row + 1:]]).endswith(f"row {row + 1}")
+        assert last - first <= .02 * last + 1
+    assert int(re.search(r"the first (\d+) rows", said([*many[:-1], "x"]))[1]) <= 2999

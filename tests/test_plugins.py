@@ -1,5 +1,6 @@
 """What a user adds: a strategy, a reward and a data set, each one file, brought in by --plugin; and what goes wrong."""
 
+import importlib
 import json
 import sys
 
@@ -192,6 +193,218 @@ def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path, name, text, word
     with pytest.raises(ValueError, match="--plugin") as error:
         FlagParser("program").parse_args(["--plugin", path])
     assert all(word in str(error.value) for word in words)
+
+
+def digests(*names):
+    from tats.engines.config.plugin_sources import digests_of
+    from tats.engines.config.plugins import load_plugins
+
+    for name in set(sys.modules) - BEFORE:
+        if not name.startswith("tats."):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+    load_plugins(map(str, names))
+    return digests_of(map(str, names))
+
+
+BEFORE = set(sys.modules)
+
+
+def test_a_plugin_is_its_sources(tmp_path):
+    """Its own text and what it imports from beside it, deep in functions too; not its name, nor what lies beside it."""
+    first = written(tmp_path, "plug_one", "import json\nimport plug_help\n")
+    written(tmp_path, "plug_help", "def late():\n    from plug_deep.part import x\n")
+    written(tmp_path, "plug_other", "raise RuntimeError\n")
+    (tmp_path / "plug_deep").mkdir()
+    (tmp_path / "plug_deep/__init__.py").touch()
+    (tmp_path / "plug_deep/part.py").write_text("x = 1\n")
+    (tmp_path / "renamed.py").write_text((tmp_path / "plug_one.py").read_text())
+    (before,) = digests(first).values()
+    assert digests(first) == {"plug_one": before} and digests(tmp_path / "renamed.py") == {"renamed": before}
+    for path, text in (("plug_one.py", "import plug_help\n"), ("plug_help.py", "late = 1\n"),
+                       ("plug_deep/part.py", "x = 2\n"), ("plug_deep/__init__.py", "y = 1\n")):
+        kept = (tmp_path / path).read_text()
+        (tmp_path / path).write_text(text)
+        assert digests(first) != {"plug_one": before}, path
+        (tmp_path / path).write_text(kept)
+    written(tmp_path, "plug_other", "pass\n")
+    assert digests(first) == {"plug_one": before}
+
+
+def test_a_package_is_its_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "plug_pack"
+    (folder / "deep").mkdir(parents=True)
+    for name in ("__init__.py", "one.py", "deep/two.py"):
+        (folder / name).write_text("x = 1\n")
+    before = digests("plug_pack", "plug_pack.one")
+    assert set(before) == {"plug_pack", "plug_pack.one"}
+    (folder / "deep/two.py").write_text("x = 2\n")
+    after = digests("plug_pack", "plug_pack.one")
+    assert after["plug_pack"] != before["plug_pack"] and after["plug_pack.one"] == before["plug_pack.one"]
+    (folder / "__init__.py").write_text("x = 3\n")   # it runs before any module of the package
+    assert digests("plug_pack.one")["plug_pack.one"] != before["plug_pack.one"]
+
+
+@pytest.mark.parametrize("name", ["plug_folder", "plug_folder.deep", "sys"])
+def test_a_folder_that_is_no_package_is_refused(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "plug_folder/deep").mkdir(parents=True)
+    (tmp_path / "plug_folder/mine.py").write_text("x = 1\n")
+    with pytest.raises(ValueError, match=rf"--plugin {name} .*without __init__.py"):
+        FlagParser("program").parse_args(["--plugin", name])
+
+
+def test_a_run_does_not_go_on_with_another_plugin_of_the_same_name(shapes, tmp_path):
+    """Refused by name before anything is written; --change goes on; a checkpoint that knows no digests loads."""
+    def go(*more, name="reward_same", text=REWARD):
+        for table in (REWARDS, sys.modules):
+            for key in ("half", "reward_same", "reward_new"):
+                table.pop(key, None)
+        main(["--plugin", written(tmp_path, name, text), *FLAGS, "--data_path", str(shapes / "train.csv"), "--reward",
+              "half", "--data_set", "moving-shapes", "--mask_type", "tats", "--output_dir", str(out), *more])
+
+    out, other = tmp_path / "out", REWARD.replace("errors / 2", "errors / 3")
+    importlib.invalidate_caches()
+    go("--epochs", "1")
+    for name in ("reward_same", "reward_new"):
+        with pytest.raises(ValueError, match=rf"--plugin \({name}\): .*--change plugin {name}"):
+            go("--epochs", "2", name=name, text=other)
+    assert len(log_of(out)) == 1
+    go("--epochs", "2", "--change", "plugin", "reward_same", text=other)
+    state = torch.load(out / "checkpoint-1.pth", weights_only=True)
+    assert [one["flag"] for one in state["changes"]] == ["epochs", "plugin (reward_same)"]
+    assert str(tmp_path / "reward_same.py") in state["settings"]["plugins"]["plugin"]
+    del state["identity"]["code"], state["settings"]["plugins"]
+    torch.save(state, out / "checkpoint-1.pth")
+    go("--epochs", "3")
+    assert len(log_of(out)) == 3
+
+
+def test_modules_that_are_only_gone_or_only_new_alter_nothing():
+    from tats.engines.config.flags import CODE
+    from tats.engines.core.identity import Identity, differences
+
+    def found(here, there):
+        one, other = (Identity({"plugin": list(code)}, {"plugin": CODE}, {}, 1, code) for code in (here, there))
+        return [(difference.here, difference.there) for difference in differences(one, other)]
+
+    assert found({"a": "1"}, {"a": "2"}) == [("a 1", "a 2")]
+    assert found({"b": "1"}, {"a": "2"}) == [("b 1", "a 2")]
+    for here, there in (({"a": "1"}, {}), ({}, {"a": "1"}), ({"b": "1"}, {"a": "1"}),
+                        ({"a": "1", "b": "2"}, {"a": "1"})):
+        assert found(here, there) == []
+
+
+BAD_REWARDS = {
+    "shape": ("lambda outcome: outcome.errors.mean(dim=1)", r"'bad' must return floats of shape \(2, \d+\).*\(2,\)"),
+    "whole": ("lambda outcome: outcome.errors.mean()", "'bad' must return floats"),
+    "clip for token": ("lambda outcome: outcome.errors.mean(dim=1, keepdim=True)", "'bad' must return floats"),
+    "dtype": ("lambda outcome: outcome.errors > 1", "'bad' must return floats.*torch.bool"),
+    "nothing": ("lambda outcome: None", "'bad' must return floats.*None"),
+    "nan": ("lambda outcome: outcome.errors / 0", "'bad' is not finite"),
+    "raises": ("lambda outcome: outcome.error", r"'bad' raises AttributeError: .*\(reward_bad_raises.py, line 9\)"),
+    "class": ("Forgets, remembers=True", "'bad', saved and loaded.*state"),
+    "arguments": ("Needs, remembers=True", "'bad', made without arguments"),
+    "pickle": ("Keeps, remembers=True", "'bad', saved and loaded"),
+}
+BAD_REWARD = '''
+from tats.engines.pretrain.rewards import register_reward
+
+Forgets = type("Forgets", (), {"__call__": lambda self, outcome: outcome.errors})
+Needs = type("Needs", (Forgets,), {"__init__": lambda self, scale: None})
+Keeps = type("Keeps", (Forgets,), {"state": lambda self: {"self": self}, "load": lambda self, state: None})
+Keeps.__module__ = Forgets.__module__ = __name__
+
+register_reward("bad", %s)
+'''
+
+
+def refused(shapes, tmp_path, words, plugin, more=()):
+    """A run that must end before its first step."""
+    with pytest.raises(ValueError, match=words):
+        main(["--plugin", plugin, *FLAGS, "--data_path", str(shapes / "train.csv"), "--data_set", "moving-shapes",
+              "--mask_type", "tats", "--output_dir", str(tmp_path / "out"), *more])
+    assert not (tmp_path / "out/log.txt").exists() and not (tmp_path / "out/settings.json").exists()
+
+
+@pytest.mark.parametrize("case", BAD_REWARDS)
+def test_a_reward_that_breaks_the_contract_is_refused_before_training(shapes, tmp_path, case):
+    code, words = BAD_REWARDS[case]
+    name = f"reward_bad_{case.replace(' ', '_')}"
+    refused(shapes, tmp_path, words, written(tmp_path, name, BAD_REWARD % code), more=["--reward", "bad"])
+
+
+BAD_METRICS = {
+    "string": ("'high'", "'bad' must return one number.*'high'"), "list": ("[1.0]", r"\[1.0\]"),
+    "many": ("outcome.errors", r"shape \(2, \d+\)"),
+    "raises": ("outcome.nothing", "'bad' raises AttributeError.*line 4"),
+    "only with a policy": ("outcome.log_pi.exp().max()", "'bad' raises AttributeError.*NoneType"),
+    "only without": ("None if outcome.log_pi is None else outcome.log_pi.exp()", "'bad' must return one number"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_METRICS)
+def test_a_metric_that_is_no_number_is_refused_before_training(shapes, tmp_path, case):
+    code, words = BAD_METRICS[case]
+    text = METRIC.split("register_metric(")[0] + (
+        f'register_metric(Metric("bad", POLICY, "m.", "g.", measure=lambda outcome: {code}))\n')
+    refused(shapes, tmp_path, words, written(tmp_path, f"metric_bad_{case.replace(' ', '_')}", text))
+
+
+def test_numbers_of_any_kind_are_metrics():
+    import numpy as np
+    from tats.engines.core.metrics import POLICY, Metric, register_metric
+    from tats.engines.pretrain.outcome import Outcome
+    from tats.engines.pretrain.users_code import measured
+
+    values = [1, 2.5, True, None, np.float32(3), torch.ones(1, 1, requires_grad=True), torch.tensor(4)]
+    for place, value in enumerate(values):
+        register_metric(Metric(f"m{place}", POLICY, "", "", measure=lambda outcome, value=value: value))
+    found = measured(Outcome(torch.ones(1, 2), torch.tensor([[0, 1]]), None))
+    assert [value if value is None else float(value) for value in found.values()] == [1, 2.5, 1, None, 3, 1, 4]
+
+
+def test_a_trial_moves_nothing(shapes, tmp_path):
+    """A reward that draws and a metric that counts: the weights after training are those of a run without a trial."""
+    from unittest.mock import patch
+
+    text = REWARD.replace("lambda outcome: outcome.errors / 2", "lambda outcome: outcome.errors * torch.rand(())")
+    plugin = written(tmp_path, "reward_draws", "import torch\n" + text)
+    for name, trial in (("with", None), ("without", patch("tats.engines.runs.pretraining_run.try_registered"))):
+        if trial:
+            trial.start()
+        main(["--plugin", plugin, *FLAGS, "--data_path", str(shapes / "train.csv"), "--data_set", "moving-shapes",
+              "--mask_type", "tats", "--reward", "half", "--output_dir", str(tmp_path / name)])
+        if trial:
+            trial.stop()
+    first, second = (torch.load(tmp_path / name / "checkpoint-1.pth", weights_only=True)
+                     for name in ("with", "without"))
+    for net in ("model", "sampler"):
+        assert all(torch.equal(value, second[net][key]) for key, value in first[net].items())
+
+
+HALF = "class Half(RandomMasking):\n    __call__ = lambda self: "
+BAD_STRATEGIES = {
+    "shape": (HALF + "super(Half, self).__call__()[1:]", r"bool \(287,\)"),
+    "count": (HALF + "~super(Half, self).__call__()", "shows 260 tokens"),
+    "dtype": (HALF + "super(Half, self).__call__().float()", "float32"),
+    "raises": (HALF + "self.nothing", "raises AttributeError.*line 4"),
+    "no count": ("Half = lambda grid, ratio, visible: lambda: None", "need num_visible"),
+    "arguments": ("Half = lambda grid: None", "raises TypeError"),
+    "sampler": ("from tats.masking import TokenSampler\nHalf = RandomMasking\nclass Bad(TokenSampler):\n    def policy("
+                "self, tokens):\n        return tokens @ tokens, None", "the sampler .* RuntimeError.*line 7"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STRATEGIES)
+def test_a_strategy_that_breaks_the_contract_is_refused_before_training(shapes, tmp_path, case):
+    code, words = BAD_STRATEGIES[case]
+    sampler = "lambda grid, dim, **count: Bad(grid, **count), learner='ppo'" if case == "sampler" else "None"
+    text = (f"from tats.masking import Masking, RandomMasking, register_masking\n\n{code}\n"
+            f"register_masking('half', Masking(Half, sampler={sampler}))\n")
+    name = f"strategy_bad_{case.replace(' ', '_')}"
+    refused(shapes, tmp_path, words, written(tmp_path, name, text), more=["--mask_type", "half"])
 
 
 BAD_SAMPLERS = {

@@ -246,3 +246,31 @@ def test_a_torn_last_line_is_left_out(tmp_path, caplog):
 def test_a_folder_that_is_no_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no log.txt"):
         read_run(tmp_path)
+
+
+def test_null_and_the_nan_of_earlier_logs_are_not_there(tmp_path):
+    """Both are read, by the report, its alerts and the tables; neither is a number."""
+    from tats.engines.core.results import last_number, peak_memory
+    from tats.engines.report.runs import read_run
+
+    (tmp_path / "settings.json").write_text('{"settings": {"sampler": {"ppo_epochs": 3}}}')
+    for word in ("null", "NaN", "Infinity"):
+        (tmp_path / "log.txt").write_text(
+            f'{{"epoch": 0, "train_loss": 2.0, "peak_memory_gb": {word}}}\n'
+            f'{{"epoch": 1, "train_loss": {word}, "train_clip_fraction": {word}, "train_ratio": {word}}}\n')
+        run = read_run(tmp_path)
+        assert run.numbers["train_loss"].isna().tolist() == [False, True] and run.alerts == []
+        assert last_number(tmp_path, "train_loss") is None and peak_memory(tmp_path) is None
+
+
+def test_the_log_is_json(tmp_path):
+    from tats.engines.config.common import RunConfig
+    from tats.engines.core.logs import RunLog
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    with RunLog(RunConfig(output_dir=str(tmp_path))) as log:
+        log.epoch({"epoch": 0, "a": float("nan"), "b": [1.0, -float("inf")], "c": {"d": float("inf")}, "e": 1.5})
+    assert json.loads((tmp_path / "log.txt").read_text(), parse_constant=refuse) == {
+        "epoch": 0, "a": None, "b": [1.0, None], "c": {"d": None}, "e": 1.5}

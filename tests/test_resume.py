@@ -17,7 +17,7 @@ from tiny_runs import small_pretraining_flags as flags
 EVERY_STEP = ("--save_every_steps", "1", "--keep_last", "0")
 
 
-ROWS = [("tats", "--update_every", "4"), ("adamae",), ("tube",),
+ROWS = [("tats", "--update_every", "4"), ("adamae", "--batch_size", "8", "--num_sample", "2"), ("tube",),
         ("tats", "--update_freq", "2", "--batch_size", "2", "--target_entropy", "0.9", "--reward", "progress")]
 
 

@@ -78,6 +78,8 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     assert "pretrain_tats_tiny" in error_line(capsys, main, *out, *good, "--model", "resnet50")
     assert "nearest is 72" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
     assert "batch_size" in error_line(capsys, main, *TINY, *out, *good, "--batch_size", "64")
+    line = error_line(capsys, main, *TINY, *out, *good, "--num_sample", "3")
+    assert "--batch_size" in line and "--num_sample" in line
     assert "epochs" in error_line(capsys, main, *TINY, *out, *good, "--epochs", "0")
     assert "--reward clip" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
     assert "true or false" in error_line(capsys, main, *TINY, *out, *good, "--normlize_target", "maybe")

@@ -103,3 +103,20 @@ def test_variables_of_a_launcher_that_do_not_fit_are_named(variables, named, gpu
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=named):
         runtime.start("cpu")
+
+
+@pytest.mark.parametrize(("environment", "said"), [
+    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, "not where they meet.*MASTER_ADDR.*unset SLURM_PROCID"),
+    ({"RANK": "0", "WORLD_SIZE": "2"}, "not where they meet.*MASTER_ADDR, MASTER_PORT.*unset RANK"),
+    ({"SLURM_PROCID": "x", "SLURM_NTASKS": "2"}, "SLURM_PROCID is 'x'"),
+    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "two"}, "SLURM_NTASKS is 'two'"),
+    ({"SLURM_PROCID": "0", "SLURM_LOCALID": "-", "SLURM_NTASKS": "2"}, "SLURM_LOCALID is '-'"),
+    ({"SLURM_PROCID": "0", "SLURM_NTASKS": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29917"},
+     "has not met the others at localhost:29917 within 0.01 minutes.*unset SLURM_PROCID")])
+def test_a_launcher_that_has_started_nobody_is_one_line(environment, said, gpus, monkeypatch):
+    gpus(0)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=said) as error:
+        runtime.start("cpu", timeout=.01)
+    assert "\n" not in str(error.value)

@@ -380,3 +380,38 @@ def test_a_pretraining_that_was_changed_is_named(tmp_path, capsys):
     (folder / "settings.json").write_text(json.dumps({"history": [{"changed": {}}, {"changed": {
         "lr": [1, 2], "batch_size": [4, 2]}}]}))
     assert "0.6123 changed |" in table(capsys, tmp_path, "--tables", "5")[1]
+
+
+@pytest.mark.parametrize(("record", "marked"), [
+    ({"settings": {"data": {"data_set": "moving-shapes"}, "model": {"model": "vit_base_patch16_224"}}}, True),
+    ({"settings": {"data": {"data_set": ""}, "model": {"model": "pretrain_tats_tiny"}}}, True),
+    ({"settings": {"data": {"data_set": "UCF101"}, "model": {"model": "vit_base_patch16_224"}},
+      "argv": ["run", "@/x/settings/finetune_smoke.args", "--model", "vit_base_patch16_224"]}, True),
+    ({"settings": {"data": {"data_set": "UCF101"}}, "history": [{"argv": ["@/settings/pretrain_smoke.args"]}]}, True),
+    ({"settings": {"data": {"data_set": "UCF101"}, "model": {"model": "vit_base_patch16_224"}},
+      "argv": ["run", "@/smoke/settings/finetune.args"]}, False), ({}, False)])
+def test_a_smoke_run_never_looks_like_a_result(record, marked, tmp_path, capsys):
+    """Marked by what the run recorded, with no difference to the paper, and still missing for --require."""
+    for method in METHODS:
+        put_result(tmp_path, f"{method}/finetune_ssv2full_r095", 66.0, 88.25)
+    (tmp_path / "tats/finetune_ssv2full_r095/settings.json").write_text(json.dumps(record))
+    status, out = table(capsys, tmp_path, "--tables", "9", "--require")
+    (row,) = [line for line in out.splitlines() if line.startswith("TATS")]
+    assert ("66.00 SMOKE" in row) == marked == ("the number means nothing" in out) == (status == 1)
+    assert ("+0.18" in row) != marked
+    put_log(tmp_path, "tats/pretrain_ucf101_r095", 1.5)
+    (tmp_path / "tats/pretrain_ucf101_r095/settings.json").write_text(json.dumps(record))
+    assert ("1.50 SMOKE" in table(capsys, tmp_path, "--tables", "3c")[1]) == marked
+
+
+def test_a_result_from_smoke_weights_is_marked(tmp_path, capsys):
+    import torch
+    from tats.engines.core.lineage import source_of
+
+    run, weights = "tats/finetune_ssv2full_r095", tmp_path / "tats/pretrain_ssv2full_r095/checkpoint-1.pth"
+    weights.parent.mkdir(parents=True)
+    for data_set, marked in (("moving-shapes", True), ("SSV2", False)):
+        torch.save({"settings": {"data": {"data_set": data_set}}}, weights)
+        put_result(tmp_path, run, 66.0, 88.0)
+        put_marks(tmp_path, run, source=source_of(weights))
+        assert ("66.00 SMOKE" in table(capsys, tmp_path, "--tables", "9")[1]) == marked

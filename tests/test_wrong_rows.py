@@ -146,3 +146,17 @@ def test_explain_of_a_row_starts_one_process_and_leaves_nothing(world, script, w
     run_script("table1.sh", "k400_r095", "--explain", METHOD="tats", **world)
     assert [name for name, _ in calls(world)[1:]] == ["run_mae_pretraining", "run_class_finetuning"]
     assert not os.path.exists(f"{world['OUTPUT_ROOT']}/tats/{script[:-3]}/finished")
+
+
+@pytest.mark.parametrize(("value", "smokes"), [("0", False), ("false", False), ("no", False), ("Off", False),
+                                               ("", False), ("1", True), ("true", True), ("Yes", True)])
+def test_a_switch_is_on_or_off_by_its_word(value, smokes):
+    done = run_script("pretrain_ucf101_r095.sh", SMOKE=value, DRY_RUN="yes", DATA_ROOT="/data", GPUS="8")
+    assert done.returncode == 0, done.stderr
+    assert ("pretrain_smoke.args" in done.stdout) == smokes
+
+
+@pytest.mark.parametrize("name", ["SMOKE", "DRY_RUN", "ANY_SIZE", "DEEPSPEED"])
+def test_a_switch_of_another_word_is_refused(name):
+    for script in (["pretrain_ucf101_r095.sh"], ["table1.sh"], ["slurm.sh", "table1.sh"]):
+        assert_ends_with_one_line(run_script(*script, **{name: "2"}), f"{name} is on", "'2'")

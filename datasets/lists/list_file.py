@@ -188,6 +188,13 @@ def _is_header(text: str) -> bool:
     return all(field.strip('"#') in _HEADER_WORDS for field in fields)
 
 
+def _last_field(path: str) -> str:
+    """What to say of a row whose last field was taken for a part of its path."""
+    before, last = re.fullmatch(r"(.*[\s,;])?(.*)", path).groups()
+    is_path = "/" in last or ("." in last and not re.fullmatch(r"-?[\d.]+", last))
+    return "no label" if before is None or is_path else f"the label {last[:40]!r} is no whole number"
+
+
 def _fault(row: Row, need_label: bool, num_classes: int | None) -> str:
     """Why a row cannot be used; empty when it can."""
     if not row.path:
@@ -197,7 +204,7 @@ def _fault(row: Row, need_label: bool, num_classes: int | None) -> str:
     if "\0" in row.path:
         return "a zero byte in the path; is the list saved as UTF-16? save it as UTF-8"
     if row.label is None:
-        return "no label: expected `path label` with a whole number" if need_label else ""
+        return f"{_last_field(row.path)}: expected `path label` with a whole number" if need_label else ""
     if need_label and row.label < 0:
         return f"label {row.label} is negative"
     if num_classes is not None and row.label >= num_classes:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .backends import BACKENDS, open_reader, resolve_backend
-from .cache import KeptVideos
+from .cache import KeptVideos, Tally
 from .decoder_process import GuardedReader
 from .error import VideoError
 
@@ -119,7 +119,7 @@ def open_video(path: str | os.PathLike, backend: str = "auto", seconds: float = 
     """
     path = os.fspath(path)
     make = functools.partial(_reader, path, backend, seconds, frame_pattern)
-    video = OpenVideo(path, _KEPT[0].reader(path, make, frame_pattern) if _KEPT else make())
+    video = OpenVideo(path, _KEPT[0].reader(path, make, (backend, frame_pattern)) if _KEPT else make())
     try:
         yield video
     finally:
@@ -132,10 +132,13 @@ def _reader(path: str, backend: str, seconds: float, frame_pattern: str):
     return GuardedReader(path, resolve_backend(backend), seconds, frame_pattern)
 
 
-def keep_videos(mebibytes: float) -> None:
-    """From now on `open_video` keeps decoded videos in this process's memory, up to `mebibytes`; 0 forgets them all.
+def keep_videos(mebibytes: float, tally: Tally | None = None) -> None:
+    """From now on `open_video` keeps decoded frames in this process's memory, up to `mebibytes`; 0 forgets them all.
 
     What is kept stays when the same is asked for again.
+
+    Args:
+        tally: counts what is kept.
     """
-    if not (_KEPT and _KEPT[0].mebibytes == mebibytes):
-        _KEPT[:] = [KeptVideos(mebibytes)] if mebibytes else []
+    if not (_KEPT and (_KEPT[0].mebibytes, _KEPT[0].tally) == (mebibytes, tally)):
+        _KEPT[:] = [KeptVideos(mebibytes, tally)] if mebibytes else []

@@ -4,212 +4,49 @@
     python -m tats.engines.benchmark attention --motionformer ../Motionformer
     python -m tats.engines.benchmark estimate --gpu h100 --batch_size 32 --amp bf16 --methods random tube adamae tats
     python -m tats.engines.benchmark loader --videos clips/*.mp4 --videomae ../VideoMAE
+    python -m tats.engines.benchmark all --out performance --videos clips/*.mp4 --videomae ../VideoMAE \\
+        --adamae ../adamae --motionformer ../Motionformer
 
-Contestants take turns in one process; the originals run from clones that you name, unmodified.
+Contestants take turns in one process; the originals run from clones that you name, unmodified. `all` makes every
+measurement of the page of performance and its table; started again, it goes on where it was.
 """
 
 import argparse
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from collections.abc import Sequence
 
 import torch
 
 from ...datasets.program import run_program
-from ..config.flags import FlagParser, add_flags, flag, from_args
-from ..core.records import write_csv
-from ..training.batches import Normalizer
-from . import loader as benchmark_loader
-from . import threads as benchmark_threads
-from .attention import attentions, contestants
-from .estimate import GPUS, estimate
-from .finetune import FinetuneStep
-from .growth import draw_growth, growth
-from .originals import Clone, OriginalStep
-from .steps import METHODS, OurStep, StepSize
-from .timing import machine, saved_mib, summary, take_turns
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BenchmarkConfig:
-    """What is measured, at which size."""
-
-    methods: tuple[str, ...] = flag(("tats", "tube"), "our contestants of step, memory and growth",
-                                    choices=sorted(METHODS), nargs="+")
-    pairs: int = flag(3, "turns that count; the median of them is reported")
-    warmup: int = flag(1, "turns before them")
-    model: str = flag("pretrain_videomae_base_patch16_224", "our model; the originals are ViT-B")
-    batch_size: int = flag(2, "clips a step")
-    num_frames: int = flag(16, "frames of a clip")
-    input_size: int = flag(224, "side of a clip in pixels")
-    mask_ratio: float = flag(0.95, "share of tokens hidden from the encoder")
-    decoder_depth: int = flag(4, "decoder blocks of all contestants")
-    landmarks: int | None = flag(None, "attention: Orthoformer with so many landmarks instead of the exact form")
-    views: bool = flag(False, "loader: all 5 x 3 views of a test video instead of a pre-training clip")
-    extra: tuple[str, ...] = flag((), "step, memory: further flags of run_mae_pretraining for ours, without their "
-                                      "dashes: tats_depth=2", nargs="*")
-    amp: str = flag("fp32", "precision of ours", choices=("fp32", "bf16", "fp16", "auto"))
-    device: str = flag("cpu", "where", choices=("cpu", "cuda"))
-    gpu: str = flag("h100", "estimate: of which GPU", choices=tuple(GPUS))
-    threads: int = flag(1, "threads of the CPU")
-    clips: int = flag(256, "threads: clips of an epoch")
-    videos: tuple[str, ...] = flag((), "loader: files to read", nargs="*")
-    video_backend: str = flag("auto", "loader: our decoder")
-    videomae: str | None = flag(None, "clone of MCG-NJU/VideoMAE to compare with")
-    adamae: str | None = flag(None, "clone of wgcban/adamae to compare with")
-    motionformer: str | None = flag(None, "clone of facebookresearch/Motionformer to compare with")
-    out: str | None = flag(None, "CSV to write")
-
-    def size(self) -> StepSize:
-        """Of step and memory."""
-        return StepSize(self.model, self.batch_size, self.num_frames, self.input_size, self.mask_ratio,
-                        self.decoder_depth, self.amp, self.device)
-
-
-def originals(config: BenchmarkConfig) -> dict[str, Callable[[], OriginalStep]]:
-    """Builders of the contestants from the clones that are named."""
-    found: dict[str, Callable[[], OriginalStep]] = {}
-    if config.videomae is None and config.adamae is None:
-        return found
-    if (config.num_frames, config.input_size) != (16, 224):
-        raise ValueError("the originals know 16 frames of 224 x 224 only: leave --num_frames and --input_size, or "
-                         "--videomae and --adamae, out")
-    videos, mask, _ = OurStep("tube", config.size()).batch
-    batch = (Normalizer(videos.device).clips(videos), mask)
-    if config.videomae is not None:
-        clone = Clone(config.videomae, "modeling_pretrain.py")
-        found["videomae-original"] = partial(OriginalStep, clone, False, config.mask_ratio, config.decoder_depth, batch)
-    if config.adamae is not None:
-        clone = Clone(config.adamae, "models/pretrain/vit.py")
-        found["adamae-original"] = partial(OriginalStep, clone, True, config.mask_ratio, config.decoder_depth, batch)
-    return found
-
-
-def step_builders(config: BenchmarkConfig) -> dict[str, Callable]:
-    """Builders of ours and of the originals."""
-    extra = tuple(word for item in config.extra for word in ("--" + item.lstrip("-")).split("=", 1))
-    return {name: partial(OurStep, name, config.size(), extra) for name in config.methods} | originals(config)
-
-
-def measure_step(config: BenchmarkConfig) -> list[dict]:
-    """Seconds of a whole step: masks, forward, backward, optimiser."""
-    steps = {name: build() for name, build in step_builders(config).items()}
-    return summary(take_turns(steps, config.pairs, config.warmup, config.device))
-
-
-def measure_memory(config: BenchmarkConfig) -> list[dict]:
-    """Largest number of bytes kept for the backward pass at one time, in MiB; with CUDA its peak too."""
-    rows = []
-    for name, build in step_builders(config).items():
-        step = build()
-        step()
-        if config.device == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        beside = [*step.parameters(), *(item for item in step.batch if item is not None)]
-        rows.append({"name": name, "saved_mib": saved_mib(step, beside)})
-        if config.device == "cuda":
-            rows[-1]["cuda_peak_mib"] = torch.cuda.max_memory_allocated() / 2**20
-        del step
-    for row in rows:
-        row |= {f"over_{other['name']}": row["saved_mib"] / other["saved_mib"] for other in rows if other is not row}
-    return rows
-
-
-def measure_attention(config: BenchmarkConfig) -> list[dict]:
-    """Seconds of trajectory attention at ViT-B's width, forward and backward, and its saved bytes."""
-    dim, heads, frames = 768, 12, config.num_frames // 2
-    clone = None if config.motionformer is None else Clone(config.motionformer, "slowfast/models/vit_helper.py")
-    modules = {name: module.to(config.device)
-               for name, module in attentions(dim, heads, config.landmarks, clone).items()}
-    tokens = torch.randn(config.batch_size, frames * (config.input_size // 16) ** 2, dim, device=config.device)
-    runs = contestants(modules, tokens, frames)
-    rows = summary(take_turns(runs, config.pairs, config.warmup, config.device))
-    for row in rows:
-        row["saved_mib"] = saved_mib(runs[row["name"]], [tokens, *modules[row["name"]].parameters()])
-    return rows
-
-
-def measure_loader(config: BenchmarkConfig) -> list[dict]:
-    """Seconds a pre-training clip, or a video's test views."""
-    if not config.videos:
-        raise ValueError("--videos is missing: give the files to read")
-    clone = None if config.videomae is None else Clone(config.videomae, "kinetics.py")
-    build = benchmark_loader.test_views if config.views else benchmark_loader.loaders
-    rows = summary(take_turns(build(config.videos, config.video_backend, clone), config.pairs, config.warmup))
-    for row in rows:
-        row["seconds"] /= len(config.videos)
-        row["processor_seconds"] /= len(config.videos)
-    return rows
-
-
-def measure_finetune(config: BenchmarkConfig) -> list[dict]:
-    """Seconds of a fine-tuning step of the classifier, ours and VideoMAE's network."""
-    clone = None if config.videomae is None else Clone(config.videomae, "modeling_finetune.py")
-    names = ["ours"] + ["videomae-original"] * (clone is not None)
-    steps = {name: FinetuneStep(config.size(), clone if name != "ours" else None) for name in names}
-    return summary(take_turns(steps, config.pairs, config.warmup, config.device))
-
-
-def measure_growth(config: BenchmarkConfig) -> list[dict]:
-    """Seconds and saved bytes of our steps over frames, size, depth and landmarks; with --out a picture beside it."""
-    rows = growth(config.methods, config.size(), config.pairs)
-    if config.out is not None:
-        draw_growth(rows, Path(config.out).with_suffix(".png"))
-    return rows
-
-
-def estimate_steps(config: BenchmarkConfig) -> list[dict]:
-    """Time, memory and MFU of our steps on a GPU that is not here, see `estimate`."""
-    if config.amp == "auto":
-        raise ValueError("estimate: say --amp bf16, fp16 or fp32; there is no GPU to ask")
-    extra = tuple(word for item in config.extra for word in ("--" + item.lstrip("-")).split("=", 1))
-    return [{"gpu": config.gpu} | row for row in estimate(config.methods, config.size(), GPUS[config.gpu], extra)]
-
-
-def measure_threads(config: BenchmarkConfig) -> list[dict]:
-    """Seconds of an epoch of a small TATS run, alone and with one busy program a core."""
-    return benchmark_threads.measure(config.pairs, config.clips)
-
-
-MEASUREMENTS = {"step": measure_step, "memory": measure_memory, "attention": measure_attention,
-                "loader": measure_loader, "finetune": measure_finetune, "growth": measure_growth,
-                "estimate": estimate_steps, "threads": measure_threads}
+from ..config.flags import FlagParser, add_flags, from_args, given_flags
+from .measurements import MEASUREMENTS, BenchmarkConfig, measured
+from .page import measure_page
 
 
 def get_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = FlagParser("benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=MEASUREMENTS)
+    parser.add_argument("what", choices=(*MEASUREMENTS, "all"))
     add_flags(parser, BenchmarkConfig)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> list[dict]:
     """Measure, show and write; the rows. Bad input ends with one line and exit code 2."""
+    argv = sys.argv[1:] if argv is None else argv
     args = get_parser().parse_args(argv)
     config = from_args(BenchmarkConfig, args)
     if config.pairs < 1 or config.warmup < 0:
         raise ValueError(f"--pairs must be at least 1 and --warmup 0, got {config.pairs} and {config.warmup}")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: no CUDA device is visible")
-    torch.set_num_threads(config.threads)
-    where = machine(config.device)
-    asked = " ".join(sys.argv[1:] if argv is None else argv)
-    rows = [{"what": args.what} | row | where | {"flags": asked} for row in MEASUREMENTS[args.what](config)]
-    for row in rows:
-        logger.info("%s", ", ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-                                    for name, value in row.items() if name not in {*where, "flags"}))
-    if config.out is not None:
-        write_csv(Path(config.out), rows, digits=5)
-    return rows
+    if args.what == "all":
+        return measure_page(config, given_flags(argv))
+    return measured(args.what, config, " ".join(argv))
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    logger.setLevel(logging.INFO)
+    logging.getLogger(__package__).setLevel(logging.INFO)
     run_program(main)

@@ -1,5 +1,6 @@
 """A fine-tuning step of the classifier: forward, cross-entropy, backward, AdamW."""
 
+import contextlib
 import warnings
 
 import torch
@@ -24,11 +25,12 @@ class FinetuneStep:
     def __init__(self, size: StepSize, clone: Clone | None = None):
         options = {"num_classes": CLASSES, "drop_path_rate": 0.1, "all_frames": size.frames, "img_size": size.size}
         device = torch.device(size.device)
+        self.code = clone.code if clone is not None else contextlib.nullcontext
         if clone is None:
             self.model = create_model(MODEL, **options).to(device)
             self.optimizer = make_optimizer(parameter_groups(self.model, 0.05))
         else:
-            with warnings.catch_warnings():
+            with clone.code(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 self.model = clone.load("modeling_finetune").vit_base_patch16_224(**options).to(device)
             self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0)
@@ -37,7 +39,7 @@ class FinetuneStep:
         self.labels = torch.arange(size.batch_size, device=device)
 
     def __call__(self) -> None:
-        with self.precision.autocast():
+        with self.code(), self.precision.autocast():
             logits = self.model(self.videos)
         F.cross_entropy(logits.float(), self.labels).backward()
         self.optimizer.step()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.files import naming
 from ..figures.style import COLOURS
 from .steps import OurStep, StepSize
 from .timing import saved_mib, summary, take_turns
@@ -79,4 +80,5 @@ def draw_growth(rows: Sequence[dict], out: Path) -> None:
             if plot.lines:
                 plot.legend(fontsize=8, frameon=False)
             plot.grid(alpha=.3)
-    figure.savefig(out, dpi=110)
+    with naming(out):
+        figure.savefig(out, dpi=110)

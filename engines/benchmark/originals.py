@@ -1,7 +1,8 @@
 """The published codebases beside ours: their own files, imported unmodified from a clone that the user names.
 
-They were written for torch 1.8 and timm 0.4: names that are gone since are put back as empty modules while they are
-imported; a module that the measured code would call is never replaced, but `torch.cuda.synchronize` without CUDA.
+They were written for torch 1.8 and timm 0.4: names that are gone since are put back while they are imported, and
+packages that are not installed stand in empty, since most of what is imported is not called. A contestant that calls
+one is left out. Nothing that the measured code calls is replaced, but `torch.cuda.synchronize` without CUDA.
 """
 
 import contextlib
@@ -19,9 +20,25 @@ from types import ModuleType
 import torch
 from torch import nn
 
-# Imported at the top of their files; of these the code that is measured here calls none.
+from ..core.runtime import Precision
+from .timing import LeftOut
+
+# Imported at the top of their files. What a name holds is all that the measured code takes from it, but for cv2: the
+# test views of VideoMAE resize with it.
 _GONE = {"torch._six": {"inf": math.inf}, "numpy.lib.function_base": {"disp": None}, "cv2": {}, "scipy": {},
          "scipy.io": {}, "simplejson": {}, "fvcore": {}, "fvcore.common": {}, "fvcore.common.registry": {}}
+
+
+_TO_INSTALL = {"cv2": "opencv-python-headless"}   # where the package has another name than its module
+
+
+class _NotInstalled(types.ModuleType):
+    """Stands in for a package; whoever calls it is left out."""
+
+    def __getattr__(self, name: str):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        raise ModuleNotFoundError(f"No module named {self.__name__!r}", name=self.__name__)
 
 
 class Clone:
@@ -40,9 +57,14 @@ class Clone:
             raise ValueError(f"{path} is no clone of the original: {marker} is missing; give the folder of a git clone")
 
     def load(self, name: str) -> ModuleType:
-        """Its module `name`, by the name that its own files use; nothing of it stays importable."""
+        """Its module `name`, by the name that its own files use; nothing of it stays importable.
+
+        Raises:
+            LeftOut: see `code`.
+        """
         before = dict(sys.modules)
-        with _without_names_gone(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with self.code(), _without_names_gone(), warnings.catch_warnings(), \
+                contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             searched = sys.path[:]
             # Not where this was started: a checkout of ours has a `models` too, and AdaMAE's has no __init__.py.
@@ -54,6 +76,28 @@ class Clone:
                 for added in [key for key, module in sys.modules.items() if key not in before and self._owns(module)]:
                     del sys.modules[added]   # both clones have a `utils` and a `models`
 
+    @contextlib.contextmanager
+    def code(self) -> Iterator[None]:
+        """For a block that runs its code.
+
+        Raises:
+            LeftOut: the code imports or calls what is not installed, fails with what is, or ends the program, as the
+                engines do where a loss is not finite.
+        """
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError, RuntimeError, SystemExit) as error:
+            if isinstance(error, LeftOut):
+                raise
+            said = (str(error).strip().splitlines() or ["no message"])[0]
+            raise LeftOut(f"{self.path.name} fails here: {type(error).__name__}: {said}") from error
+        except ImportError as error:
+            package = (error.name or "").split(".")[0]
+            if package and _exists(package):
+                raise LeftOut(f"{self.path.name} does not go with the {package} that is installed ({error})") from error
+            raise LeftOut(f"{self.path.name} needs {error.name or error}, which is not installed: pip install "
+                          f"{_TO_INSTALL.get(package, package)}") from error
+
     def _owns(self, module: ModuleType) -> bool:
         places = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
         return any(str(place).startswith(str(self.path)) for place in places)
@@ -64,7 +108,7 @@ def _without_names_gone() -> Iterator[None]:
     added = []
     for name, contents in _GONE.items():
         if name not in sys.modules and not _exists(name):
-            sys.modules[name] = types.ModuleType(name)
+            sys.modules[name] = _NotInstalled(name)
             vars(sys.modules[name]).update(contents, __path__=[])
             added.append(name)
     try:
@@ -87,11 +131,16 @@ class OriginalStep:
     Args:
         clone: of VideoMAE or AdaMAE. learned: it is AdaMAE's. ratio: rho. decoder_depth: blocks.
         batch: (videos normalised float32 (B, 3, T, H, W), mask bool (B, N)), as its own loader yields them.
+        precision: of the CPU; with CUDA its engine computes in fp16, whatever is asked for.
     """
 
     def __init__(self, clone: Clone, learned: bool, ratio: float, decoder_depth: int,
-                 batch: tuple[torch.Tensor, torch.Tensor]):
-        self.batch, self.device = batch, batch[0].device
+                 batch: tuple[torch.Tensor, torch.Tensor], precision: Precision):
+        self.clone, self.batch, self.device, self.precision = clone, batch, batch[0].device, precision
+        with clone.code():
+            self._build(clone, learned, ratio, decoder_depth)
+
+    def _build(self, clone: Clone, learned: bool, ratio: float, decoder_depth: int) -> None:
         if learned:
             build = clone.load("models.pretrain.vit").pretrain_videomae_base_patch16_224
             engine, helpers = clone.load("msc.engine_for_pretraining"), clone.load("msc.utils")
@@ -113,7 +162,8 @@ class OriginalStep:
             self.scaler.state_dict = lambda: {"scale": 1.0}
 
     def __call__(self) -> None:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _synchronizing_only_cuda():
+        with self.clone.code(), warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), \
+                _synchronizing_only_cuda(), self.precision.autocast():
             warnings.simplefilter("ignore")
             self.engine.train_one_epoch(self.model, [self.batch], self.optimizer, self.device, 0, self.scaler,
                                         max_norm=None, start_steps=0)

@@ -1,12 +1,16 @@
 """What a comparison of speed or memory needs: contestants that take turns, medians, live saved bytes, the machine."""
 
+import contextlib
 import gc
+import logging
+import os
 import platform
 import statistics
 import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,26 +19,71 @@ from torch import Tensor
 from ..core.records import commit_of_source
 
 Contestant = Callable[[], object]
+Turns = Sequence[tuple[float, float]]   # (wall seconds, processor seconds) each
+logger = logging.getLogger(__name__)
 
 
-def take_turns(contestants: Mapping[str, Contestant], pairs: int, warmup: int = 1,
-               device: str = "cpu") -> dict[str, list[tuple[float, float]]]:
+class LeftOut(ValueError):
+    """Why a contestant cannot take part, in one line."""
+
+
+def entered(build: Callable[[], Contestant]) -> Contestant:
+    """What `build` returns; where it raises `LeftOut`, something that raises the same when it is called."""
+    try:
+        return build()
+    except LeftOut as why:
+        return partial(_raise, why)
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+def left_out(name: str, why: LeftOut) -> dict[str, str]:
+    """The row of a contestant that cannot take part; said in the log, too."""
+    logger.warning("%s is left out: %s", name, why)
+    return {"name": name, "left_out": str(why)}
+
+
+def take_turns(contestants: Mapping[str, Contestant], pairs: int, warmup: int = 1, device: str = "cpu",
+               processor_time: Callable[[], float] = time.process_time) -> dict[str, Turns | LeftOut]:
     """Run A B C A B C ..., so that what else the machine does falls on all alike.
 
+    Args:
+        processor_time: a clock, in seconds.
+
     Returns:
-        Name -> (wall seconds, processor seconds of this process) of each of the `pairs` runs after `warmup` rounds.
+        Name -> (wall seconds, processor seconds) of each of the `pairs` runs after `warmup` rounds; or
+        what it raised, where it cannot take part.
     """
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in contestants}
+    times: dict[str, Turns | LeftOut] = {name: [] for name in contestants}
     for turn in range(warmup + pairs):
         for name, run in contestants.items():
+            if isinstance(times[name], LeftOut):
+                continue
             gc.collect()
             _wait(device)
-            wall, processor = time.perf_counter(), time.process_time()
-            run()
+            wall, processor = time.perf_counter(), processor_time()
+            try:
+                run()
+            except LeftOut as why:
+                times[name] = why
+                continue
             _wait(device)
             if turn >= warmup:
-                times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+                times[name].append((time.perf_counter() - wall, processor_time() - processor))
     return times
+
+
+def time_with_children() -> float:
+    """Processor seconds of this process and, on Linux, of those that it has started and that live."""
+    spent = time.process_time()
+    for place in Path("/proc/self/task").glob("*/children"):
+        for child in place.read_text(encoding="ascii").split():
+            with contextlib.suppress(OSError):   # it has ended
+                fields = Path(f"/proc/{child}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+                spent += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return spent
 
 
 def _wait(device: str) -> None:
@@ -42,15 +91,18 @@ def _wait(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def summary(times: Mapping[str, Sequence[tuple[float, float]]]) -> list[dict]:
+def summary(times: Mapping[str, Turns | LeftOut]) -> list[dict]:
     """A row a contestant: medians, and the median of the ratios to each other one of the same turn, of wall seconds and
-    of processor seconds (which a machine that others use too disturbs less)."""
+    of processor seconds (which a machine that others use too disturbs less). Who is left out has no numbers."""
     rows = []
     for name, own in times.items():
+        if isinstance(own, LeftOut):
+            rows.append(left_out(name, own))
+            continue
         row = {"name": name, "runs": len(own), "seconds": statistics.median(wall for wall, _ in own),
                "processor_seconds": statistics.median(processor for _, processor in own)}
         for other, theirs in times.items():
-            if other != name:
+            if other != name and not isinstance(theirs, LeftOut):
                 for name_of, place in (("over_", 0), ("processor_over_", 1)):
                     row[name_of + other] = statistics.median(mine[place] / his[place]
                                                              for mine, his in zip(own, theirs, strict=True))

@@ -9,7 +9,6 @@ Exit code 0: all passed; 1: a step failed.
 """
 
 import argparse
-import json
 import logging
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from ...datasets.files import json_text, write_whole
 from ...datasets.program import run_program
 from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import commit_of_source
@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     sys.stdout.write(table(rows))
     record = {"date": datetime.now(timezone.utc).isoformat(timespec="seconds"), "commit": commit_of_source(),
               "torch": torch.__version__, "device": config.device, "steps": rows}
-    Path(config.out).write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
+    write_whole(config.out, json_text(record, indent=1, default=str) + "\n")
     logger.info("all numbers: %s", config.out)
     return rows
 

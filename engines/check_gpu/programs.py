@@ -1,6 +1,7 @@
 """Steps 7 and 8: the real programs, on small videos with known motion, in processes of their own."""
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -53,7 +54,8 @@ def train_on_moving_shapes(place: Place) -> Outcome:
     records = [json.loads(line) for line in (out / "log.txt").read_text().splitlines()]
     run("tats.engines.measure_masks", "--checkpoint", str(out / f"checkpoint-{epochs - 1}.pth"), "--data",
         str(videos(place)), "--out", str(out / "masks.json"))
-    after = json.loads((out / "masks.json").read_text())[1]
+    after = {name: math.nan if value is None else value
+             for name, value in json.loads((out / "masks.json").read_text())[1].items()}
     faults = []
     if [record["epoch"] for record in records] != list(range(epochs)):
         faults.append(f"log.txt has the epochs {[record['epoch'] for record in records]}")

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ...datasets.files import naming
 from ..figures.style import COLOURS
 from .answers import over_groups
 from .plan import READINGS, SCRATCH
@@ -33,4 +34,5 @@ def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
         axes.set_yticks(range(len(rows)), names if place == 1 else [""] * len(rows))
         axes.set_ylim(len(rows) - .5, -.5)
         axes.grid(axis="x", alpha=.3)
-    figure.savefig(out, dpi=110)
+    with naming(out):
+        figure.savefig(out, dpi=110)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+from ...datasets.files import write_whole
 from ...datasets.program import run_program
 from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser
@@ -116,7 +117,7 @@ def write_tables(plan: Plan, cells: Sequence[dict]) -> None:
     write_csv(plan.out / "moving_shapes.csv", cells)
     draw_comparison(cells, plan.out / "moving_shapes.png")
     text = "\n".join(summary(cells)) + "\n"
-    (plan.out / "summary.md").write_text(text)
+    write_whole(plan.out / "summary.md", text)
     sys.stdout.write(text)
 
 

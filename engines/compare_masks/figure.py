@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...datasets.files import naming
 from ..figures.style import COLOURS
 from .table import as_frame
 
@@ -35,4 +36,5 @@ def draw_comparison(cells: Sequence[dict], out: Path) -> None:
         axes.set_xticks(range(len(ratios)), [f"ρ = {ratio:g}" for ratio in ratios])
         axes.grid(axis="y", alpha=.3)
     figure.legend(loc="outside lower center", ncols=5, frameon=False, fontsize=9)
-    figure.savefig(out, dpi=110)
+    with naming(out):
+        figure.savefig(out, dpi=110)

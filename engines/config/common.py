@@ -34,6 +34,10 @@ class LoaderConfig:
 class TrainLoaderConfig(LoaderConfig):
     """Loading for training"""
 
+    cache_decoded: float = flag(0.0, "for small sets: GB of decoded frames that the loader's workers of a rank keep in "
+                                "memory, the same bits as decoding them again. A share each, and each worker keeps "
+                                "what it has decoded: num_workers times the set's size keep all of it. 0: none",
+                                within="[0, inf)", identity=False)
     max_bad_fraction: float = flag(0.01, "unreadable videos are replaced in training and noted in bad_videos.txt; a "
                                    "larger share of the list stops the run. 0: the first one does",
                                    within="[0, 1]", identity=False)

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from . import common as common_config
 from .common import TrainLoaderConfig
-from .flags import BATCH, CONTENT, FIXED, LONGER, SETUP, SOURCE, flag, settings_from_args
+from .flags import BATCH, CONTENT, FIXED, LONGER, SETUP, SOURCE, PluginConfig, flag, settings_from_args
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,7 @@ class Settings:
     evaluation: EvaluationConfig
     zero: ZeroConfig
     run: ClassifierRunConfig
+    plugins: PluginConfig = PluginConfig()
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> "Settings":

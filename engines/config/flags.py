@@ -23,9 +23,10 @@ FIXED = "fixed"      # the network, its optimiser's state or the run's order are
 CONTENT = "content"  # as KEPT, and not the path counts but what is in the file
 SOURCE = "source"    # as FIXED, and not the path counts but what is in the file
 LONGER = "longer"    # a larger value makes the run longer, which is allowed; a smaller one as KEPT
+CODE = "code"        # as KEPT, and not the name counts but the sources of the modules
 BATCH = "batch"      # allowed while the clips of a step stay the same; else as KEPT
 SETUP = "setup"      # it changes nothing that is computed, but a checkpoint is of one kind: refused, --change or not
-IDENTITIES = (KEPT, FREE, FIXED, CONTENT, SOURCE, LONGER, BATCH, SETUP)
+IDENTITIES = (KEPT, FREE, FIXED, CONTENT, SOURCE, LONGER, CODE, BATCH, SETUP)
 
 
 def flag(default: Any, help: str, *, within: str = EVERYWHERE, identity: bool | str = KEPT, **options: Any) -> Any:
@@ -53,7 +54,7 @@ class PluginConfig:
 
     plugin: list[str] | None = flag(None, "import this module (or file.py) before the flags are read: it registers "
                                     "strategies, rewards, numbers of the log or data sets of your own. Repeatable",
-                                    action="append", metavar="MODULE", identity=FREE)
+                                    action="append", metavar="MODULE", identity=CODE)
 
 
 def installed_version() -> str:
@@ -182,7 +183,8 @@ def settings_from_args(cls: type[Config], args: argparse.Namespace) -> Config:
 
 
 def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argparse.Namespace:
-    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value.
+    """The parsed flags, after those that `--change FLAG VALUE` names have got their new value; "none" is the None of a
+    flag whose default that is.
 
     Raises:
         ValueError: --change names itself, or a flag twice.
@@ -192,8 +194,14 @@ def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpar
     for name in names:
         if name == "change" or names.count(name) > 1:
             raise ValueError(f"--change {name}: name each flag once, and only flags that the run has a value of")
-    words = [word for name, value in changes for word in (f"--{name.lstrip('-')}", *value.split())]
-    return parser.parse_args([*argv, *words]) if words else parser.parse_args(argv)
+    none = {name for name, (_, value) in zip(names, changes, strict=True)
+            if value.lower() == "none" and parser.get_default(name) is None}
+    words = [word for name, (_, value) in zip(names, changes, strict=True) if name not in none
+             for word in (f"--{name}", *(value.split() or [""]))]
+    args = parser.parse_args([*argv, *words])
+    for name in none:
+        setattr(args, name, None)
+    return args
 
 
 def given_flags(argv: Sequence[str]) -> set[str]:

@@ -32,11 +32,18 @@ def _imported(what: str, load) -> None:
         raise ValueError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
 
 
+def module_name(name: str) -> str:
+    """The module that a name, or the path of a .py file, is imported as."""
+    return Path(name).stem if name.endswith(".py") else name
+
+
 def _import_module_or_file(name: str) -> None:
     if not name.endswith(".py"):
         if os.getcwd() not in sys.path:   # as `python -m` has it; torchrun and installed scripts do not
             sys.path.insert(0, os.getcwd())
-        importlib.import_module(name)
+        if getattr(importlib.import_module(name), "__file__", None) is None:
+            raise ImportError("it is a folder without __init__.py, or built into Python, and nothing of it has run: "
+                              f"name a module in it ({name}.MODULE), or a .py file")
         return
     path = Path(name).resolve()
     if not path.is_file():
@@ -44,6 +51,6 @@ def _import_module_or_file(name: str) -> None:
     # By its folder and stem, so that a loader's worker that starts afresh can import it again by name.
     if str(path.parent) not in sys.path:
         sys.path.insert(0, str(path.parent))
-    module = importlib.import_module(path.stem)
+    module = importlib.import_module(module_name(name))
     if Path(module.__file__ or "").resolve() != path:
         raise ImportError(f"the name {path.stem} belongs to {module.__file__}: rename the file")

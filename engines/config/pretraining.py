@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from . import common as common_config
 from .common import OptimConfig, RunConfig, TrainLoaderConfig
-from .flags import CONTENT, FIXED, SOURCE, flag, settings_from_args
+from .flags import CONTENT, FIXED, SOURCE, PluginConfig, flag, settings_from_args
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,9 @@ class DataConfig(TrainLoaderConfig):
     data_path: str = flag("", "list file: a video path a line, an optional label behind it", identity=CONTENT)
     data_set: str = flag("", "UCF101, HMDB51, Kinetics-400 or SSV2: gives sampling_rate, and whether flips are allowed")
     sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4", within="[1, inf)")
+    num_sample: int = flag(1, "clips of each opened video, each with its own start, crop, flip and mask. --batch_size "
+                           "goes on counting clips: a batch is batch_size / num_sample videos (in fine-tuning it is "
+                           "batch_size videos), and an epoch has num_sample times the steps", within="[1, inf)")
     flip: bool = flag(True, "mirror clips with --pretrain_aug rrc, where the data set allows it; --no_flip: never")
     pretrain_aug: str = flag("multiscale", "MultiScaleCrop (Table 4), resized crop and flip (Sec. 8.1), centre, or all",
                              choices=("multiscale", "rrc", "center", "resize"))
@@ -198,6 +201,7 @@ class Settings:
     sampler: SamplerConfig
     watch: WatchConfig
     run: RunConfig
+    plugins: PluginConfig = PluginConfig()
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> "Settings":
@@ -211,4 +215,7 @@ class Settings:
         if not settings.data.data_path:
             raise ValueError("--data_path is missing: give a list file with a video path a line "
                              "(python -m tats.datasets.build_lists makes one, tats.datasets.moving_shapes a toy set)")
+        if settings.optim.batch_size % settings.data.num_sample:
+            raise ValueError(f"--batch_size {settings.optim.batch_size} counts clips, and {settings.data.num_sample} "
+                             "of them come from one video (--num_sample): make it a multiple")
         return settings

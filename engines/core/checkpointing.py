@@ -45,13 +45,8 @@ def save_atomically(state: dict, path: Path) -> None:
     Raises:
         OSError: the disk is full or not writable; the file of the same name from before is untouched.
     """
-    try:
-        with written_whole(path, "wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:   # what torch's writer makes of a full disk
-        if isinstance(error.__context__, OSError):
-            raise error.__context__ from None
-        raise
+    with written_whole(path, "wb") as file:
+        torch.save(state, file)
 
 
 def order_of(path: Path) -> tuple[int, float] | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.files import naming
+
 
 class EventFiles:
     """Scalars and images of a run. After an error a new file is begun: TensorBoard reads all of a folder.
@@ -40,11 +42,13 @@ class EventFiles:
         from tensorboardX.proto.event_pb2 import Event
 
         try:
-            if self._file is None:
-                self._file = EventsWriter(self._prefix, f".{next(self._numbers)}")
-            for summary in summaries:
-                self._file.write_event(Event(summary=summary, step=step, wall_time=time.time()))
-            self._file.flush()
+            with naming(f"{self._prefix}.out.tfevents.*"):
+                if self._file is None:
+                    Path(self._prefix).parent.mkdir(parents=True, exist_ok=True)
+                    self._file = EventsWriter(self._prefix, f".{next(self._numbers)}")
+                for summary in summaries:
+                    self._file.write_event(Event(summary=summary, step=step, wall_time=time.time()))
+                self._file.flush()
         except OSError:
             self.close()
             raise

@@ -1,4 +1,5 @@
-"""What makes a run this run: the flags that change what is computed, the rows of its lists, the weights it starts from.
+"""What makes a run this run: the flags that change what is computed, the rows of its lists, the weights it starts from,
+the sources of its plugins.
 
 A checkpoint keeps them, and only the same run goes on from it. What each flag is to that, its declaration says
 (`config.flags.IDENTITIES`).
@@ -7,17 +8,18 @@ A checkpoint keeps them, and only the same run goes on from it. What each flag i
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...datasets.lists.list_file import ClipList
+from ...datasets.lists.list_marks import first_difference, marks_of
 from ...masking.registry import ALIASES
 from ..config.common import OptimConfig
-from ..config.flags import BATCH, CONTENT, FIXED, FREE, LONGER, SETUP, SOURCE
+from ..config.flags import BATCH, CODE, CONTENT, FREE, SETUP, SOURCE
+from ..config.plugin_sources import digests_of
+from ..config.plugins import module_name
 
-# DeepSpeed keeps these in its own half of the checkpoint, each process its share.
-HELD_BY_DEEPSPEED = frozenset({"opt_betas", "opt_eps", "momentum", "weight_decay", "layer_decay", "amp"})
 WEIGHTS = "weights"   # the name of the file of weights among the contents
 CLIPS = "clips a step"
 
@@ -32,7 +34,7 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         dashes = "" if self.flag == CLIPS else "--"
-        return f"{dashes}{self.flag}: {_shown(self.here)} | {_shown(self.there)}"
+        return f"{dashes}{self.flag}: {shown(self.here)} | {shown(self.there)}"
 
 
 @dataclass(frozen=True)
@@ -44,24 +46,32 @@ class Identity:
         contents: hash by name of what is in its lists ("train", "val", "test"), and in the file whose weights it
             starts from ("weights"). Those that are not known are missing.
         clips_a_step: of all processes.
+        lists: number and marks of its lists' rows by name, see `list_marks`; empty where they are not known.
+        code: hash by module of the sources of plugins, --plugin's and those of installed packages.
     """
 
     flags: dict[str, Any]
     kinds: dict[str, bool | str]
     contents: dict[str, str]
     clips_a_step: int
+    code: dict[str, str] = field(default_factory=dict)
+    lists: dict[str, dict] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """12 hexadecimal digits: the same for runs that compute the same, wherever their files lie."""
-        ways = (BATCH, SETUP, CONTENT, SOURCE)
+        """12 hexadecimal digits: the same for runs that compute the same, wherever their files lie. Of plugins those
+        count that --plugin names: one of an installed package is there for runs that have nothing of it, too."""
+        ways = (BATCH, SETUP, CONTENT, SOURCE, CODE)
         computed = {name: value for name, value in self.flags.items() if self.kinds[name] not in ways}
-        text = json.dumps([computed, self.contents, self.clips_a_step], sort_keys=True, default=str)
+        named = {module_name(name) for name in self.flags.get("plugin") or ()} & self.code.keys()
+        parts = [computed, self.contents, self.clips_a_step, *([sorted(map(self.code.get, named))] if named else [])]
+        text = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def record(self) -> dict:
         """What a checkpoint keeps beside the settings; plain values."""
-        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step}
+        return {"hash": self.hash, "contents": self.contents, "clips_a_step": self.clips_a_step, "code": self.code,
+                "lists": self.lists}
 
 
 def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | None, clips_a_step: int) -> Identity:
@@ -72,11 +82,12 @@ def identity_of(settings: Any, lists: Mapping[str, ClipList], weights: str | Non
         weights: hash of the file that it starts from, None without one.
     """
     flags, kinds = {}, {}
-    for name, item, value in _declared(type(settings), settings):
+    for name, item, value in declared(type(settings), settings):
         if item.metadata["identity"] is not FREE:
             flags[name], kinds[name] = _plain(name, value, type(settings)), item.metadata["identity"]
     contents = {name: list_hash(clips) for name, clips in lists.items()} | ({WEIGHTS: weights} if weights else {})
-    return Identity(flags, kinds, contents, clips_a_step)
+    return Identity(flags, kinds, contents, clips_a_step, digests_of(flags["plugin"] or ()),
+                    {name: marks_of(clips) for name, clips in lists.items()})
 
 
 def identity_in(state: Mapping, settings: type) -> Identity:
@@ -89,20 +100,20 @@ def identity_in(state: Mapping, settings: type) -> Identity:
     """
     known = {name: value for topic in state["settings"].values() for name, value in topic.items()}
     flags, kinds = {}, {}
-    for name, item, _ in _declared(settings):
+    for name, item, _ in declared(settings):
         if item.metadata["identity"] is not FREE:
             default = None if item.default is MISSING else item.default
             flags[name], kinds[name] = _plain(name, known.get(name, default), settings), item.metadata["identity"]
     kept = state.get("identity") or {}
     clips = kept.get("clips_a_step") or flags["batch_size"] * flags["update_freq"] * len(state["rng"])
-    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips)
+    return Identity(flags, kinds, dict(kept.get("contents") or {}), clips, dict(kept.get("code") or {}),
+                    dict(kept.get("lists") or {}))
 
 
 def unknown_flags(state: Mapping, settings: type) -> dict[str, Any]:
     """What a checkpoint was trained with that this version has no flag for; of another version, or of a plugin."""
-    declared = {name for name, _, _ in _declared(settings)}
-    return {name: value for topic in state["settings"].values() for name, value in topic.items()
-            if name not in declared}
+    known = {name for name, _, _ in declared(settings)}
+    return {name: value for topic in state["settings"].values() for name, value in topic.items() if name not in known}
 
 
 def list_hash(clips: ClipList) -> str:
@@ -125,6 +136,8 @@ def differences(here: Identity, there: Identity) -> list[Difference]:
             found += _contents(name, names, here, there)
         elif kind == SOURCE:
             found += _contents(name, [WEIGHTS], here, there)
+        elif kind == CODE:
+            found += _plugins(name, here, there)
         elif value != other:
             found.append(Difference(name, value, other, kind))
     if here.clips_a_step != there.clips_a_step:
@@ -140,55 +153,31 @@ def _contents(flag: str, names: Iterable[str], here: Identity, there: Identity) 
         same = Path(mine or "").name == Path(other or "").name
         return [] if same else [Difference(flag, mine, other, here.kinds[flag])]
     pairs = [(name, here.contents.get(name), there.contents.get(name)) for name in names]
-    return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", mine, other, here.kinds[flag])
+    return [Difference(flag if name == WEIGHTS else f"{flag} ({name})", *_lists(name, here, there), here.kinds[flag])
             for name, mine, other in pairs if mine != other and (name == WEIGHTS or (mine and other))]
 
 
-def allowed(found: Iterable[Difference], changed: Iterable[str], source: Path, deepspeed: bool) -> list[Difference]:
-    """Those of the differences that the run may go on with; to be named and recorded.
-
-    Args:
-        found: see `differences`. changed: names of flags that --change names.
-        source: the checkpoint. deepspeed: whether the run trains with it.
-
-    Raises:
-        ValueError: there are others.
-    """
-    changed, found = set(changed), list(found)
-    split = bool({"batch_size", "update_freq"} & changed) or all(one.flag != CLIPS for one in found)
-    refused = [one for one in found if not _may(one, changed, split, deepspeed)]
-    if not refused:
-        return found
-    for_good = [one.flag for one in refused if not _may(one, {one.flag.split(" (")[0]}, True, deepspeed)]
-    ways = ["give another --output_dir", "--auto_resume false, which starts anew and keeps the old run in replaced-N"]
-    if for_good:
-        why = ", under DeepSpeed" if deepspeed and set(for_good) & HELD_BY_DEEPSPEED else ""
-        ways[-1] += f"; a run cannot go on with another {', '.join(for_good)}{why}"
-    else:
-        hints = dict.fromkeys(f"--change {_argument(one, found)}" for one in refused)
-        ways.append(f"{' '.join(hints)}, which goes on and is recorded")
-    raise ValueError(f"cannot resume from {source}, which belongs to another run (flag: this run | the checkpoint): "
-                     f"{'; '.join(map(str, refused))}. Either {', or '.join(ways)}")
+def _lists(name: str, here: Identity, there: Identity) -> tuple[str | None, str | None]:
+    """What is said of a file on both sides: its hash; of a list the number of rows, and the first that differs."""
+    mine, other = (f"{one.lists[name]['rows']} rows, {one.contents[name]}" if name in one.lists else
+                   one.contents.get(name) for one in (here, there))
+    both = name in here.lists and name in there.lists
+    return mine, f"{other} ({first_difference(here.lists[name], there.lists[name])})" if both else other
 
 
-def _may(one: Difference, changed: set[str], split: bool, deepspeed: bool) -> bool:
-    """Whether a run may go on with it. split: the clips of a step are the same, or may be others."""
-    name = one.flag.split(" (")[0]
-    if one.identity in (FIXED, SOURCE, SETUP) or (deepspeed and name in HELD_BY_DEEPSPEED and name in changed):
-        return False
-    if one.identity == BATCH:
-        return split
-    return name in changed or (one.identity == LONGER and one.here > one.there)
+def _plugins(flag: str, here: Identity, there: Identity) -> list[Difference]:
+    """Modules by their sources: another text under the same name, or another module in the place of one that is gone.
+    One that is only gone, or only new, alters nothing: other flags name what a run has of a plugin, and are compared.
+    Of an older checkpoint nothing is known."""
+    known = set(here.code.values()) & set(there.code.values())
+    mine, others = ({name: text for name, text in one.code.items() if text not in known} for one in (here, there))
+    gone = [name for name in others if name not in mine]
+    pairs = [(name, name if name in others else gone[0]) for name in mine if name in others or gone]
+    return [Difference(f"{flag} ({name})", f"{name} {mine[name]}", f"{other} {others[other]}", here.kinds[flag])
+            for name, other in pairs]
 
 
-def canonical(names: Iterable[str], settings: type) -> set[str]:
-    """The flags that `--change` names, aliases and leading dashes resolved."""
-    aliases = {alias.lstrip("-"): name for name, item, _ in _declared(settings)
-               for alias in (*item.metadata.get("aliases", ()), f"no_{name}")}
-    return {aliases.get(name.lstrip("-"), name.lstrip("-")) for name in names}
-
-
-def _declared(settings: type, values: Any = None):
+def declared(settings: type, values: Any = None):
     """(name, field, value) of every flag."""
     for topic in fields(settings):
         for item in fields(topic.type):
@@ -204,15 +193,5 @@ def _plain(name: str, value: Any, settings: type) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     return "none" if value in (None, "") else str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _argument(one: Difference, found: list[Difference]) -> str:
-    """`FLAG VALUE` as --change takes it."""
-    name, value = one.flag.split(" (")[0], one.here
-    if one.flag == CLIPS:
-        return f"batch_size {next((other.here for other in found if other.flag == 'batch_size'), 'N')}"
-    if one.identity == CONTENT:
-        return f"{name} LIST"
-    return f"{name} '{' '.join(map(str, value))}'" if isinstance(value, list) else f"{name} {_shown(value)}"

@@ -6,14 +6,15 @@ from pathlib import Path
 
 from ...models.convert.files import read_checkpoint
 from .records import file_hash
-from .run_record import read_record
+from .run_record import is_smoke, read_record
 
 
 def source_of(path: Path, trust: bool = False) -> dict | None:
     """What a run keeps of the file that it starts from; plain values. None where it is no file.
 
     path, size, modified (ns), sha256: of the file. identity: of the run that wrote it, changed: see `about_run`, run:
-    the name that this run's folder had for it then; None or nothing where it was written by another program.
+    the name that this run's folder had for it then; None or nothing where it was written by another program. smoke: see
+    `is_smoke`.
     """
     if not path.is_file():
         return None
@@ -22,7 +23,7 @@ def source_of(path: Path, trust: bool = False) -> dict | None:
     return {"path": str(path.resolve()), "size": about.st_size, "modified": about.st_mtime_ns,
             "sha256": file_hash(path), "identity": (identity or {}).get("hash"),
             "changed": changed_flags(state.get("changes") or ()) if isinstance(state, Mapping) else [],
-            "run": read_record(path.parent).get("run")}
+            "run": read_record(path.parent).get("run"), "smoke": isinstance(state, Mapping) and is_smoke(state)}
 
 
 def about_run(path: Path, trust: bool = False) -> dict:

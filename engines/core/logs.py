@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ...datasets.files import write_whole
+from ...datasets.files import json_text, write_whole
 from ..config.common import RunConfig
 from .event_files import EventFiles
 
@@ -53,11 +53,13 @@ class RunLog(contextlib.AbstractContextManager):
 
     def __init__(self, run: RunConfig, first: int = 0, is_main: bool = True):
         self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
-        self._events, self._waiting = None, []
+        self._events, self._waiting, self._written = None, [], []
         if self._file is not None and self._file.is_file():
             self._drop_from(first)
+            self._written = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
         if (run.log_dir or run.output_dir) and is_main:
-            self._events = EventFiles(run.log_dir or run.output_dir)
+            self._folder = run.log_dir or run.output_dir
+            self._events = EventFiles(self._folder)
 
     def _drop_from(self, first: int) -> None:
         """Leave out lines of epochs that run again, and what a kill has torn."""
@@ -68,18 +70,33 @@ class RunLog(contextlib.AbstractContextManager):
             write_whole(self._file, "".join(kept))
 
     def epoch(self, record: dict) -> None:
-        """Append `record` (it holds "epoch"); its numbers become scalars too."""
+        """Append `record` (it holds "epoch"), null for what is not finite; its numbers become scalars too."""
         with outliving_a_full_disk("log.txt"):
             if self._file is not None:
-                self._waiting.append(json.dumps(record) + "\n")
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self._waiting.append(json_text(record) + "\n")
+                self._restore()
                 while self._waiting:
                     _append(self._file, self._waiting[0])
-                    self._waiting.pop(0)
+                    self._written.append(self._waiting.pop(0))
         with outliving_a_full_disk("TensorBoard's events"):
             if self._events is not None:
-                self._events.scalars({name: value for name, value in record.items()
-                                      if isinstance(value, int | float) and name != "epoch"}, record["epoch"])
+                self._curves(record)
+
+    def _restore(self) -> None:
+        """All lines again where log.txt has been deleted since, and their curves for TensorBoard in a new file."""
+        if self._file.is_file() or not self._written:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            return
+        write_whole(self._file, "".join(self._written))
+        logger.warning("%s was deleted during the run: it is written again, with all of its lines", self._file)
+        if self._events is not None and Path(self._folder).resolve() == self._file.parent.resolve():
+            self._events.close()
+            for line in map(json.loads, self._written):
+                self._curves(line)
+
+    def _curves(self, record: dict) -> None:
+        numbers = {name: value for name, value in record.items() if isinstance(value, int | float) and name != "epoch"}
+        self._events.scalars({name: value for name, value in numbers.items() if math.isfinite(value)}, record["epoch"])
 
     def pictures(self, paths: Iterable[Path], epoch: int) -> None:
         """PNG files as TensorBoard images, under their names without the epoch."""
@@ -90,6 +107,9 @@ class RunLog(contextlib.AbstractContextManager):
                 self._events.image(path.stem.split("-", 2)[-1], np.asarray(Image.open(path).convert("RGB")), epoch)
 
     def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            with outliving_a_full_disk("log.txt"):
+                self._restore()
         if self._events is not None:
             self._events.close()
 

@@ -25,7 +25,7 @@ class Entry:
         seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
         stale: the pre-training of one of them has been made anew since. changed: --change has altered a flag within one
             of them, or within its pre-training. other_weights: one started from other weights than the row's own
-            pre-training.
+            pre-training. smoke: one is of SMOKE=1, or like it.
     """
 
     table: str
@@ -42,16 +42,18 @@ class Entry:
     stale: bool = False
     changed: bool = False
     other_weights: bool = False
+    smoke: bool = False
 
     @property
     def difference(self) -> float | None:
-        """Ours minus the paper's; None where the two are not of the same thing: memory."""
-        return None if None in (self.ours, self.paper) or self.metric == "memory_gb" else self.ours - self.paper
+        """Ours minus the paper's; None where the two are not of the same thing: memory, a smoke run."""
+        unlike = self.smoke or self.metric == "memory_gb"
+        return None if unlike or None in (self.ours, self.paper) else self.ours - self.paper
 
     @property
     def doubts(self) -> str:
         """What stands behind the number where it is not the row's own without reserve."""
-        words = {"stale": self.stale, "changed": self.changed, "other weights": self.other_weights}
+        words = {"SMOKE": self.smoke, "stale": self.stale, "changed": self.changed, "other weights": self.other_weights}
         return ("" if self.complete else "*") + "".join(f" {word}" for word, holds in words.items() if holds)
 
     def shown(self, value: float, sign: str = "") -> str:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -9,7 +10,7 @@ from typing import NamedTuple
 from .checkpointing import numbered_checkpoints
 from .lineage import changed_flags, stale
 from .run_folder import set_aside
-from .run_record import read_record
+from .run_record import is_smoke, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +20,7 @@ class Number(NamedTuple):
 
     complete: all videos that were expected were evaluated, and the run is over. stale: why it is, None where it is not.
     changed: flags that --change has altered within the run or within its pre-training. source: the file that its run
-    started from; "": none, None: nobody knows.
+    started from; "": none, None: nobody knows. smoke: of SMOKE=1 or like it, or begun from such weights.
     """
 
     value: float
@@ -27,6 +28,7 @@ class Number(NamedTuple):
     stale: str | None = None
     changed: tuple[str, ...] = ()
     source: str | None = None
+    smoke: bool = False
 
 
 def result_number(run: Path, metric: str) -> Number | None:
@@ -42,8 +44,10 @@ def result_number(run: Path, metric: str) -> Number | None:
         result = json.loads(path.read_text(encoding="utf-8"))
         source = result.get("source") or {}
         changed = {*(result.get("changed") or ()), *(source.get("changed") or ())}
-        return Number(float(result[metric]), _is_complete(result, read_record(run)), stale(source),
-                      tuple(sorted(changed)), source.get("path", "") if "source" in result else None)
+        record = read_record(run)
+        return Number(float(result[metric]), _is_complete(result, record), stale(source), tuple(sorted(changed)),
+                      source.get("path", "") if "source" in result else None,
+                      is_smoke(record) or bool(source.get("smoke")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of run_class_finetuning ({type(error).__name__}: {error})") from None
 
@@ -119,8 +123,13 @@ def peak_memory(run: Path) -> Number | None:
         ValueError: it is not what run_mae_pretraining writes.
     """
     name = "peak_memory_gb"
-    peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name)])
-    return Number(max(peaks), changed=_changed(run)) if peaks else None
+    peaks = _from_log(run, lambda lines: [float(line[name]) for line in lines if line.get(name) and finite(line[name])])
+    return _of_run(run, max(peaks)) if peaks else None
+
+
+def finite(value: float | None) -> bool:
+    """Whether a log has this number: a null, or NaN as earlier versions wrote it, is none."""
+    return value is not None and math.isfinite(value)
 
 
 def _from_log(run: Path, numbers: Callable[[list[dict]], list[float]]) -> list[float]:
@@ -154,11 +163,12 @@ def last_number(run: Path, name: str) -> Number | None:
     Raises:
         ValueError: it is not what run_mae_pretraining writes.
     """
-    found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if line.get(name) is not None])
-    return Number(found[0], (run / "finished").is_file(), changed=_changed(run)) if found else None
+    found = _from_log(run, lambda lines: [float(line[name]) for line in lines[-1:] if finite(line.get(name))])
+    return _of_run(run, found[0], (run / "finished").is_file()) if found else None
 
 
-def _changed(run: Path) -> tuple[str, ...]:
-    """Flags that --change has altered in the life of a run, by settings.json."""
-    starts = read_record(run).get("history") or ()
-    return tuple(changed_flags({"flag": flag} for start in starts for flag in start.get("changed") or ()))
+def _of_run(run: Path, value: float, complete: bool = True) -> Number:
+    """A number of log.txt with what settings.json says of the run."""
+    record = read_record(run)
+    changes = ({"flag": flag} for start in record.get("history") or () for flag in start.get("changed") or ())
+    return Number(value, complete, changed=tuple(changed_flags(changes)), smoke=is_smoke(record))

@@ -35,23 +35,45 @@ class FolderInUse:
         Raises:
             ValueError: another run writes there, or the processes do not see the same folder.
         """
-        self._file, note, problem = None, None, None
+        self._folder, self._file, note, problem = folder, None, None, None
         if runtime.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._file = open(folder / LOCK, "a+", encoding="utf-8")
-            if self._taken():
-                note = f"{platform.node()}, process {os.getpid()}, since {time.strftime('%FT%T%z')}"
-                self._write(note)
-            else:
-                problem = (f"{folder} is in use by another run ({_content(folder) or 'unknown'}): wait until it has "
-                           f"ended, or give another --output_dir. If it has died with its machine, delete "
-                           f"{folder / LOCK}")
-                self.release()
+            try:
+                note = self._take()
+            except ValueError as error:
+                problem = str(error)
         note, problem = runtime.gather_objects((note, problem))[0]
         if problem:
             raise ValueError(problem)
-        if runtime.world_size > 1:
-            must_be_shared(folder, _shows(folder, note), runtime)
+        if runtime.world_size > 1:   # who holds the lock must not read: to close the file would give the lock away
+            must_be_shared(folder, runtime.is_main or _shows(folder, note), runtime)
+
+    def _take(self) -> str:
+        """Raises ValueError: another run writes there."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._file = open(self._folder / LOCK, "a+", encoding="utf-8")
+        if not self._taken():
+            self.release()
+            raise ValueError(f"{self._folder} is in use by another run ({_content(self._folder) or 'unknown'}): wait "
+                             "until it has ended, or give another --output_dir. If it has died with its machine, "
+                             f"delete {self._folder / LOCK}")
+        note = f"{platform.node()}, process {os.getpid()}, since {time.strftime('%FT%T%z')}"
+        self._write(note)
+        return note
+
+    def retake(self) -> None:
+        """Make the folder and its lock again where they have been deleted or moved away since; on rank 0.
+
+        Raises:
+            ValueError: another run writes there now. OSError: it cannot be made, or does not answer.
+        """
+        own = os.fstat(self._file.fileno()) if self._file is not None else None
+        try:
+            there = os.stat(self._folder / LOCK)
+        except FileNotFoundError:
+            there = None
+        if None in (own, there) or (there.st_dev, there.st_ino) != (own.st_dev, own.st_ino):
+            self.release()
+            self._take()
 
     def _taken(self) -> bool:
         """POSIX's lock: loader workers do not inherit it, so it goes with this process."""

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import platform
+import re
 import secrets
 import sys
 import time
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 
+from ...datasets.catalog import DATA_SETS
 from ...datasets.files import write_whole
 from .identity import Difference, Identity
 from .records import commit_of_source
@@ -38,6 +40,18 @@ def read_record(folder: Path) -> dict:
     except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+
+
+def is_smoke(record: Mapping) -> bool:
+    """Whether settings.json, or a checkpoint, is of a run of SMOKE=1 or of one like it: made-up videos, one of our
+    own small models, or the flags of `settings/*_smoke.args`."""
+    topics = record.get("settings") or {}
+    data, model = ((topics.get(topic) or {}).get(name) or "" for topic, name in (("data", "data_set"),
+                                                                                  ("model", "model")))
+    starts = [record, *(record.get("history") or ())]
+    words = [word for start in starts for word in start.get("argv") or ()]
+    made_up = data in DATA_SETS and DATA_SETS[data].made_up
+    return made_up or "tats_" in model or any(re.fullmatch("@.*_smoke[.]args", word) for word in words)
 
 
 def write_record(folder: Path, settings: dict, identity: Identity | None, runtime: Runtime,

@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import re
+import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -81,19 +82,37 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
     if "RANK" in environment:
         rank, world_size, local_rank = (_number(environment, name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     elif (tasks := _slurm_tasks(environment)) > 1 and "SLURM_PROCID" in environment:
-        rank, world_size = int(environment["SLURM_PROCID"]), tasks
-        local_rank = int(environment.get("SLURM_LOCALID", 0))
+        rank, world_size, local_rank = _slurm_number("SLURM_PROCID"), tasks, _slurm_number("SLURM_LOCALID")
         environment.update(RANK=str(rank), WORLD_SIZE=str(world_size), LOCAL_RANK=str(local_rank))
         _find_each_other(environment)
     else:
         rank, world_size, local_rank = 0, 1, 0
     chosen = _choose_device(device, local_rank)
+    here = Runtime(chosen, rank, world_size, local_rank)
     if world_size > 1 and not dist.is_initialized():
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size,
-                                timeout=timedelta(minutes=timeout),
-                                device_id=chosen if chosen.type == "cuda" else None)
-    return Runtime(chosen, rank, world_size, local_rank)
+        _meet(here, dist_url, timeout)
+    return here
+
+
+def _meet(here: Runtime, dist_url: str, timeout: float) -> None:
+    """Join the process group. Raises ValueError: nobody says where, or the others do not come."""
+    rank, count, environment = here.rank, here.world_size, os.environ
+    by_slurm = "SLURM_PROCID" in environment and "TORCHELASTIC_RUN_ID" not in environment
+    alone = f"for one process unset {'SLURM_PROCID' if by_slurm else 'RANK'}"
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if dist_url == "env://" and missing:
+        raise ValueError(f"the environment says that this is process {rank} of {count}, and not where they meet "
+                         f"({', '.join(missing)}): start them with torchrun or srun; {alone}")
+    if by_slurm and sys.stdin is not None and sys.stdin.isatty():
+        logger.warning("Slurm says that this is process %d of %d: it waits for the others; %s", rank, count, alone)
+    is_cuda = here.device.type == "cuda"
+    try:
+        dist.init_process_group("nccl" if is_cuda else "gloo", init_method=dist_url, rank=rank, world_size=count,
+                                timeout=timedelta(minutes=timeout), device_id=here.device if is_cuda else None)
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        place = dist_url if missing else f"{environment['MASTER_ADDR']}:{environment['MASTER_PORT']}"
+        raise ValueError(f"process {rank} of {count} has not met the others at {place} within {timeout:g} minutes "
+                         f"(--dist_timeout): {' '.join(str(error).split())[:200]}; {alone}") from error
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -107,10 +126,19 @@ def _number(environment: Mapping[str, str], name: str) -> int:
 def _slurm_tasks(environment: Mapping[str, str]) -> int:
     """Processes that srun started together with this one: of its step. The job's number is that of the allocation: one
     python in its interactive shell or in its batch script is one process."""
-    tasks = environment.get("SLURM_STEP_NUM_TASKS")
+    names = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
+    tasks = environment.get(names[0])
     if tasks is None and environment.get("ENVIRONMENT") == "BATCH":   # sbatch's own shell, outside of every step
         return 1
-    return int(tasks or environment.get("SLURM_NTASKS") or 1)
+    return next((_slurm_number(name) for name in names if environment.get(name)), 1)
+
+
+def _slurm_number(name: str) -> int:
+    """Of a variable of Slurm. Raises ValueError: it is no whole number."""
+    value = os.environ.get(name) or "0"
+    if not value.isdigit():
+        raise ValueError(f"{name} is {value!r}, where Slurm sets a number: unset it, or start the processes by srun")
+    return int(value)
 
 
 def _find_each_other(environment: MutableMapping[str, str]) -> None:

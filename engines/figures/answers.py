@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ...datasets.files import naming
 from ...datasets.lists.class_names import named
 from .style import COLOURS
 
@@ -131,7 +132,7 @@ def _figure(width: float, height: float):
 
 def _save(figure, path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with warnings.catch_warnings():   # a script that the font lacks: its letters are drawn as boxes
+    with naming(path), warnings.catch_warnings():   # a script that the font lacks: its letters are drawn as boxes
         warnings.filterwarnings("ignore", message=".*[Gg]lyph")
         figure.savefig(path)
 

@@ -27,7 +27,10 @@ def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[T
     """(videos uint8 (C, 3, T, H, W), random masks bool (C, N), keys): the first readable rows of --vis_path, or of the
     training list. The same in every epoch, run and process; the masks have the run's ratio, whatever its strategy.
 
-    None with --vis_clips 0, or where none of the first rows can be read.
+    None with --vis_clips 0, or where none of the training list's first rows can be read, which a warning says.
+
+    Raises:
+        ValueError: none of the first rows of --vis_path can be read.
     """
     mask, wanted = settings.mask, settings.watch.vis_clips
     if wanted == 0:
@@ -45,6 +48,10 @@ def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[T
         if len(read) == wanted:
             break
     if not read:
+        fault = f"none of the first {min(2 * wanted, len(clips))} videos of {clips.source} can be read"
+        if settings.watch.vis_path:
+            raise ValueError(f"{fault}: give another --vis_path, or --vis_clips 0")
+        logger.warning("%s: there are no fixed clips, so log.txt has no train_fixed_error", fault)
         return None
     videos, masks, keys = zip(*read, strict=True)
     return torch.stack(videos), torch.stack(masks), torch.tensor(keys)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ...datasets.files import naming
+
 
 @dataclass(frozen=True)
 class Row:
@@ -74,7 +76,8 @@ def draw_sheet(rows: list[Row], caption: str, path: str | Path, frames: int = 8,
             row.draw_bar(axes.inset_axes((1.06, 0, 0.1, 1)), axes)
     figure.suptitle(caption, fontsize=9, y=1 - 0.1 / height, va="top")
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path)
+    with naming(path):
+        figure.savefig(path)
 
 
 def draw_film(rows: list[Row], caption: str, paths: list[Path], fps: int = 6) -> None:
@@ -101,7 +104,8 @@ def draw_film(rows: list[Row], caption: str, paths: list[Path], fps: int = 6) ->
         shots.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-        (_write_gif if path.suffix == ".gif" else _write_mp4)(shots, path, fps)
+        with naming(path):
+            (_write_gif if path.suffix == ".gif" else _write_mp4)(shots, path, fps)
 
 
 def _wrapped(caption: str, width: float) -> tuple[str, float]:

@@ -4,14 +4,13 @@ N: rows of the list, C: classes.
 """
 
 import csv
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ...datasets.files import write_whole, written_whole
+from ...datasets.files import json_text, write_whole, written_whole
 from ...datasets.lists.class_names import named
 from .evaluation import RowTable
 
@@ -54,7 +53,7 @@ def write_predictions(path: str | Path, rows: Sequence[dict], k: int = 5) -> Non
 
 def write_json(path: str | Path, rows: Sequence[dict]) -> None:
     """The `answers` as a JSON list, a row a line."""
-    write_whole(path, "[\n" + ",\n".join(json.dumps(row) for row in rows) + "\n]\n")
+    write_whole(path, "[\n" + ",\n".join(json_text(row) for row in rows) + "\n]\n")
 
 
 def confusion(table: RowTable) -> Tensor:

@@ -3,7 +3,6 @@
 R: views scored by this process, N: rows of the list, C: classes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from ...datasets.files import write_whole
+from ...datasets.files import json_text, write_whole
 from ..core.records import file_hash as file_hash  # also here, for callers
 from ..core.runtime import Runtime
 
@@ -34,6 +33,16 @@ class RowTable:
         mask = torch.ones(len(self.labels), dtype=torch.bool)
         mask[list(self.faults)] = False
         return mask
+
+    def must_hold_something(self, source: str) -> None:
+        """Raises ValueError: no video of the list `source` could be read, and there is nothing to say of it."""
+        if len(self.faults) == len(self.labels):
+            raise ValueError(nothing_read(source, len(self.labels), next(iter(self.faults.values()))))
+
+
+def nothing_read(source: str, count: int, fault: str) -> str:
+    """What is said where none of the `count` videos of a list can be read; fault: of the first."""
+    return f"none of the {count} videos of {source} can be read, so there is nothing to say of them; the first: {fault}"
 
 
 def evaluation_rows(length: int, rank: int, world_size: int) -> list[int]:
@@ -111,4 +120,4 @@ def _percent(hits: Tensor) -> float:
 
 def write_result(output_dir: str | Path, result: dict) -> None:
     """result.json, in one piece."""
-    write_whole(Path(output_dir) / "result.json", json.dumps(result, indent=2) + "\n")
+    write_whole(Path(output_dir) / "result.json", json_text(result, indent=2) + "\n")

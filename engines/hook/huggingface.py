@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
 
+from ...datasets.files import written_whole
 from ...masking import TokenGrid
 from ...models import reconstruction_targets
 from ..training.batches import Normalizer
@@ -182,8 +183,8 @@ def _complete(model: nn.Module, folder: Path) -> None:
 def save_sampling(folder: str | Path, sampling: SamplingHook) -> Path:
     """Write the policy into the folder of `save_pretrained`; returns the file."""
     path = Path(folder) / STATE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(sampling.state_dict(), path)
+    with written_whole(path, "wb") as file:
+        torch.save(sampling.state_dict(), file)
     return path
 
 

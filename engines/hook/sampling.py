@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from ...masking import ALIASES, Masking, find_masking, gumbel_top_k, masked_indices
 from ..config.pretraining import MaskConfig
-from ..core.metrics import measuring
 from ..core.runtime import Runtime, choose_precision
 from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
 from ..engine_for_pretraining_ppo import Choice, EpisodeBuffer, PPOTraining, choose_masks, phase_two, recorded
@@ -22,6 +21,7 @@ from ..pretrain.interface import PatchSize
 from ..pretrain.outcome import Outcome
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
+from ..pretrain.users_code import measured
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
 from .building import build_policy, checked_grid, policy_learner, reward_of_a_loop, token_source
@@ -197,7 +197,7 @@ class SamplingHook:
         errors = masked_errors(errors, pending.masked, self.grid.num_tokens, known)
         check_errors(self, pending.masked, known)
         outcome = Outcome(errors, pending.masked, pending.batch, self.log_pi)
-        self.numbers.meters(**{metric.name: metric.measure(outcome) for metric in measuring()})
+        self.numbers.meters(**measured(outcome))
         self.learn_from(outcome)
 
     def learn_from(self, outcome: Outcome) -> None:

@@ -7,7 +7,6 @@ command again goes on from the newest checkpoint of the Trainer.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from transformers import Trainer, TrainingArguments, VideoMAEForPreTraining, set
 from transformers.trainer_utils import get_last_checkpoint
 
 from ...datasets.clips import ClipShape, PretrainClips
+from ...datasets.files import json_text, write_whole
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import read_list
 from ...datasets.moving_shapes import ShapesConfig, truth_for, write_moving_shapes
@@ -128,8 +128,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     load_sampling(folder, sampling)
     torch.manual_seed(0)
     result = measure(again, sampling, data)._asdict() | {"steps": trainer.state.global_step}
-    (args.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-    sys.stdout.write(json.dumps(result) + "\n")
+    write_whole(args.out / "result.json", json_text(result, indent=1) + "\n")
+    sys.stdout.write(json_text(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from ..config.pretraining import SamplerConfig
 from .learnable import learnable
 from .outcome import Outcome
 from .progress import Progress
+from .users_code import blaming, checked_reward
 
 
 class Reward(NamedTuple):
@@ -20,13 +21,27 @@ class Reward(NamedTuple):
     of: `of(outcome) -> Tensor`, (B, M), a number a masked token, or (B, 1), a number a clip. per_token: which of them.
     looks_again: it runs the model once more (`outcome.again`), which only our own training loop can offer.
     remembers: `of` is a class without arguments; a run has an object of it, with `state()` and `load(state)` for its
-        checkpoints.
+        checkpoints. name: in the table.
     """
 
     of: Callable[[Outcome], Tensor]
     per_token: bool = True
     looks_again: bool = False
     remembers: bool = False
+    name: str = ""
+
+    def begin(self) -> "Reward":
+        """The row for one run: with an object of its own, where it remembers. Raises ValueError: there is none."""
+        if not self.remembers:
+            return self
+        with blaming(f"the reward {self.name!r}, made without arguments,", self.of):
+            return self._replace(of=self.of())
+
+    def pay(self, outcome: Outcome) -> Tensor:
+        """`of(outcome)`. Raises ValueError: it raises, or is not of the promised shape and type."""
+        with blaming(f"the reward {self.name!r}", self.of):
+            reward = self.of(outcome)
+        return checked_reward(self.name, reward, outcome, self.per_token)
 
     def state(self) -> dict | None:
         """What a run's checkpoint keeps of it; None where it keeps nothing."""
@@ -49,10 +64,10 @@ def of_clip(outcome: Outcome) -> Tensor:
 
 
 REWARDS: dict[str, Reward] = {
-    "token": Reward(of_token),
-    "clip": Reward(of_clip, per_token=False),
-    "learnable": Reward(learnable, looks_again=True),
-    "progress": Reward(Progress, looks_again=True, remembers=True),
+    "token": Reward(of_token, name="token"),
+    "clip": Reward(of_clip, per_token=False, name="clip"),
+    "learnable": Reward(learnable, looks_again=True, name="learnable"),
+    "progress": Reward(Progress, looks_again=True, remembers=True, name="progress"),
 }
 
 
@@ -65,7 +80,7 @@ def register_reward(name: str, of: Callable[[Outcome], Tensor], per_token: bool 
     """
     if name in REWARDS:
         raise ValueError(f"reward {name!r} is taken; the table holds {', '.join(sorted(REWARDS))}")
-    REWARDS[name] = Reward(of, per_token, looks_again, remembers)
+    REWARDS[name] = Reward(of, per_token, looks_again, remembers, name)
     return REWARDS[name]
 
 
@@ -82,4 +97,4 @@ def reward_of(config: SamplerConfig) -> Reward:
     if not reward.per_token and config.adv_norm == "clip":
         raise ValueError(f"--reward {config.reward} with --adv_norm clip leaves no advantage: one reward a clip, "
                          "centred in the clip, is 0; use --adv_norm batch or none")
-    return reward._replace(of=reward.of()) if reward.remembers else reward
+    return reward.begin()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -88,7 +89,9 @@ def _records(folder: Path) -> list[dict]:
                 logger.warning("%s: the last line is torn and left out", log)
                 continue
             raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
-        records.append(current_names(record))
+        # null, and NaN of earlier versions: not finite, and so not there.
+        records.append(current_names({name: value for name, value in record.items() if value is not None and (
+            not isinstance(value, float) or math.isfinite(value))}))
     if not records:
         raise ValueError(f"{log} is empty: the run has not finished an epoch yet")
     return records

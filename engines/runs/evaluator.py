@@ -21,7 +21,7 @@ from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner
 from .between_steps import BetweenSteps
-from .finetuning_build import Task, evaluation_loader
+from .finetuning_build import Task, evaluation_loader, unreadable
 
 logger = logging.getLogger(__name__)
 
@@ -34,12 +34,11 @@ def read_labelled(path: Path, classes: int) -> ClipList:
     """
     try:
         return read_list(path, num_classes=classes)
-    except ValueError:
-        missing = int((scan_list(path, need_label=False)[0].labels < 0).sum())
-        if not missing:
+    except ValueError as error:
+        if not (scan_list(path, need_label=False)[0].labels < 0).any():
             raise
-        raise ValueError(f"{missing} rows of {path} have no label, which training and accuracy need; for the answers "
-                         f"to videos without labels: python -m tats.engines.predict CHECKPOINT {path}") from None
+        raise ValueError(f"{error}. Training and accuracy need the labels; for the answers to videos without: "
+                         f"python -m tats.engines.predict CHECKPOINT {path}") from None
 
 
 class Evaluator:
@@ -70,10 +69,22 @@ class Evaluator:
                           visible=self.runtime.is_main)
         return loader if self.between is None else BetweenSteps(loader, 1, self.between)
 
+    def must_read_some(self) -> None:
+        """Look at the lists that are evaluated before anything is trained; every process must call.
+
+        Raises:
+            ValueError: none of the first videos of one of them can be read.
+        """
+        problems = [problem for split, clips in self.lists.items() if split != "train"
+                    if (problem := unreadable(clips, self.task, Views(0, 1, self.size), self.settings))]
+        for problem in (one for found in self.runtime.gather_objects(problems) for one in found):
+            raise ValueError(problem)
+
     def validate(self, learner: Learner) -> dict[str, float]:
-        """Centre clips of val.csv: the same in every epoch."""
+        """Centre clips of val.csv: the same in every epoch. Raises ValueError: none of them can be read."""
         learner.net.eval()
-        return engine_for_finetuning.validate(self._loader("val", 0, 1), learner, self.setup, len(self.lists["val"]))
+        loader, clips = self._loader("val", 0, 1), self.lists["val"]
+        return engine_for_finetuning.validate(loader, learner, self.setup, len(clips), clips.source)
 
     def scores(self, learner: Learner) -> RowTable:
         """Probabilities of the test list's videos, the mean over their views; labels may be missing."""
@@ -93,9 +104,7 @@ class Evaluator:
         tests, task = self.lists["test"], self.task
         knn = self.settings.evaluation.eval_mode == "knn"
         table = self._nearest_neighbours(learner) if knn else self.scores(learner)
-        if len(table.faults) == len(tests):
-            raise ValueError(f"no video of {tests.source} could be read, so there is nothing to say of the network; "
-                             f"the first: {next(iter(table.faults.values()))}")
+        table.must_hold_something(tests.source)
         for row, fault in table.faults.items():
             logger.warning("counted as wrong: line %d of %s, %s", tests.lines[row], tests.source, fault)
         matrix = confusion(table)

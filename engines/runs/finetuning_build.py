@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from ...datasets.lists.list_file import ClipList
 from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
 from ...models import create_model, load_encoder, read_checkpoint
 from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
+from ..core import checkpointing
 from ..core.runtime import Precision, Runtime
-from ..finetune.evaluation import evaluation_rows
+from ..finetune.evaluation import evaluation_rows, nothing_read
 from ..machine.threads import Work, work_of
 from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
@@ -25,6 +27,8 @@ from ..training.schedule import schedules_of
 from .loading import clip_bytes, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
+
+_FIRST = 20   # videos of a list that is evaluated, one of which must be readable
 
 
 class Task(NamedTuple):
@@ -152,6 +156,18 @@ def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Setti
                       **worker_options(data, runtime))
 
 
+def unreadable(clips: ClipList, task: Task, views: Views, settings: Settings) -> str | None:
+    """What to say where none of the first videos can be read."""
+    dataset, fault = TestViews(clips, task.sampling, views, settings.data.decoding), None
+    for row in range(min(_FIRST, len(clips))):
+        sample = dataset[row]
+        if not sample.fault:
+            return None
+        fault = fault or sample.fault
+    return nothing_read(clips.source if len(clips) <= _FIRST else f"the first rows of {clips.source}",
+                        min(_FIRST, len(clips)), fault)
+
+
 def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: int, runtime: Runtime,
                   precision: Precision) -> Learner:
     """The classifier with its optimiser, under DeepSpeed where asked, else under DDP or alone."""
@@ -167,3 +183,24 @@ def build_learner(classifier: nn.Module, settings: Settings, steps_per_epoch: in
 
     config = deepspeed_config(zero.zero_stage, optim, precision, runtime.world_size)
     return ZeroLearner(classifier, optimizer, lr, config, weight_decay=decay, runtime=runtime, precision=precision)
+
+
+def weights_file(settings: Settings, folder: Path | None) -> Path | None:
+    """The file whose weights the run starts from. With --eval: --resume, else --finetune, else output_dir's own.
+
+    Raises:
+        ValueError: --eval and there is none.
+    """
+    evaluation, finetune = settings.evaluation, settings.model.finetune
+    if not evaluation.eval:
+        return Path(finetune) if finetune else None
+    named = settings.run.resume or finetune
+    if named:
+        return Path(named)
+    if folder is not None:
+        if evaluation.test_weights == "best" and (folder / "checkpoint-best.pth").is_file():
+            return folder / "checkpoint-best.pth"
+        if evaluation.test_weights != "best" and (found := checkpointing.newest_whole(folder)):
+            return found[0]
+    raise ValueError("--eval: nothing to evaluate; give --resume or --finetune FILE, or an --output_dir that holds "
+                     "the checkpoints of a run")

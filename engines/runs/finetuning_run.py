@@ -26,7 +26,7 @@ from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
-from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size
+from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size, weights_file
 from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
 
@@ -50,7 +50,7 @@ class Finetuning(TrainingRun):
         self.lists = {split: read_labelled(Path(settings.data.data_path) / f"{split}.csv", self.task.classes)
                       for split in self._splits()}
         runtime.seed_everything(settings.run.seed)
-        self.weights = self._weights_file()
+        self.weights = weights_file(settings, self.folder)
         self.classifier, self.model_config = build_classifier(
             replace(settings.model, finetune=str(self.weights or "")), self.task.classes,
             whole=evaluation.eval and evaluation.eval_mode != "knn",
@@ -60,6 +60,7 @@ class Finetuning(TrainingRun):
         self.classifier.to(here.device)
         self.evaluator = Evaluator(self.settings, self.task, self.lists, self.size, here)
         self.class_names = self.evaluator.class_names = self._class_names()
+        self.evaluator.must_read_some()
         self.best = -1.0
         trust = settings.model.trust_checkpoint
         # A test has the identity of what it tests.
@@ -96,26 +97,6 @@ class Finetuning(TrainingRun):
             trained = class_names_of(read_checkpoint(self.weights, self.settings.model.trust_checkpoint),
                                      self.task.classes)
         return agreed_names(listed, trained, folder)
-
-    def _weights_file(self) -> Path | None:
-        """The file whose weights the run starts from. With --eval: --resume, else --finetune, else output_dir's own.
-
-        Raises:
-            ValueError: --eval and there is none.
-        """
-        evaluation, finetune = self.settings.evaluation, self.settings.model.finetune
-        if not evaluation.eval:
-            return Path(finetune) if finetune else None
-        named = self.settings.run.resume or finetune
-        if named:
-            return Path(named)
-        if self.folder is not None:
-            if evaluation.test_weights == "best" and (self.folder / "checkpoint-best.pth").is_file():
-                return self.folder / "checkpoint-best.pth"
-            if evaluation.test_weights != "best" and (found := checkpointing.newest_whole(self.folder)):
-                return found[0]
-        raise ValueError("--eval: nothing to evaluate; give --resume or --finetune FILE, or an --output_dir that holds "
-                         "the checkpoints of a run")
 
     def _prepare_training(self) -> None:
         settings, model = self.settings, self.settings.model
@@ -195,6 +176,12 @@ class Finetuning(TrainingRun):
                                                "settings": self._described()}, self.folder / "checkpoint-best.pth")
         self.runtime.barrier()
 
+    def folder_was_lost(self) -> None:
+        """As `GoingOn.folder_was_lost`: the best weights."""
+        if self.best >= 0 and self.runtime.is_main:
+            logger.warning("the best weights, of validation top-1 %.2f, are lost: the best is sought anew", self.best)
+        self.best = -1.0
+
     def epoch_record(self) -> dict[str, float]:
         """As `TrainingRun.epoch_record`, with the validation."""
         record = {f"train_{name}": value for name, value in self.train_epoch().items()}
@@ -215,7 +202,12 @@ class Finetuning(TrainingRun):
         return self.test()
 
     def _validated(self) -> dict[str, float]:
-        found = self.evaluator.validate(self.learner)
+        try:
+            found = self.evaluator.validate(self.learner)
+        except ValueError:   # of the list nothing can be read any more: what the epoch has trained is kept
+            self.save(whole=False)
+            raise
+        self.keep_folder()
         if found["acc1"] > self.best:
             self.best = found["acc1"]
             self.save_best()
@@ -225,7 +217,7 @@ class Finetuning(TrainingRun):
         return record
 
     def test(self) -> dict:
-        """Multi-view test of the weights that --test_weights names; result.json, and the same as a dictionary."""
+        """Multi-view test of the weights that --test_weights names; what is in result.json."""
         learner, weights, behind = self._tested()
         run = {"identity": None, "source": self.source} | self.tested
         if self.trains:

@@ -1,15 +1,19 @@
 """How a run goes on: from which checkpoint, whether it is its own, and what changes on the way."""
 
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ..config.flags import CONTENT, FREE, KEPT
+from ...datasets.files import write_whole
+from ..config.flags import FREE
 from ..core import checkpointing, runtime
-from ..core.identity import Difference, allowed, canonical, differences, identity_in, unknown_flags
+from ..core.changes import Place, allowed, canonical
+from ..core.identity import Difference, differences, identity_in, unknown_flags
+from ..core.logs import outliving_a_full_disk
 from ..core.run_folder import FolderInUse, set_aside, set_newer_aside
-from ..core.run_record import Resumed, write_record
+from ..core.run_record import NAME, Resumed, read_record, write_record
 from .resumable import Resumable
 from .saved_state import choose, load_share
 
@@ -25,6 +29,7 @@ class GoingOn(Resumable):
 
     altered: frozenset[str] = frozenset()
     _in_use: FolderInUse | None = None
+    _record: str | None = None   # the text of settings.json, on every process
 
     def resume(self) -> None:
         """Go on from the checkpoint that `choose` finds, else begin; a folder that holds another run is refused.
@@ -49,11 +54,58 @@ class GoingOn(Resumable):
             named = found is not None and self.flags.resume != "" and found[0] == Path(self.flags.resume)
             write_record(self.folder, asdict(self.all_settings), self.identity, self.runtime,
                          None if found is None else Resumed(found[0], named, altered))
+        if self.folder is not None:
+            record = self.folder / NAME
+            text = record.read_text(encoding="utf-8") if self.runtime.is_main and read_record(self.folder) else None
+            self._record = self.runtime.gather_objects(text)[0]
+
+    def keep_folder(self) -> None:
+        """Make the output folder whole again where it has been deleted or moved away, and say so; every process must
+        call.
+
+        Raises:
+            ValueError: another run writes there now, or has.
+        """
+        if self._record is None:
+            return
+        lost, problem = False, None
+        if self.runtime.is_main:
+            try:
+                lost = self._restored()
+            except ValueError as error:
+                problem = str(error)
+            except OSError as error:
+                logger.warning("%s is not there and cannot be made again: %s", self.folder, error)
+        lost, problem = self.runtime.gather_objects((lost, problem))[0]
+        if problem:
+            raise ValueError(problem)
+        if lost:
+            self.unsaved = True   # the next checkpoint is not one of an epoch far away
+            self.folder_was_lost()
+
+    def _restored(self) -> bool:
+        """Whether settings.json was gone, which is there again. Raises ValueError: another run writes there now."""
+        self._in_use.retake()
+        there, own = read_record(self.folder), json.loads(self._record)
+        if there and there.get("run") != own.get("run"):
+            raise ValueError(f"{self.folder} was deleted during the run and holds another run now: this one ends "
+                             "without saving there. Start it again with another --output_dir")
+        if there or (self.folder / NAME).is_file():
+            return False
+        with outliving_a_full_disk(NAME):
+            write_whole(self.folder / NAME, self._record)
+        logger.warning("%s was deleted or moved away during the run: it is made again with settings.json and log.txt, "
+                       "and saved to at the end of this epoch; checkpoints from before are not there", self.folder)
+        return True
+
+    def folder_was_lost(self) -> None:   # noqa: B027 (few have kept anything in it)
+        """Forget what this run had in its folder."""
 
     def leave_folder(self) -> None:
         """Let other runs write into the folder."""
         if self._in_use is not None:
             self._in_use.release()
+        self._record = None
 
     def _make_room(self, source: Path | None) -> None:
         """Set aside what the folder holds of a run that this one does not go on with."""
@@ -76,15 +128,10 @@ class GoingOn(Resumable):
             raise ValueError(f"{source} is not a checkpoint to resume from: give it as the weights to start with")
         there, zero = identity_in(state, type(settings)), getattr(settings, "zero", None)
         deepspeed = zero is not None and zero.enable_deepspeed
-        found = allowed(differences(self.identity, there),
-                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source, deepspeed)
         behind = state["epoch"] + (0 if state.get("position") else 1)
-        if state["epoch"] >= settings.optim.epochs:
-            raise ValueError(f"{source} has {behind} epochs behind it, --epochs is {settings.optim.epochs}")
-        applied = [one.flag for one in found if one.identity in (KEPT, CONTENT)]
-        if behind == settings.optim.epochs and applied:
-            raise ValueError(f"{source} has all {behind} epochs behind it: nothing is left that --change "
-                             f"{', '.join(applied)} could act on. For another test: --eval, another --output_dir")
+        found = allowed(differences(self.identity, there),
+                        canonical((name for name, _ in self.flags.change or ()), type(settings)), source, deepspeed,
+                        Place(behind, state["epoch"] + 1, settings.optim.epochs))
         if state.get("dtype", self.dtype) != self.dtype and all(one.flag != "amp" for one in found):
             if deepspeed:
                 raise ValueError(f"{source} was trained in {state['dtype']}, --amp auto here is {self.dtype}: "

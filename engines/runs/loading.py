@@ -1,6 +1,8 @@
 """The loader of one epoch's clips, as pre-training and fine-tuning both have it."""
 
+import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,11 +12,15 @@ from ...datasets.lists.bad_videos import BadVideos
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ...datasets.verify_decode import verify_decode
+from ...datasets.video.cache import Tally
+from ...datasets.video.decode import keep_videos
 from ...models.vit import PatchEmbed
 from ..config import finetuning, pretraining
-from ..config.common import LoaderConfig
+from ..config.common import LoaderConfig, TrainLoaderConfig
 from ..core.interrupts import outlive_signals
 from ..core.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 Settings = pretraining.Settings | finetuning.Settings
 
@@ -46,19 +52,51 @@ def clip_bytes(embed: PatchEmbed) -> int:
     return embed.proj.in_channels * embed.num_frames * embed.img_size[0] * embed.img_size[1]
 
 
+class TrainingLoader(DataLoader):
+    """A loader whose workers keep decoded frames, see --cache_decoded."""
+
+    def __init__(self, dataset: Dataset, batch: int, data: TrainLoaderConfig, runtime: Runtime, **options):
+        self.gigabytes, self.tally, self._said = data.cache_decoded, Tally() if data.cache_decoded else None, False
+        options = worker_options(data, runtime) | options
+        if self.gigabytes:
+            options["worker_init_fn"] = partial(_begin_keeping, self.gigabytes / max(1, data.num_workers), self.tally)
+            if not data.num_workers:
+                keep_videos(self.gigabytes * 1e9 / 2**20, self.tally)
+        super().__init__(dataset, batch, **options)
+
+    def say_what_is_kept(self) -> None:
+        """One line of the log, once: after an epoch its frames are there, or there was no room."""
+        if self.tally is None or self._said:
+            return
+        self._said = True
+        videos, size, without_room = self.tally.read()
+        logger.info("--cache_decoded: frames of %d video(s) are kept, %.3g of %g GB, in %s%s", videos, size / 1e9,
+                    self.gigabytes, f"{self.num_workers} worker(s)" if self.num_workers else "this process",
+                    "; there was no room for others, which are decoded each time" if without_room else "")
+
+
+def _begin_keeping(gigabytes: float, tally: Tally, worker: int) -> None:
+    """A worker's first act. gigabytes: its share."""
+    outlive_signals(worker)
+    keep_videos(gigabytes * 1e9 / 2**20, tally)
+
+
 def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
-                    collate: Callable | None = None) -> tuple[DataLoader, EpochSampler]:
+                    collate: Callable | None = None, rows: int | None = None) -> tuple[TrainingLoader, EpochSampler]:
     """The loader of one epoch of `dataset`, which has a `clip_list`, and what orders its rows.
 
+    Args:
+        rows: of the list that make a batch; None: batch_size.
+
     Raises:
-        ValueError: too few clips for a step.
+        ValueError: too few videos for a step.
     """
-    optim, clips = settings.optim, dataset.clip_list
+    optim, clips, rows = settings.optim, dataset.clip_list, rows or settings.optim.batch_size
     order = EpochSampler(len(clips), settings.run.seed, runtime.rank, runtime.world_size)
-    loader = DataLoader(dataset, optim.batch_size, sampler=order, drop_last=True, collate_fn=collate,
-                        **worker_options(settings.data, runtime),
-                        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
+    loader = TrainingLoader(
+        dataset, rows, settings.data, runtime, sampler=order, drop_last=True, collate_fn=collate,
+        generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     if len(loader) < optim.update_freq:
-        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {optim.batch_size} x "
+        raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {rows} x "
                          f"{optim.update_freq} x {runtime.world_size}; lower --batch_size")
     return loader, order

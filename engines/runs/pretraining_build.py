@@ -7,14 +7,15 @@ import shutil
 import torch
 from torch import nn
 
-from ...masking import Masking, TokenGrid, TokenSampler, check_sampler, find_masking
+from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_sampler, find_masking
 from ...models import create_model
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
-from ..core.runtime import Precision, Runtime
+from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
 from ..pretrain.rewards import Reward
+from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
@@ -56,8 +57,14 @@ def build_masking(config: MaskConfig, grid: TokenGrid):
     Raises:
         ValueError: unknown mask_type, ratio outside (0, 1), or a budget that the strategy cannot meet.
     """
-    row = find_masking(config.mask_type)
-    return row, row.per_clip(grid, config.mask_ratio, config.num_visible)
+    row, name = find_masking(config.mask_type), config.mask_type
+    with blaming(f"the strategy {name!r}", row.per_clip, passing=ValueError):
+        per_clip = row.per_clip(grid, config.mask_ratio, config.num_visible)
+        if not is_ours(row.per_clip):
+            before = rng_state()
+            check_masks(per_clip, grid, name)
+            set_rng_state(before)
+    return row, per_clip
 
 
 def check_decoded(settings: Settings, row: Masking, reward: Reward) -> None:
@@ -92,8 +99,9 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler |
     """
     if row.sampler is None:
         return None
-    sampler = row.sampler(grid_of(mae), token_width(mae), **options)
-    check_sampler(sampler, token_width(mae))
+    with blaming(f"the sampler {getattr(row.sampler, '__name__', row.sampler)}", row.sampler, passing=ValueError):
+        sampler = row.sampler(grid_of(mae), token_width(mae), **options)
+        check_sampler(sampler, token_width(mae))
     return sampler
 
 
@@ -177,6 +185,25 @@ def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -
     sampler.load_state_dict(state)
     logger.info("the sampler starts from %s too, %d tensors", source, len(report.matched))
     return True
+
+
+def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
+    """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
+    first = config.mae_only_epochs
+    acting = epochs - first
+    if acting <= 0:
+        return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
+    if config.update_every <= steps:
+        return None
+    if config.flush_buffer:
+        return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: the policy is "
+                "updated once, at the end of each")
+    if config.update_every > acting * steps:
+        return (f"the policy never learns: with --no_flush_buffer its first update is after --update_every "
+                f"{config.update_every} steps, and it acts in {acting * steps} ({acting} epochs of {steps}). Lower "
+                "--update_every")
+    return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
+            "there are epochs in which the policy is not updated")
 
 
 def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:

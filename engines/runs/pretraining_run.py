@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ...datasets.catalog import data_set, stride_of
-from ...datasets.clips import ClipShape, PretrainClips
+from ...datasets.clips import ClipShape, PretrainClips, RepeatedClips, joined_clips
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import read_list
 from ...datasets.transforms.pretraining import pretrain_transform
@@ -28,6 +28,7 @@ from ..pretrain.interface import clip_size, grid_of, patch_size_of
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import reward_of
+from ..pretrain.trial import try_registered
 from ..training.batches import Normalizer, OnDevice
 from .dispatch import train_one_epoch
 from .loading import training_loader, watched
@@ -36,6 +37,7 @@ from .pretraining_build import (
     build_masking,
     build_sampler,
     check_decoded,
+    idle_policy,
     initialise,
     model_config,
     sampler_config,
@@ -87,10 +89,13 @@ class Pretraining(TrainingRun):
             mae.num_masked = grid_of(mae).num_tokens - self.num_visible
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
-        if row.learner == "ppo" and settings.sampler.mae_only_epochs >= self.epochs:
-            logger.warning("the policy never acts: all %d epochs have random masks (--mae_only_epochs %d)",
-                           self.epochs, settings.sampler.mae_only_epochs)
+        if row.learner == "ppo" and (idle := idle_policy(settings.sampler, self.epochs, steps)):
+            logger.warning("%s", idle)
+        random = settings.sampler.mae_only_epochs if row.learner == "ppo" else self.epochs * (sampler is None)
+        try_registered(reward, setup.reconstruction, (self.mae, self.sampler), per_clip,
+                       (random > 0, random < self.epochs))
         self.buffer, self.memory = EpisodeBuffer(), settings.sampler.update_every
+        self.clips_a_row = settings.data.num_sample
         self.carries = row.learner == "ppo" and not settings.sampler.flush_buffer
         self.source = source_of(Path(settings.model.init_from), settings.model.trust_checkpoint) \
             if settings.model.init_from else None
@@ -235,5 +240,8 @@ def clip_loader(settings: Settings, here: runtime.Runtime, mae: nn.Module,
     known = data_set(data.data_set) if data.data_set else None
     transform = pretrain_transform(data.pretrain_aug, clip_size(mae), flip=data.flip and (known is None or known.flip))
     shape = ClipShape(settings.model.num_frames, stride_of(data.data_set, data.sampling_rate))
-    dataset = PretrainClips(clips, shape, transform, per_clip, data.decoding, watched(clips, settings, here))
-    return training_loader(dataset, settings, here)
+    parts = clips, shape, transform, per_clip, data.decoding, watched(clips, settings, here)
+    if data.num_sample == 1:
+        return training_loader(PretrainClips(*parts), settings, here)
+    return training_loader(RepeatedClips(*parts, repeats=data.num_sample), settings, here, joined_clips,
+                           settings.optim.batch_size // data.num_sample)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...datasets.files import write_whole
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ..config.common import RunConfig
@@ -40,10 +41,11 @@ class Resumable(ABC):
             when the run goes on, it is that of before.
         changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
+        clips_a_row: clips of a batch, as --batch_size counts them, that one row of the list gives.
         carries: whether `own_share` is needed between two epochs, too.
     """
 
-    memory, carries = 1, False
+    memory, carries, clips_a_row = 1, False, 1
 
     def __init__(self, run: RunConfig, here: runtime.Runtime, saves: bool = True):
         self.flags, self.runtime = run, here
@@ -69,10 +71,11 @@ class Resumable(ABC):
         self.learners = {name: learner for name, learner in learners.items() if learner is not None}
         self.main = next(iter(self.learners.values()))
         self.clips, self.clip_order = lists["train"], order
-        self.clips_a_step = settings.optim.clips_a_step(self.runtime.world_size)
-        self.steps_per_epoch = order.end // self.clips_a_step
+        clips_a_step = settings.optim.clips_a_step(self.runtime.world_size)
+        self.rows_a_step = clips_a_step // self.clips_a_row
+        self.steps_per_epoch = order.end // self.rows_a_step
         self.all_settings = settings
-        self.identity = identity_of(settings, lists, (self.source or {}).get("sha256"), self.clips_a_step)
+        self.identity = identity_of(settings, lists, (self.source or {}).get("sha256"), clips_a_step)
         record = self.folder / "bad_steps.jsonl" if self.folder and self.runtime.is_main else None
         self.bad_steps = BadSteps(self.learners, record, self.flags.max_bad_steps, asdict(settings))
 
@@ -113,7 +116,7 @@ class Resumable(ABC):
         Raises:
             Stopped: a signal came and the run has been saved. NonFiniteError: too many bad steps in a row.
         """
-        self.position += self.clips_a_step
+        self.position += self.rows_a_step
         every, steps = self.flags.save_every_steps, self.main.steps
         due = every > 0 and steps % every == 0
         if not due and self.runtime.device.type == "cuda" and steps % CHECK_EVERY:
@@ -157,7 +160,7 @@ class Resumable(ABC):
         self.must_be_saved()
         place = f"epoch {self.epoch}, after step {self.main.steps}"
         if self.folder is not None and self.runtime.is_main:
-            (self.folder / "stopped").write_text(f"{signal_name} in {place}\n")
+            write_whole(self.folder / "stopped", f"{signal_name} in {place}\n")
         command = "the same command" + ("" if self.flags.auto_resume else " without --auto_resume false")
         raise Stopped(f"{signal_name}: ended in {place}; " + (
             f"{command} goes on from there" if self.saves else "nothing was saved, as the flags say"),
@@ -172,7 +175,7 @@ class Resumable(ABC):
         """What the learner `name` may have learned from since the last check."""
         start = self._checked
         if self.learners[name] is not self.main:
-            start = max(0, min(start, self.position - self.memory * self.clips_a_step))
+            start = max(0, min(start, self.position - self.memory * self.rows_a_step))
         rows = self.clip_order.rows(start, self.position)
         return {"epoch": self.epoch, "last_step": self.main.steps, "rows": rows,
                 "videos": [str(self.clips.paths[row]) for row in rows]}
@@ -184,6 +187,7 @@ class Resumable(ABC):
         """
         if not self.saves:
             return
+        self.keep_folder()
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position
         progress = {"meters": self.meters.state(), **self.progress()} if position else {}
@@ -202,15 +206,19 @@ class Resumable(ABC):
                 checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
             except OSError as error:
                 failed = True
-                logger.warning("%s.pth cannot be written (%s); the run goes on with the checkpoint from before, and "
-                               "tries again at the next one", name, error.strerror or error)
+                logger.warning("%s cannot be written (%s); the run goes on with the checkpoint from before, and "
+                               "tries again at the next one", self.folder / f"{name}.pth", error.strerror or error)
+        self._last = self.folder / f"{name}.pth"
         self.unsaved, self._saved_at = self.runtime.any(failed), time.monotonic()
 
     def must_be_saved(self) -> None:
         """Raises OSError: the last attempt to save failed, and there is no next one."""
         if self.unsaved:
             raise OSError(errno.ENOSPC, "the last checkpoint cannot be written: make room and run the same command "
-                                        "again", str(self.folder))
+                                        "again", str(self._last))
+
+    def keep_folder(self) -> None:   # noqa: B027 (a run that only tests keeps none)
+        """Make the output folder whole again where it has been deleted; every process must call."""
 
     def progress(self) -> dict:
         """What of an unfinished epoch this process alone knows, beside the meters."""

@@ -15,14 +15,17 @@ import torch
 
 from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
+from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
+from ..core.changes import must_be_changeable
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
 from ..core.run_record import read_record, write_record
 from ..machine.container import start_faults
 from ..machine.threads import Work, threads_for
 from .going_on import GoingOn
+from .loading import TrainingLoader
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class TrainingRun(GoingOn):
     """A run of `epochs` epochs. A subclass gives `epoch_record`, and `after_epoch` where it has more to show."""
 
     epochs: int
+    loader: TrainingLoader
     trains = True
 
     @abstractmethod
@@ -54,9 +58,11 @@ class TrainingRun(GoingOn):
             while self.epoch < self.epochs:
                 start = time.time()
                 record = self.epoch_record()
+                self.loader.say_what_is_kept()
                 record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - start, 2)}
                 if device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
                     record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
+                self.keep_folder()
                 log.epoch(record)   # before the checkpoint: a kill between the two loses no line
                 if (self.epoch + 1) % every == 0 or self.epoch + 1 == self.epochs or self.unsaved:
                     self.save()
@@ -93,6 +99,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     settings = program.settings(read_changes(program.parser, argv))
+    must_be_changeable((name for name, _ in settings.run.change or ()), type(settings))
     work = program.work(settings)
     threads = threads_for(work, settings.run.device)
     keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
@@ -120,6 +127,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
     finally:
         if run is not None:
             run.leave_folder()
+        if settings.data.cache_decoded:   # what called the program in its own process goes on without
+            keep_videos(0)
     run.close()
     logger.info("at most %.1f GB of main memory in this process",
                 resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)   # KiB, on Linux

@@ -20,6 +20,7 @@ from ...datasets.files import write_whole, written_whole
 from ...datasets.lists.list_file import ClipList
 from ...datasets.windows import Chunk
 from ..engine_for_finetuning import EvaluationSetup
+from ..finetune.evaluation import nothing_read
 
 logger = logging.getLogger(__name__)
 
@@ -70,9 +71,16 @@ class Parts:
             np.savez(file, features=features, start=starts, end=ends, note=np.array(note))
 
     def merge(self, clips: ClipList) -> list[str]:
-        """Write OUT from the parts of all rows and delete them; the notes of the rows that could not be read."""
-        (self._write_hdf5 if self.out.suffix in HDF5_ENDINGS else self._write_npz)(clips)
+        """Write OUT from the parts of all rows and delete them; the notes of the rows that could not be read.
+
+        Raises:
+            ValueError: none could be read; nothing is written.
+        """
         notes = [str(self.read(row)["note"]) for row in range(len(clips))]
+        if all(notes):
+            shutil.rmtree(self.folder)
+            raise ValueError(nothing_read(clips.source, len(clips), notes[0]))
+        (self._write_hdf5 if self.out.suffix in HDF5_ENDINGS else self._write_npz)(clips)
         shutil.rmtree(self.folder)
         return [note for note in notes if note]
 

@@ -1,6 +1,5 @@
 """Steps whose numbers are not finite: the learners skip them; here they are reported and recorded, and end the run."""
 
-import json
 import logging
 import math
 import time
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...datasets.files import json_text
 from .health import CHECKED
 from .learner import Learner
 
@@ -78,7 +78,7 @@ class BadSteps:
                   "settings": self.settings}
         try:
             with open(self.record, "a", encoding="utf-8") as file:
-                file.write(json.dumps(entry, default=str) + "\n")
+                file.write(json_text(entry, default=str) + "\n")
         except OSError as error:
             logger.warning("%s cannot be written: %s", self.record, error)
 

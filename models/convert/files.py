@@ -23,6 +23,8 @@ _REFUSED = re.compile(r"GLOBAL (?P<name>[\w.]+)|Can only (create new object|buil
 _DAMAGED = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError, EOFError, ImportError,
             OverflowError, OSError, NotImplementedError, pickle.PickleError, struct.error, zipfile.BadZipFile)
 
+_WANTED = "give the .pth, .pt, .bin or .safetensors file that holds the weights"
+MODEL_KEY = "model|module"   # where VideoMAE's fine-tuning looks
 
 # Of a file in memory: torch writes its checkpoints unpacked, and a packed file of zeros grows a thousandfold.
 _MOST_GROWTH = 4
@@ -57,17 +59,40 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
             _refuse_growth(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=not trust)
     except _DAMAGED as error:
+        if kind := _what_it_is(path):
+            raise ValueError(f"checkpoint {path} is no checkpoint but {kind}: {_WANTED}") from error
         if not trust and (found := _REFUSED.search(str(error))):
             what = found["name"] or "one"
             raise ValueError(f"checkpoint {path} holds pickled objects ({what}), and loading those can run any code; "
                              "if you trust its source, say so with --trust_checkpoint") from error
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        # Of torch's advice to load the file with weights_only=False nothing is handed on: that runs what it holds.
+        said = re.search(r"WeightsUnpickler error: (.*)", str(error))
+        reason = said[1] if said else (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"checkpoint {path} cannot be read: damaged or no checkpoint ({reason})") from error
     except MemoryError as error:
         raise ValueError(f"checkpoint {path} asks for more memory than there is") from error
     if not isinstance(checkpoint, dict):
         raise ValueError(f"checkpoint {path} holds a {type(checkpoint).__name__}, not a dictionary of weights")
     return checkpoint
+
+
+def _what_it_is(path: Path) -> str:
+    """What a file is that holds no weights; empty where it does not say."""
+    with open(path, "rb") as file:
+        start = file.read(512)
+    if not start:
+        return "an empty file"
+    if start[4:8] == b"ftyp" or start[:4] == b"\x1aE\xdf\xa3" or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
+        return "a video"
+    if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
+        return "a picture"
+    try:
+        text = start.decode("utf-8")
+    except UnicodeDecodeError as error:
+        text = start[:error.start].decode("utf-8") if error.start > len(start) - 4 else "\0"   # a cut letter
+    if all(letter.isprintable() or letter in "\t\r\n\ufeff" for letter in text):
+        return f"a text file, which begins with {text.strip()[:40]!r}"
+    return ""
 
 
 def _refuse_growth(path: Path) -> None:
@@ -102,6 +127,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no dictionary
             config = (file.metadata() or {}).get("config")
     except SafetensorError as error:
+        if kind := _what_it_is(path):
+            raise ValueError(f"checkpoint {path} is no checkpoint but {kind}: {_WANTED}") from error
         raise ValueError(f"checkpoint {path} cannot be read: damaged or no safetensors file ({error})") from error
     if config is None:
         return tensors
@@ -111,26 +138,33 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise ValueError(f"checkpoint {path}: the configuration in its metadata is not JSON ({error})") from error
 
 
-def find_weights(checkpoint: Mapping[str, Any], model_key: str = "model|module") -> dict[str, Tensor]:
+def find_weights(checkpoint: Mapping[str, Any], model_key: str = MODEL_KEY) -> dict[str, Tensor]:
     """The weights in a checkpoint, by name, without the prefixes of DistributedDataParallel and torch.compile.
 
     Args:
-        model_key: names under which they may stand, the first one present wins; without any the checkpoint itself is
-            taken for the weights.
+        model_key: names under which they may stand, the first one present wins. Without any of the usual ones the
+            checkpoint itself is taken for the weights; other names must be there.
 
     Raises:
         ValueError: no tensors there, or two names that differ in such a prefix only.
     """
     found = next((checkpoint[key] for key in model_key.split("|") if isinstance(checkpoint.get(key), Mapping)),
-                 checkpoint)
-    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
+                 checkpoint if model_key == MODEL_KEY else {})
+    tensors = _tensors(found)
     if not tensors:
-        raise ValueError(f"no weights under {' or '.join(model_key.split('|'))}: the checkpoint holds "
-                         f"{', '.join(map(str, list(checkpoint)[:8])) or 'nothing'}; name the right one (--model_key)")
+        parts = [key for key, value in checkpoint.items() if isinstance(value, Mapping) and _tensors(value)]
+        where = f"it has weights under {', '.join(parts)}: name the right one with --model_key" if parts else (
+            "its weights have no such name above them: leave --model_key away" if _tensors(checkpoint) else
+            f"it holds {', '.join(map(str, list(checkpoint)[:8])) or 'nothing'}, and none of it is weights by name")
+        raise ValueError(f"no weights under {' or '.join(model_key.split('|'))} in the checkpoint; {where}")
     bare = {_without_wrappers(name): value for name, value in tensors.items()}
     if len(bare) < len(tensors):
         raise ValueError("the checkpoint holds two sets of weights, with and without the prefix module. or _orig_mod.")
     return bare
+
+
+def _tensors(found: Mapping[str, Any]) -> dict[str, Tensor]:
+    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 
 def _without_wrappers(name: str) -> str:
