@@ -20,7 +20,8 @@ from ..masking import Masking, RandomMasking
 from .core.logs import Progress, set_up_logging
 from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, train_mae
-from .hook.fork_args import add_sampling_flags, grid_of_args, loader_mask, mask_types, policy_flags
+from .hook.fork_args import add_sampling_flags, grid_of_args, loader_mask, mask_of_fork, mask_types, policy_flags
+from .hook.misuse import check_step
 from .hook.sampling import SamplingHook
 from .hook.tokens import bare
 from .pretrain.interface import patch_size_of
@@ -43,8 +44,9 @@ class TokenSampling:
     fork's own calls `choose` and `learn`, see `SamplingHook`.
 
     A mask_type that the fork's parser offered before `add_sampling_flags` and that is no name of the registry is the
-    fork's own: its masks and its loss stay as they are. `choose` then returns the loader's mask, or None where the
-    fork's model draws it.
+    fork's own: its masks and its loss stay as they are. `choose` then returns what it was given, as bool (B, N) on the
+    device where that is a mask of the grid: None, a map of pixels or a placeholder of a fork that draws its masks later
+    comes back as it is.
 
     Args:
         args: VideoMAE's arguments with those of `add_sampling_flags`, and `window_size`. Needed are `mask_type`,
@@ -74,11 +76,11 @@ class TokenSampling:
 
     def choose(self, model: nn.Module | Tensor | None, videos: Tensor, mask: Any = None,
                epoch: int | None = None, *, keys: Tensor | None = None) -> Tensor | None:
-        """`SamplingHook.choose`; under a mask_type of the fork's own the mask that is given, None where it is drawn in
-        the fork's model."""
-        if self.own and mask is not None:
-            mask = torch.as_tensor(mask).flatten(1).bool().to(self.hook.device, non_blocking=True)
-        self._left_alone = self.own and (mask is None or bool((mask.sum(dim=1) != mask[0].sum()).any()))
+        """`SamplingHook.choose`; under a mask_type of the fork's own what it is given."""
+        found = mask_of_fork(mask, len(videos), self.hook.grid.num_tokens) if self.own else None
+        if found is not None:
+            mask = found.to(self.hook.device, non_blocking=True)
+        self._left_alone = self.own and (found is None or bool((mask.sum(dim=1) != mask[0].sum()).any()))
         return mask if self._left_alone else self.hook.choose(model, videos, mask, epoch, keys=keys)
 
     def learn(self, errors: Tensor, known: Tensor | None = None) -> None:
@@ -87,6 +89,9 @@ class TokenSampling:
             self.hook.learn(errors, known)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """The scaler's. Raises ValueError: the loop accumulates gradients, and the sampler was not told (update_freq).
+        """
+        check_step(self.hook, kwargs.get("update_grad", True))
         return self.scaler(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:

@@ -4,13 +4,17 @@ What it was written for is torch 1.8, timm 0.4.12 and numpy 1.19. Only names tha
 put back; nothing of the fork is replaced.
 """
 
+import importlib.util
 import random
 import runpy
 import sys
 import types
 
+import numpy
 import timm.models
+import timm.models.vision_transformer
 import timm.optim
+import timm.optim.optim_factory
 import torch
 
 
@@ -25,7 +29,30 @@ def old_create_model(name: str, pretrained: bool = False, **options: object) -> 
     return build(pretrained=pretrained, **{key: value for key, value in options.items() if value is not None})
 
 
+class OldBlock(timm.models.vision_transformer.Block):
+    """timm 0.3: takes `qk_scale`, which MAE leaves at None."""
+
+    def __init__(self, *args: object, qk_scale: None = None, **options: object):
+        assert qk_scale is None, "timm's block has no qk_scale any more"
+        super().__init__(*args, **options)
+
+
+class NoWriter:
+    """In the place of TensorBoard's, where it is not installed."""
+
+    def __init__(self, log_dir: str):
+        self.log_dir = log_dir
+
+    def add_scalar(self, *args: object) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
 module("torch._six", inf=float("inf"))
+for gone, kind in (("float", float), ("int", int), ("bool", bool), ("object", object)):
+    vars(numpy).setdefault(gone, kind)                                 # numpy 1.20's names of Python's own types
 module("numpy.lib.function_base", disp=None)
 module("cv2")                                                          # imported, never called for PIL images
 module("models.pretrain.movinet")                                      # AdaMAE imports it, and did not release it
@@ -34,6 +61,12 @@ for gone, kind in (("nadam", "Nadam"), ("novograd", "NovoGrad"), ("radam", "RAda
     if not hasattr(sys.modules.get(f"timm.optim.{gone}"), kind):
         module(f"timm.optim.{gone}", **{kind: None})
 timm.models.create_model = old_create_model
+timm.__version__ = "0.3.2"                                             # MAE asserts it
+if not hasattr(timm.optim.optim_factory, "add_weight_decay"):
+    timm.optim.optim_factory.add_weight_decay = timm.optim.param_groups_weight_decay
+timm.models.vision_transformer.Block = OldBlock
+if importlib.util.find_spec("tensorboard") is None:
+    module("torch.utils.tensorboard", SummaryWriter=NoWriter)
 module("torch.optim._multi_tensor", AdamW=torch.optim.AdamW)
 torch.optim._multi_tensor = sys.modules["torch.optim._multi_tensor"]
 if not torch.cuda.is_available():   # the forks' loops take a GPU for granted

@@ -65,6 +65,20 @@ def test_an_embedding_that_cannot_be_read_is_refused(embed, words):
         hook_of(model, **{"tats_heads": 1}).choose(model, CLIPS)
 
 
+def test_a_mask_that_is_coarser_than_the_patches_is_named_with_the_way_out():
+    """As SimMIM's and Hiera's, whose positions are not found beside the patch embedding either."""
+    model = model_with()
+    sampling = SamplingHook(model, "tats", (1, 3, 2), .5, tats_heads=2)
+    with pytest.raises(ValueError, match=r"tokens of shape \(3, 24, 10\).*several patches.*pixels"):
+        sampling.choose(model, CLIPS, None, 0)
+
+
+@pytest.mark.parametrize("other", [None, nn.Linear(2, 2)], ids=["none", "another"])
+def test_a_model_that_is_not_the_hooks_is_refused(other):
+    with pytest.raises(ValueError, match="that the hook was made for"):
+        hook_of(model_with()).choose(other, CLIPS)
+
+
 def test_positions_are_found_or_it_is_said(caplog):
     table = torch.randn(24, 10)
     for positions in (table, table[None], table.view(2, 3, 4, 10), nn.Parameter(torch.cat([torch.ones(2, 10), table])),

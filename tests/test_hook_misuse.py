@@ -170,9 +170,23 @@ def test_a_grid_that_does_not_divide_the_videos_is_named(caplog):
 def test_errors_that_say_nothing_are_named(caplog):
     sampling = hook()
     sampling.choose(None, CLIPS, None, 0)
-    sampling.learn(ERRORS, torch.zeros_like(ERRORS, dtype=torch.bool))
+    sampling.learn(torch.ones_like(ERRORS))
     sampling.end_epoch()
     assert "no signal" in caplog.text
+
+
+@pytest.mark.parametrize("of_the_masked", [False, True])
+def test_errors_of_visible_tokens_alone_are_refused_at_once(of_the_masked):
+    """As of a model that predicts the features of visible tokens; later batches may have none by chance."""
+    sampling = hook(mae_only_epochs=5)
+    mask = sampling.choose(None, CLIPS, None, 0)
+    known = torch.zeros(2, 18, dtype=torch.bool) if of_the_masked else ~mask
+    errors = torch.rand(2, 18) if of_the_masked else torch.rand(2, 6)     # K = 6 visible tokens
+    with pytest.raises(ValueError, match="known marks no masked token"):
+        sampling.learn(errors, known)
+    step(sampling)
+    sampling.choose(None, CLIPS, None, 0)
+    sampling.learn(errors, known)
 
 
 def test_what_a_strategy_takes_no_notice_of_is_named(caplog):

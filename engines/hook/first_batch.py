@@ -39,7 +39,8 @@ def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tenso
     wanted = (len(videos), hook.grid.num_tokens, hook.tokens.width)
     if tuple(tokens.shape) != wanted:
         raise ValueError(f"tokens of shape {tuple(tokens.shape)}, wanted are (B, N, D) = {wanted} for the grid "
-                         f"{'x'.join(map(str, hook.grid))}")
+                         f"{'x'.join(map(str, hook.grid))}; where one number of the mask is for several patches, "
+                         f"{OTHERWISE}")
     first, epochs = hook.training.mae_only_epochs, hook.options.epochs
     if not hook.acts(epoch) and hook.runtime.is_main:
         never = epochs is not None and first >= epochs
@@ -55,6 +56,8 @@ def _compare_masks(hook: Any) -> None:
         ValueError: the loader's masks are turned round, or both kinds stand in one batch, which cannot be then.
     """
     tokens, policy = hook.grid.num_tokens, hook.sampler is not None
+    if not policy and not hook.mask_type:
+        return      # a fork's masks of its own, which need not show what a row of the registry would
     drawn = hook.sampler.module.num_visible if policy else hook.incoming.per_clip.num_visible
     who = "the policy shows" if policy else "the hook was made for"
     seen = tokens - hook.incoming.hidden

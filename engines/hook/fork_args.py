@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ...masking import ALIASES, MASKINGS, TokenGrid, find_masking
@@ -65,6 +66,19 @@ class LoaderMask:
 
     def __call__(self) -> np.ndarray:
         return self.per_clip().numpy().astype(np.float64)
+
+
+def mask_of_fork(given: Any, clips: int, tokens: int) -> Tensor | None:
+    """What a fork's own loader yields beside its videos, bool (B, N), where that is a mask of the grid: of B = `clips`
+    rows, with N = `tokens` numbers that are 0 or 1 in each. Else None: a map of pixels, or a placeholder."""
+    try:
+        found = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):   # None, names, lists of different lengths
+        return None
+    if found.ndim < 2 or len(found) != clips or found[0].numel() != tokens:
+        return None
+    found = found.flatten(1)
+    return found.bool() if bool(((found == 0) | (found == 1)).all()) else None
 
 
 def grid_of_args(args: argparse.Namespace) -> TokenGrid:

@@ -28,7 +28,7 @@ from .building import build_policy, checked_grid, policy_learner, reward_of_a_lo
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
-from .misuse import Remarks, check_call, check_epoch
+from .misuse import Remarks, check_call, check_epoch, check_errors
 from .numbers import EpochNumbers
 from .options import options_of
 from .saving import restore, state_of
@@ -195,6 +195,7 @@ class SamplingHook:
             raise ValueError("learn(errors) without a mask: call choose(...) before the forward of every batch")
         pending = self._pending
         errors = masked_errors(errors, pending.masked, self.grid.num_tokens, known)
+        check_errors(self, pending.masked, known)
         outcome = Outcome(errors, pending.masked, pending.batch, self.log_pi)
         self.numbers.meters(**measured(outcome))
         self.learn_from(outcome)
@@ -236,8 +237,7 @@ class SamplingHook:
         self._check()
         check_epoch(self)
         self.remarks.forget()
-        self.next_epoch = self.next_epoch + self.open
-        self.open, self._pending = False, None
+        self.next_epoch, self.open, self._pending = self.next_epoch + self.open, False, None
         return self.numbers.close(self.epoch, self.acted, others)
 
     def state_dict(self) -> dict[str, Any]:

@@ -85,13 +85,17 @@ class ModelTokens:
 
     def __call__(self, model: nn.Module, videos: Tensor, positions: bool) -> Tensor:
         """(B, N, D), detached. videos: as the model's own forward takes them."""
-        holder, name = _embedding(bare(model))
+        found = _embedding(bare(model))
+        if found is None:
+            raise ValueError(f"choose(model, ...) got a {type(model).__name__}, which has no patch embedding: give the "
+                             f"{self.kind} that the hook was made for; or make the hook otherwise: {OTHERWISE}")
+        holder, name = found
         batch = len(videos)
         with torch.no_grad():
             if self.images and videos.ndim == 5:
                 videos = videos.transpose(1, 2).flatten(0, 1)   # frame by frame
             tokens = self._flat(getattr(holder, name)(videos), batch)
-            if positions:
+            if positions and tokens.shape[1] == self.grid.num_tokens:   # else the first batch is refused
                 tokens = tokens + self._positions(holder, tokens)
         return tokens.detach()
 
