@@ -79,7 +79,7 @@ def test_one_epoch_over_shards_in_decoder_processes_is_that_over_files(epochs_ov
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("every", [0, 19])
+@pytest.mark.parametrize("every", [0, 17])
 def test_one_epoch_over_a_store_is_that_over_files(every, epochs_over_files, store, tmp_path, fault):
     """Members of a shard and whole objects; `every`: of so many requests one fails. Killed and resumed, too."""
     folder, expected = epochs_over_files

@@ -3,14 +3,21 @@
 import multiprocessing
 import os
 import random
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 from elsewhere import frames_of, packed
 from tats.datasets.lists.list_file import read_list
+from tats.datasets.sources import kept_arrays
+from tats.datasets.sources.kept_arrays import keep_indexes
 from tats.datasets.sources.kept_files import KeptFiles, keep_remote_files
 from tats.datasets.sources.opening import SourceError
+from tats.datasets.video import packet_index
 from tats.datasets.video.decode import VideoError
+from tats.engines.run_mae_pretraining import main as pretrain
+from tiny_runs import small_pretraining_flags
+from videos import write_drifting
 
 pytest_plugins = ["store_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick_attempts")
@@ -77,3 +84,71 @@ def test_four_processes_share_a_cache(tmp_path):
         child.join()
     assert [child.exitcode for child in children] == [0] * 4
     assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) <= 24_000   # as many in flight as processes
+
+
+@pytest.fixture
+def long_ones(tmp_path, monkeypatch):
+    """Two videos that count as long, in a place where no other test's index is known."""
+    monkeypatch.setattr(packet_index, "LARGE", 1000)
+    monkeypatch.setattr(packet_index, "_CACHE", OrderedDict())
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    monkeypatch.setenv("TATS_INDEX_CACHE", "")
+    return [write_drifting(tmp_path / f"{seed}.mp4", seed) for seed in (1, 2)]
+
+
+def kept(folder):
+    return [path for path in folder.glob("??/*") if path.is_file()]
+
+
+def test_where_indexes_are_kept(long_ones, tmp_path):
+    for named, folder, count in (("", tmp_path / "own/tats", 2), (tmp_path / "there", tmp_path / "there", 2),
+                                 ("none", tmp_path, 0)):
+        packet_index._CACHE.clear()
+        assert keep_indexes(str(named)) == ""
+        for path in long_ones:
+            frames_of(path)
+        assert len(kept(folder)) == count
+    os.environ["TATS_INDEX_CACHE"] = ""
+    keep_remote_files(str(tmp_path / "objects"), 1)
+    packet_index._CACHE.clear()
+    assert keep_indexes("") == "" and len(frames_of(long_ones[0])) == 12 and len(kept(tmp_path / "objects")) == 1
+    with pytest.raises(ValueError, match="--index_cache .*1.mp4"):
+        keep_indexes(str(long_ones[0]))
+
+
+@pytest.mark.faults
+def test_a_home_that_cannot_be_written(long_ones, tmp_path, monkeypatch, caplog, shapes):
+    """One line at the start of a program, none for a video; the pictures are the same."""
+    expected = frames_of(long_ones[0])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(long_ones[1]))   # no folder
+    packet_index._CACHE.clear()
+    pretrain(small_pretraining_flags(shapes, tmp_path / "out", "--epochs", "1"))
+    assert np.array_equal(frames_of(long_ones[0]), expected)
+    lines = [record.message for record in caplog.records if "index" in record.message or "cache" in record.message]
+    assert len(lines) == 1 and "are not kept" in lines[0] and "--index_cache" in lines[0]
+    caplog.clear()
+    pretrain(small_pretraining_flags(shapes, tmp_path / "quiet", "--epochs", "1", "--index_cache", "none"))
+    assert "are not kept" not in caplog.text
+
+
+def _list_both(paths, wanted):
+    for path, expected in zip(paths, wanted, strict=True):
+        for _ in range(5):
+            packet_index._CACHE.clear()
+            assert np.array_equal(frames_of(path), expected)
+
+
+def test_two_processes_keep_the_same_indexes_within_the_limit(long_ones, tmp_path, monkeypatch):
+    monkeypatch.setattr(kept_arrays, "_LIMIT", 1500)   # room for one
+    wanted = [frames_of(path) for path in long_ones]
+    context = multiprocessing.get_context("fork")
+    children = [context.Process(target=_list_both, args=(paths, wanted[::step]))
+                for step, paths in ((1, long_ones), (-1, long_ones[::-1]))]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
+    sizes = [path.stat().st_size for path in kept(tmp_path / "own/tats")]
+    assert len(sizes) >= 1 and sum(sizes) <= 1500 + max(sizes)   # one more is in flight
+    assert not list((tmp_path / "own/tats").glob("??/*.writing"))
