@@ -1,11 +1,12 @@
 """Pre-training with masks from the loader (random, tube, frame) or from a sampler trained by REINFORCE (AdaMAE)."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from ..masking import some_of
 from .core.meters import Meters
 from .core.metrics import measuring
 from .pretrain.diagnostics import Diagnostics
@@ -26,6 +27,8 @@ class PretrainSetup:
 
     update_freq: micro-batches an optimiser step. sampling_coef: weight of AdaMAE's sampling loss (1e-4 as published).
     reward: what a sampler is paid for. diagnostics: told of masks, policies and values, where wanted.
+    decoder_mask_ratio: share of I_m that the decoder leaves out. Loss and reward are then those of the others, which
+        stand for all: they are drawn uniformly.
     """
 
     device: torch.device
@@ -36,6 +39,7 @@ class PretrainSetup:
     sampling_coef: float = 1e-4
     reward: Reward = REWARDS["token"]
     diagnostics: Diagnostics | None = None
+    decoder_mask_ratio: float = 0.0
 
 
 def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int, bool, ClipBatch]]:
@@ -47,6 +51,13 @@ def micro_batches(loader: Iterable, setup: PretrainSetup) -> Iterator[tuple[int,
         yield step, more, setup.normalizer.prepare(batch, setup.device)
 
 
+def decoded_tokens(decoder_mask_ratio: float, batch: ClipBatch) -> Callable[[Tensor], Tensor] | None:
+    """What picks the tokens of I_m that the decoder predicts; None where it predicts all, as in the paper."""
+    if not decoder_mask_ratio:
+        return None
+    return lambda masked: some_of(masked, max(1, round((1 - decoder_mask_ratio) * masked.shape[1])), batch.keys, -3)
+
+
 def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: PretrainSetup, log: Meters,
               log_pi: Tensor | None = None) -> Outcome:
     """Optimise L_R(phi) on one micro-batch (lines 7 and 11 of Algorithm 1), and say what came of the mask.
@@ -55,7 +66,8 @@ def train_mae(mae: Learner, batch: ClipBatch, mask: Tensor, more: bool, setup: P
         log_pi: of the policy that drew `mask`, (B, N), without gradient.
     """
     with mae.accumulating(more):
-        prediction, masked = predict(mae, mae.module, batch.videos, mask, getattr(mae.module, "num_masked", None))
+        prediction, masked = predict(mae, mae.module, batch.videos, mask, getattr(mae.module, "num_masked", None),
+                                     decoded_tokens(setup.decoder_mask_ratio, batch))
         target = setup.reconstruction.target(batch, mask, setup.patch, masked)
         errors = setup.reconstruction.errors(prediction, target)
         loss = setup.reconstruction.loss_of(errors, prediction, target)

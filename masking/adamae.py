@@ -4,6 +4,7 @@ import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from ..models.gelu_linear import keep_no_activation
 from .grid import TokenGrid
 from .sampler import TokenSampler
 
@@ -35,6 +36,7 @@ class AdaMAESampler(TokenSampler):
             nn.Linear(embed_dim, 1),
         )
         self.get_token_probs[0].mlp.drop1 = nn.Identity()  # as published: dropout after the MLP, not inside it
+        keep_no_activation(self.get_token_probs[0].mlp)
         for module in self.get_token_probs.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

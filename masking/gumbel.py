@@ -87,6 +87,16 @@ def masked_probability(log_probabilities: Tensor, threshold: Tensor, floor: floa
     return torch.exp(-torch.exp(log_probabilities.float() - threshold[:, None])).clamp(min=floor)
 
 
+def some_of(masked: Tensor, count: int, keys: Tensor | None = None, stream: int = 0) -> Tensor:
+    """`count` of the tokens I_m of each clip, int64 (B, count), ascending; any `count` of them are as likely.
+
+    Args:
+        masked: int64 (B, M), ascending. keys, stream: name the draw, see `uniform_noise`.
+    """
+    noise = uniform_noise(tuple(masked.shape), keys, masked.device, stream)
+    return masked.gather(1, noise.topk(count, dim=-1).indices.sort(dim=-1).values)
+
+
 def masked_indices(mask: Tensor, num_masked: int) -> Tensor:
     """Indices of the masked tokens, int64 (B, num_masked), ascending; without the device sync of `nonzero`."""
     return mask.to(torch.uint8).sort(dim=-1, descending=True, stable=True).indices[:, :num_masked]

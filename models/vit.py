@@ -15,6 +15,7 @@ from timm.models.beit import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .gelu_linear import keep_no_activation
 from .positions import position_table
 
 DEFAULT_NORM = partial(nn.LayerNorm, eps=1e-6)
@@ -105,6 +106,7 @@ def make_blocks(dim: int, depth: int, num_heads: int, *, mlp_ratio: float = 4.0,
                                  init_values=init_values or None) for rate in rates)
     for block in blocks:
         block.mlp.drop1 = nn.Identity()  # VideoMAE has dropout after the MLP, none inside it
+        keep_no_activation(block.mlp)
     return blocks
 
 

@@ -289,6 +289,18 @@ def test_a_loader_that_shows_another_number_of_tokens_is_named(caplog):
         hook_of(mae, random_share=.5).choose(mae, videos, mask, 0)
 
 
+@pytest.mark.parametrize(("mask_type", "said"), [("random", True), ("tube", False)])
+def test_a_loader_of_another_ratio_is_named_for_fixed_masks_too(mask_type, said, caplog):
+    mae, batch = tiny_mae(), clips(4)
+    mask = MASKINGS["tube"].per_clip(GRID, .75)().expand(4, -1)     # 12 of 36; random shows 9, whole tubes 12
+    SamplingHook(mae, mask_type, GRID, .75).choose(mae, torch.randn(batch.video.shape), mask, 0)
+    assert ("show 12 tokens and the hook was made for 9" in caplog.text) is said
+    with pytest.raises(ValueError, match="~mask"):
+        SamplingHook(mae, "random", GRID, .75).choose(mae, torch.randn(batch.video.shape), (torch.arange(36) < 9).expand(4, -1), 0)
+    with pytest.raises(ValueError, match="a mask of shape"):
+        SamplingHook(mae, "random", GRID, .75).choose(mae, torch.randn(batch.video.shape), torch.arange(36) < 27, 0)
+
+
 def test_nobody_is_told_of_what_is_to_be_expected_or_so_already(caplog):
     """A policy whose rewards are all alike stays uniform: silence in its first epochs, then what a fork can do."""
     mae = tiny_mae()

@@ -26,7 +26,8 @@ from ..runs.pretraining_build import (
 )
 from ..training.batches import Normalizer
 
-# Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph.
+# Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph;
+# "-compiled" is torch.compile, whose first step takes minutes on a CPU.
 METHODS = {
     "random": ("--mask_type", "random"),
     "tube": ("--mask_type", "tube"),
@@ -34,6 +35,7 @@ METHODS = {
     "tats": ("--mask_type", "tats", "--mae_only_epochs", "0"),
     "tats-lean": ("--mask_type", "tats", "--mae_only_epochs", "0", "--reuse_forward", "false"),
 }
+METHODS |= {f"{name}-compiled": (*METHODS[name], "--compile") for name in ("tube", "adamae", "tats")}
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class OurStep:
         # The paper's rate for the sampler: here nothing is to be learnt.
         self.learners = build_learners(self.model, sampler, settings, 1000, Runtime(device), precision)
         setup = PretrainSetup(device, Normalizer(device), Reconstruction(), patch_size_of(self.model),
-                              diagnostics=Diagnostics(grid_of(self.model), device))
+                              diagnostics=Diagnostics(grid_of(self.model), device),
+                              decoder_mask_ratio=settings.loss.decoder_mask_ratio)
         masks = torch.stack([per_clip() for _ in range(size.batch_size)])
         self.batch = (size.videos(), masks.to(device), torch.arange(size.batch_size, device=device))
         self.learner_kind, self.meters = row.learner, Meters(device)

@@ -64,6 +64,9 @@ class LossConfig:
     loss: str = flag("mse", "error of a masked token (Table 3d)", choices=("mse", "l1"))
     normlize_target: bool = flag(True, "normalise the target inside each patch (VideoMAE's spelling)",
                                  aliases=("--normalize_target",))
+    decoder_mask_ratio: float = flag(0.0, "share of the masked tokens, drawn anew for each clip, that the decoder "
+                                     "leaves out: a faster step, loss and reward of the others (VideoMAEv2's dual "
+                                     "masking; its ratio is of all tokens; not in the paper)", within="[0, 1)")
 
 
 @dataclass(frozen=True)

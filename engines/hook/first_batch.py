@@ -27,9 +27,9 @@ def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tenso
     if processes != hook.runtime.world_size:
         raise ValueError(f"the hook was made for {hook.runtime.world_size} processes and there are {processes}: make "
                          "it after torch.distributed.init_process_group, or every process trains a policy of its own")
+    _compare_masks(hook)
     if hook.sampler is None:
         return
-    _compare_masks(hook)
     _look_at_videos(hook, batch)
     try:
         tokens = hook.read_tokens(model, videos)
@@ -49,21 +49,23 @@ def check_first_batch(hook: Any, model: nn.Module | Tensor | None, videos: Tenso
 
 
 def _compare_masks(hook: Any) -> None:
-    """Warn where the policy shows another number of tokens than the loader's masks.
+    """Warn where the loader's masks show another number of tokens than the policy, or than what was asked for.
 
     Raises:
         ValueError: the loader's masks are turned round, or both kinds stand in one batch, which cannot be then.
     """
-    tokens, drawn = hook.grid.num_tokens, hook.sampler.module.num_visible
+    tokens, policy = hook.grid.num_tokens, hook.sampler is not None
+    drawn = hook.sampler.module.num_visible if policy else hook.incoming.per_clip.num_visible
+    who = "the policy shows" if policy else "the hook was made for"
     seen = tokens - hook.incoming.hidden
     if seen == drawn:
         return
     if seen == tokens - drawn:
-        raise ValueError(f"the loader's masks hide {drawn} of {tokens} tokens, as many as the policy shows: True or 1 "
+        raise ValueError(f"the loader's masks hide {drawn} of {tokens} tokens, as many as {who}: True or 1 "
                          "must mean masked, so give ~mask")
-    message = (f"the loader's masks show {seen} tokens and the policy shows {drawn}: give num_visible={seen}, or make "
-               "the masks with tats.engines.fork.loader_mask")
-    if hook.config.random_share > 0:
+    message = (f"the loader's masks show {seen} tokens and {who} {drawn}: give num_visible={seen}, or make "
+               f"the masks with tats.engines.fork.loader_mask{'' if policy else '; the masks of the loader are used'}")
+    if policy and hook.config.random_share > 0:
         raise ValueError(f"{message}; with --random_share both stand in one batch")
     logger.warning("%s", message)
 

@@ -65,7 +65,8 @@ class Incoming:
             raise ValueError("a batch without videos")
         if mask is None or not len(mask):
             mask = torch.stack([self.per_clip() for _ in range(len(videos))])
-        mask = torch.as_tensor(mask).flatten(1).bool()
+        mask = torch.as_tensor(mask)
+        mask = (mask.flatten(1) if mask.ndim > 1 else mask).bool()
         if tuple(mask.shape) != (len(videos), self.grid.num_tokens):
             raise ValueError(f"a mask of shape {tuple(mask.shape)}: wanted are (B, N) = ({len(videos)}, "
                              f"{self.grid.num_tokens}) for the grid {'x'.join(map(str, self.grid))}")

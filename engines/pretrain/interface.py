@@ -34,7 +34,7 @@ def patch_size_of(mae: nn.Module) -> PatchSize:
 
 
 def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor,
-            num_masked: int | None = None) -> tuple[Tensor, Tensor]:
+            num_masked: int | None = None, decoded: Callable[[Tensor], Tensor] | None = None) -> tuple[Tensor, Tensor]:
     """(prediction (B, M, C), I_m int64 (B, M)) for a mask bool (B, N).
 
     A model whose forward takes `order` gets the token order too: the mask is then sorted once a step.
@@ -42,9 +42,13 @@ def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Te
     Args:
         mae: calls the network `net`, under autocast and DDP.
         num_masked: M, where it is known: a GPU need then not be asked.
+        decoded: of I_m, the tokens that the decoder sees and predicts; the others are left out of what is returned.
+            For models whose forward takes `order`.
     """
     if "order" in inspect.signature(net.forward).parameters:
         order = token_order(mask, num_masked)
+        if decoded is not None:
+            order = order._replace(masked=decoded(order.masked))
         return mae(videos, mask, order), order.masked
     prediction = mae(videos, mask)
     return prediction, token_order(mask, prediction.shape[1]).masked

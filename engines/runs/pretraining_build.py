@@ -14,6 +14,7 @@ from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Setting
 from ..core.runtime import Precision, Runtime
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
+from ..pretrain.rewards import Reward
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
@@ -57,6 +58,18 @@ def build_masking(config: MaskConfig, grid: TokenGrid):
     """
     row = find_masking(config.mask_type)
     return row, row.per_clip(grid, config.mask_ratio, config.num_visible)
+
+
+def check_decoded(settings: Settings, row: Masking, reward: Reward) -> None:
+    """Raises ValueError: --decoder_mask_ratio beside what needs the error of every masked token."""
+    if not settings.loss.decoder_mask_ratio or row.sampler is None:
+        return
+    if row.learner == "ppo" and settings.sampler.ppo_ratio == "resampled":
+        raise ValueError("--decoder_mask_ratio leaves masked tokens without an error, and --ppo_ratio resampled (the "
+                         "paper's recipe) needs all of them: add --ppo_ratio recorded")
+    if reward.looks_again:
+        raise ValueError(f"--decoder_mask_ratio leaves masked tokens without an error, and --reward "
+                         f"{settings.sampler.reward} compares all of them: leave one of the two out")
 
 
 def sampler_config(mask: MaskConfig, config: SamplerConfig) -> dict:

@@ -35,6 +35,7 @@ from .pretraining_build import (
     build_learners,
     build_masking,
     build_sampler,
+    check_decoded,
     initialise,
     model_config,
     sampler_config,
@@ -59,6 +60,7 @@ class Pretraining(TrainingRun):
         self.model_config = model_config(settings.model)
         mae = create_model(self.model_config["name"], **self.model_config["kwargs"])
         row, per_clip = build_masking(settings.mask, grid_of(mae))
+        check_decoded(settings, row, reward)
         self.sampler_config = sampler_config(settings.mask, settings.sampler)
         sampler = build_sampler(row, mae, self.sampler_config)
         self.loader, clip_order = clip_loader(settings, here, mae, per_clip)
@@ -74,7 +76,8 @@ class Pretraining(TrainingRun):
         self.diagnostics = Diagnostics(grid_of(mae), here.device)
         setup = PretrainSetup(here.device, Normalizer(here.device),
                               Reconstruction(settings.loss.loss, settings.loss.normlize_target), patch_size_of(mae),
-                              settings.optim.update_freq, reward=reward, diagnostics=self.diagnostics)
+                              settings.optim.update_freq, reward=reward, diagnostics=self.diagnostics,
+                              decoder_mask_ratio=settings.loss.decoder_mask_ratio)
         self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction) if fixed else None
         entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
                                      floor=0.1 * settings.sampler.policy_coef, device=here.device)
