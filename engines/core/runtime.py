@@ -89,11 +89,26 @@ def start(device: str = "auto", dist_url: str = "env://", timeout: float = 30) -
         rank, world_size, local_rank = 0, 1, 0
     chosen = _choose_device(device, local_rank)
     if world_size > 1 and not dist.is_initialized():
-        backend = "nccl" if chosen.type == "cuda" else "gloo"
-        dist.init_process_group(backend, init_method=dist_url, rank=rank, world_size=world_size,
-                                timeout=timedelta(minutes=timeout),
-                                device_id=chosen if chosen.type == "cuda" else None)
+        _meet(dist_url, rank, world_size, timeout, chosen)
     return Runtime(chosen, rank, world_size, local_rank)
+
+
+def _meet(dist_url: str, rank: int, world_size: int, timeout: float, device: torch.device) -> None:
+    """Join the process group. Raises ValueError: the others do not come, or nothing says where they are."""
+    alone = "to run one process alone, unset RANK and WORLD_SIZE, or in a Slurm job start it without srun"
+    if not 0 <= rank < world_size:
+        raise ValueError(f"RANK is {rank} and WORLD_SIZE {world_size}: ranks begin at 0; {alone}")
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT")
+                   if dist_url.startswith("env://") and not os.environ.get(name)]:
+        raise ValueError(f"{' and '.join(missing)} must say where the {world_size} processes meet: start them with "
+                         f"torchrun; {alone}")
+    try:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", init_method=dist_url, rank=rank,
+                                world_size=world_size, timeout=timedelta(minutes=timeout),
+                                device_id=device if device.type == "cuda" else None)
+    except (dist.DistStoreError, dist.DistNetworkError) as error:
+        raise ValueError(f"process {rank} of {world_size} has not met the others within {timeout:g} minutes "
+                         f"({str(error).splitlines()[0]}); {alone}") from None
 
 
 def _number(environment: Mapping[str, str], name: str) -> int:
@@ -109,6 +124,8 @@ def _slurm_tasks(environment: Mapping[str, str]) -> int:
     python in its interactive shell or in its batch script is one process."""
     tasks = environment.get("SLURM_STEP_NUM_TASKS")
     if tasks is None and environment.get("ENVIRONMENT") == "BATCH":   # sbatch's own shell, outside of every step
+        return 1
+    if "SLURM_PTY_PORT" in environment and os.isatty(0):   # typed in `srun --pty bash`, and no srun in front of it
         return 1
     return int(tasks or environment.get("SLURM_NTASKS") or 1)
 
