@@ -4,8 +4,8 @@
 # method's own; as many of fine-tuning; a test of 20 videos. Then it prints clips a second, the share of waiting for
 # data, peak memory, days to the end, and what would go wrong. METHOD, BASELINES, GPUS, DATA_ROOT, ... as for the rows;
 # without DATA_ROOT, on moving shapes of 224 pixels. All goes to OUTPUT_ROOT/rehearsal/METHOD_ROW, which begins empty.
-# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, REHEARSE_STEPS is 4, and 6
-# videos are tested: about ten minutes on two cores.
+# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, REHEARSE_STEPS is 4,
+# 6 videos are tested, and there is a loader a core (10 at most): about ten minutes on two cores.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
 row=${1:-}
 row=${row#pretrain_} row=${row%.sh}
@@ -80,8 +80,11 @@ pretraining_flags "$dataset"
 finetuning_flags "$dataset"
 for_pretraining=() for_finetuning=()
 if [ "$GPUS" = 0 ]; then
-    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)))
-    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)))
+    # Ten loaders, each with a decoder, take longer to start on a few cores than the steps do.
+    loaders=$(nproc 2>/dev/null || echo 2)
+    loaders=$((loaders < 10 ? loaders : 10))
+    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)) --num_workers "$loaders")
+    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)) --num_workers "$loaders")
 fi
 pretraining+=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"})
 finetuning+=(${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"})
@@ -129,4 +132,5 @@ part finetune finetune "$finetune_clips" ${for_finetuning[@]+"${for_finetuning[@
 # shellcheck disable=SC2086  # several numbers
 "$PYTHON" -m tats.engines.report.rehearsal "$work" --videos $videos --epochs $epochs --views "$views" \
     --clips "$pretrain_clips" "$finetune_clips" --tested "$validated" "$tested" --random_epochs "$random_epochs"
-[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips (memory is less than the row's), and the test $tested videos."
+[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips (memory is less than the row's), the test $tested videos," \
+    "and there were $loaders loaders."
