@@ -296,7 +296,8 @@ def test_a_loader_of_another_ratio_is_named_for_fixed_masks_too(mask_type, said,
     SamplingHook(mae, mask_type, GRID, .75).choose(mae, torch.randn(batch.video.shape), mask, 0)
     assert ("show 12 tokens and the hook was made for 9" in caplog.text) is said
     with pytest.raises(ValueError, match="~mask"):
-        SamplingHook(mae, "random", GRID, .75).choose(mae, torch.randn(batch.video.shape), (torch.arange(36) < 9).expand(4, -1), 0)
+        SamplingHook(mae, "random", GRID, .75).choose(mae, torch.randn(batch.video.shape),
+                                                      (torch.arange(36) < 9).expand(4, -1), 0)
     with pytest.raises(ValueError, match="a mask of shape"):
         SamplingHook(mae, "random", GRID, .75).choose(mae, torch.randn(batch.video.shape), torch.arange(36) < 27, 0)
 
