@@ -79,7 +79,7 @@ def test_one_epoch_over_shards_in_decoder_processes_is_that_over_files(epochs_ov
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("every", [0, 17])
+@pytest.mark.parametrize("every", [0, 15])
 def test_one_epoch_over_a_store_is_that_over_files(every, epochs_over_files, store, tmp_path, fault):
     """Members of a shard and whole objects; `every`: of so many requests one fails. Killed and resumed, too."""
     folder, expected = epochs_over_files
@@ -124,7 +124,7 @@ def test_a_run_that_is_killed_and_resumed_is_one_that_was_not(epochs_over_files,
         if (out / "epoch-1-step-5.pth").exists():
             process.kill()
 
-    store.every, store.on_request = 19, kill
+    store.every, store.on_request = 15, kill
     said = process.communicate(timeout=300)[1]
     assert process.returncode == -signal.SIGKILL, said
     assert len((out / "log.txt").read_text().splitlines()) == 1 and not (out / "checkpoint-1.pth").exists()
