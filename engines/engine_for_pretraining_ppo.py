@@ -15,7 +15,7 @@ from .config.pretraining import SamplerConfig
 from .core.meters import Meters
 from .engine_for_pretraining import PretrainSetup, micro_batches, tokens_of, train_mae
 from .pretrain.outcome import Outcome
-from .pretrain.ppo import EntropyCoefficient, Episode, sampling_loss
+from .pretrain.ppo import EntropyCoefficient, Episode, sampling_loss, step_moments
 from .training.batches import ClipBatch
 from .training.learner import Learner
 
@@ -176,11 +176,13 @@ def recorded(choice: Choice, outcome: Outcome, training: PPOTraining) -> Episode
 
 def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: Meters) -> None:
     """L15-22: optimise theta on the recorded episodes, which hold all that is needed of f_phi, and empty the buffer."""
-    config, micro = training.config, training.setup.update_freq
+    config, micro, episodes = training.config, training.setup.update_freq, list(buffer)
     for turn in range(config.ppo_epochs):                                             # the paper: one pass
         divergences = []
-        for place, episode in enumerate(buffer):                                      # L16
+        for place, episode in enumerate(episodes):                                    # L16
             more = (place + 1) % micro != 0
+            if place % micro == 0:
+                moments = step_moments(episodes[place:place + micro], config)
             with tats.accumulating(more):
                 log_pi, value = episode.forward or tats(episode.tokens, log=True)     # L17
                 masked = episode.masked
@@ -189,7 +191,7 @@ def phase_two(tats: Learner, buffer: EpisodeBuffer, training: PPOTraining, log: 
                     fresh = tats.module.draw(drawn_from, episode.keys, stream=1 + turn)
                     masked = masked_indices(fresh.mask, masked.shape[1])
                 entropy_coef = training.entropy.value.to(log_pi.device)               # c3
-                loss, terms = sampling_loss(log_pi, value, masked, episode, config, entropy_coef)
+                loss, terms = sampling_loss(log_pi, value, masked, episode, config, entropy_coef, moments)
                 tats.check(probability=log_pi, reward=episode.reward)
                 tats.backward(loss / micro)                                           # L19
             log(sampling_loss=loss.detach(), entropy_coef=entropy_coef, **terms)

@@ -29,6 +29,7 @@ from ..datasets.files import written_whole
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists.list_file import ClipList, read_list
 from ..datasets.program import run_program
+from ..datasets.sources.kept_arrays import keep_indexes
 from ..datasets.sources.kept_files import keep_remote_files
 from ..datasets.windows import WindowClips, Windows
 from ..models import create_model, load_encoder, read_checkpoint
@@ -123,9 +124,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     if windows is not None:
         require_hdf5(Path(config.out))
     keep_remote_files(config.cache_dir, config.cache_gb)
+    not_kept = keep_indexes(config.index_cache)
     # With windows a process may be done hours before another one.
     where = runtime.start(config.device, config.dist_url, **({"timeout": 7 * 24 * 60} if windows else {}))
     set_up_logging(where.is_main)
+    if not_kept:
+        logger.warning("%s", not_kept)
     clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
     use_threads({net: net.patch_embed.num_patches}, config.batch_size, config.num_workers, where.device.type)
     per_clip = (tokens_of if config.per_token else features_of)(net, runtime.choose_precision(config.amp, where.device))

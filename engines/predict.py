@@ -22,6 +22,7 @@ from ..datasets.labelled import TestViews, Views
 from ..datasets.lists.class_names import agreed_names, read_class_names
 from ..datasets.lists.list_file import ClipList
 from ..datasets.program import run_program
+from ..datasets.sources.kept_arrays import keep_indexes
 from ..datasets.sources.kept_files import keep_remote_files
 from .config.flags import FlagParser, add_flags, from_args
 from .core import runtime
@@ -57,8 +58,11 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     args = get_parser().parse_args(sys.argv[1:] if argv is None else list(argv))
     config = from_args(PredictConfig, args)
     keep_remote_files(config.cache_dir, config.cache_gb)
+    not_kept = keep_indexes(config.index_cache)
     where = runtime.start(config.device, config.dist_url)
     set_up_logging(where.is_main)
+    if not_kept:
+        logger.warning("%s", not_kept)
     clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
     use_threads({predictor.net: predictor.net.patch_embed.num_patches}, config.batch_size, config.num_workers,
                 where.device.type)

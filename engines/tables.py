@@ -21,7 +21,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..datasets.program import run_program
-from .core.paper_entry import PAPER, VARIANT, Entry, of_the_paper, started_from_others
+from .core.paper_entry import PAPER, PLAIN_MEMORY, VARIANT, Entry, of_the_paper, started_from_others
 from .core.results import Number, last_number, peak_memory, result_number
 
 TITLES = {
@@ -41,13 +41,16 @@ CELL = "paper | ours | difference"
 SEEDS = "ours: mean ± standard deviation (number of seeds)"
 INCOMPLETE = "* not every video of the test list was evaluated, or the run has not ended"
 MEMORY = ("memory: the most that PyTorch held on one GPU. Fused attention keeps no N x N weights, which the paper's "
-          "memory holds: the two cannot be compared")
+          "memory holds: the two cannot be compared. Plain attention: likewise, of a run with --plain_attention true, "
+          "whose blocks keep these weights")
 ERRORS = ("reconstruction error: train_fixed_error of the last epoch, on the same clips under the same random masks "
           "for all cases. The paper does not say on which masks it is; the training loss is under each run's own")
 STALE = "stale: the pre-training behind it has been made anew since"
 CHANGED = "changed: --change has altered a flag within the run or its pre-training; settings.json says which"
 WEIGHTS = "other weights: the run did not start from the row's own pre-training (CHECKPOINT)"
 SMOKE = "SMOKE: a tiny model or made-up videos (SMOKE=1): the number means nothing, and the row is still to be run"
+# What may stand beside --plain_attention in the name of a run whose memory is the row's.
+SAME_MEMORY = re.compile(r"(__(plain_attention=true|(epochs|warmup_epochs|mae_only_epochs|seed)=\d+))+")
 OTHERS = "Runs with other flags than their row's"
 
 
@@ -68,18 +71,19 @@ def read_entries(output_root: Path, tables: Sequence[str] = ("1", "2", "3", "5",
         rows = [row | {"run": re.sub("^tats/", f"tats_{recipe}/", row["run"])} for row in rows]
     return [_fill(output_root, row) for row in rows] + [
         _fill(output_root, row | {"run": variant, "paper": None, "kind": VARIANT})
-        for row in rows for variant in _variants(output_root, row["run"])]
+        for row in rows if row["metric"] != PLAIN_MEMORY for variant in _variants(output_root, row["run"])]
 
 
 def _number(folder: Path, metric: str) -> Number | None:
-    if metric == "memory_gb":
+    if metric in ("memory_gb", PLAIN_MEMORY):
         return peak_memory(folder)
     return last_number(folder, metric) if metric.startswith("train_") else result_number(folder, metric)
 
 
 def _fill(output_root: Path, row: dict) -> Entry:
     """The row's number from its folder and those of its other seeds."""
-    found = [number for folder in _seeds(output_root / row["run"])
+    folders = (_plain if row["metric"] == PLAIN_MEMORY else _seeds)(output_root / row["run"])
+    found = [number for folder in folders
              if (number := _number(folder, row["metric"])) is not None]
     if not found:
         return Entry(**row)
@@ -96,6 +100,12 @@ def _seeds(run: Path) -> list[Path]:
     """The run's folder and those of the same run with another seed, as the row scripts name them."""
     others = (path for path in run.parent.glob(f"{run.name}__seed=*") if re.search(r"__seed=\d+$", path.name))
     return [run, *sorted(path for path in others if path.name.rpartition("__seed=")[0] == run.name)]
+
+
+def _plain(run: Path) -> list[Path]:
+    """Folders of the same run with --plain_attention true, however short: a few steps show its memory."""
+    found = (path for path in run.parent.glob(f"{run.name}__*") if "__plain_attention=true" in path.name)
+    return sorted(path for path in found if SAME_MEMORY.fullmatch(path.name[len(run.name):]))
 
 
 def _variants(output_root: Path, run: str) -> list[str]:
@@ -167,7 +177,7 @@ def _note(entries: Sequence[Entry]) -> list[str]:
             (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries)),
             (CHANGED, any(entry.changed for entry in entries)),
             (WEIGHTS, any(entry.other_weights for entry in entries)),
-            (MEMORY, any(entry.metric == "memory_gb" and entry.ours is not None for entry in entries)),
+            (MEMORY, any(entry.metric in ("memory_gb", PLAIN_MEMORY) and entry.ours is not None for entry in entries)),
             (ERRORS, any(entry.metric.startswith("train_") for entry in entries))]
     return ["\n".join(note for note, holds in said if holds)] if any(holds for _, holds in said) else []
 

@@ -3,12 +3,14 @@
 B: clips, N: tokens, N_v visible, M = N - N_v masked, D: embedding dimension.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .positions import position_table
+from .positions import FixedPositions, position_table
 from .vit import (
     DEFAULT_NORM,
     PatchEmbed,
@@ -64,15 +66,15 @@ def take(tokens: Tensor, indices: Tensor) -> Tensor:
     return tokens.expand(len(indices), -1, -1).gather(1, places)
 
 
-class PretrainEncoder(nn.Module):
+class PretrainEncoder(FixedPositions):
     """Patch embedding and blocks, of the visible tokens alone; VideoMAE's `encoder.`."""
 
-    def __init__(self, patch_embed: PatchEmbed, blocks: nn.ModuleList, norm: nn.Module, pos_embed: Tensor,
-                 use_checkpoint: bool):
+    def __init__(self, patch_embed: PatchEmbed, blocks: nn.ModuleList, norm: nn.Module,
+                 positions: Callable[[], Tensor], use_checkpoint: bool):
         super().__init__()
         self.patch_embed, self.blocks, self.norm = patch_embed, blocks, norm
         self.grid, self.img_size, self.use_checkpoint = patch_embed.grid, patch_embed.img_size, use_checkpoint
-        self.register_buffer("pos_embed", pos_embed, persistent=False)
+        self.set_positions(positions)
 
     def forward(self, videos: Tensor, visible: Tensor) -> Tensor:
         """videos (B, C, T, H, W), indices (B, N_v) -> (B, N_v, D)."""
@@ -94,7 +96,7 @@ class PretrainDecoder(nn.Module):
         return self.head(self.norm(tokens[:, tokens.shape[1] - num_masked:]))
 
 
-class PretrainVisionTransformer(nn.Module):
+class PretrainVisionTransformer(FixedPositions):
     """f_phi. Constructor keywords and state_dict keys are VideoMAE's; positions are non-persistent buffers.
 
     Args:
@@ -130,15 +132,14 @@ class PretrainVisionTransformer(nn.Module):
         embed = PatchEmbed(img_size, patch_size, encoder_in_chans, encoder_embed_dim, num_frames, tubelet_size)
         blocks = make_blocks(encoder_embed_dim, encoder_depth, encoder_num_heads, **common)
         self.encoder = PretrainEncoder(embed, blocks, norm_layer(encoder_embed_dim),
-                                       position_table(pos_embed, embed.grid, encoder_embed_dim, pos_base),
+                                       partial(position_table, pos_embed, embed.grid, encoder_embed_dim, pos_base),
                                        use_checkpoint)
         self.decoder = PretrainDecoder(make_blocks(decoder_embed_dim, decoder_depth, decoder_num_heads, **common),
                                        norm_layer(decoder_embed_dim), nn.Linear(decoder_embed_dim, pixels),
                                        use_checkpoint)
         self.encoder_to_decoder = nn.Linear(encoder_embed_dim, decoder_embed_dim, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(1, 1, decoder_embed_dim))
-        self.register_buffer("pos_embed", position_table(pos_embed, embed.grid, decoder_embed_dim, pos_base),
-                             persistent=False)
+        self.set_positions(partial(position_table, pos_embed, embed.grid, decoder_embed_dim, pos_base))
         self.apply(init_linear_and_norm)
         if tied_qk_init:
             nn.init.trunc_normal_(self.mask_token, std=0.02)

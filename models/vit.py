@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .gelu_linear import keep_no_activation
-from .positions import position_table
+from .positions import FixedPositions, position_table
 
 DEFAULT_NORM = partial(nn.LayerNorm, eps=1e-6)
 MAX_TOKENS = 1 << 18   # 512 frames of 512 x 512; more is a slip, or a file that wants the machine's memory
@@ -145,7 +145,7 @@ def tie_queries_and_keys(blocks: nn.ModuleList, scale: float) -> None:
         block.attn.proj.weight.copy_(value.T)
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(FixedPositions):
     """VideoMAE's classifier: all tokens, mean-pooled. Constructor keywords and state_dict keys are VideoMAE's.
 
     Args:
@@ -165,7 +165,7 @@ class VisionTransformer(nn.Module):
         self.num_features, self.use_checkpoint = embed_dim, use_checkpoint
         self.patch_embed = PatchEmbed(img_size, patch_size, in_chans, embed_dim, all_frames, tubelet_size)
         self.grid, self.img_size = self.patch_embed.grid, self.patch_embed.img_size
-        self.register_buffer("pos_embed", position_table(pos_embed, self.grid, embed_dim, pos_base), persistent=False)
+        self.set_positions(partial(position_table, pos_embed, self.grid, embed_dim, pos_base))
         self.pos_drop = nn.Dropout(drop_rate)
         self.blocks = make_blocks(embed_dim, depth, num_heads, mlp_ratio=mlp_ratio, qkv_bias=qkv_bias, drop=drop_rate,
                                   attn_drop=attn_drop_rate, drop_path=drop_path_rate, norm_layer=norm_layer,

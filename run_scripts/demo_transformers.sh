@@ -2,9 +2,11 @@
 # TATS inside transformers.Trainer on moving shapes, in as many steps as demo.sh: trains transformers' own VideoMAE,
 # saves it with the policy beside it, reads both back with from_pretrained, and prints what the policy looks at.
 #   run_scripts/demo_transformers.sh [--out DIR] [--seed N] [...]      further flags: --help
+# PYTHON names the interpreter; else that of VENV (.venv), else python3.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-python=${VENV:-$root/.venv}/bin/python
+python=${PYTHON:-${VENV:-$root/.venv}/bin/python}
+command -v "$python" >/dev/null || python=python3
 "$python" -c "import transformers, accelerate" || {
     echo "demo_transformers.sh: needs transformers and accelerate: pip install -e '.[huggingface]'" >&2
     exit 2

@@ -4,8 +4,8 @@
 # method's own; as many of fine-tuning; a test of 20 videos. Then it prints clips a second, the share of waiting for
 # data, peak memory, days to the end, and what would go wrong. METHOD, BASELINES, GPUS, DATA_ROOT, ... as for the rows;
 # without DATA_ROOT, on moving shapes of 224 pixels. All goes to OUTPUT_ROOT/rehearsal/METHOD_ROW, which begins empty.
-# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, and REHEARSE_STEPS is 4: about
-# ten minutes on two cores.
+# On a CPU, where nobody runs a row, a step is one batch of a quarter of the row's clips, REHEARSE_STEPS is 4,
+# 6 videos are tested, and there is a loader a core (10 at most): about ten minutes on two cores.
 source "$(dirname "${BASH_SOURCE[0]}")/_lib.sh"
 row=${1:-}
 row=${row#pretrain_} row=${row%.sh}
@@ -80,8 +80,11 @@ pretraining_flags "$dataset"
 finetuning_flags "$dataset"
 for_pretraining=() for_finetuning=()
 if [ "$GPUS" = 0 ]; then
-    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)))
-    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)))
+    # Ten loaders, each with a decoder, take longer to start on a few cores than the steps do.
+    loaders=$(nproc 2>/dev/null || echo 2)
+    loaders=$((loaders < 10 ? loaders : 10))
+    for_pretraining=(--update_freq 1 --batch_size $(($(value_of batch_size "${pretraining[@]}") / 4)) --num_workers "$loaders")
+    for_finetuning=(--update_freq 1 --batch_size $(($(value_of batch_size "${finetuning[@]}") / 4)) --num_workers "$loaders")
 fi
 pretraining+=(${for_pretraining[@]+"${for_pretraining[@]}"} ${rest[@]+"${rest[@]}"})
 finetuning+=(${for_finetuning[@]+"${for_finetuning[@]}"} ${rest[@]+"${rest[@]}"})
@@ -90,7 +93,7 @@ finetune_clips=$((steps * $(clips_a_step "${finetuning[@]}")))
 epochs="$(value_of epochs "${pretraining[@]}") $(value_of epochs "${finetuning[@]}")"
 views=$(($(value_of test_num_segment "${finetuning[@]}") * $(value_of test_num_crop "${finetuning[@]}")))
 validated=$((3 * processes * $(value_of batch_size "${finetuning[@]}")))
-tested=$((3 * processes > 20 ? 3 * processes : 20))
+tested=$((GPUS == 0 ? 6 : 3 * processes > 20 ? 3 * processes : 20))
 if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
     source=$DATA_ROOT/$dataset videos=''
     for list in train val test; do
@@ -101,7 +104,7 @@ if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
 else
     source=$OUTPUT_ROOT/rehearsal/moving_shapes_224
     [ -f "$source/test.csv" ] || "$PYTHON" -m tats.datasets.moving_shapes --out "$source" --size 224 --render_size 256 \
-        --frames 64 --train 16 --val 1 --test 4
+        --frames 64 --train 8 --val 1 --test 2
     videos="$(usual train) $(usual test) $(usual test)"
     echo "no lists ${DATA_ROOT:-DATA_ROOT}/$dataset/train.csv, val.csv, test.csv: moving shapes of 224 pixels stood in for" \
         "the videos, the loaders of your own may be slower" | tee -a "$work/problems.txt" >&2
@@ -129,4 +132,5 @@ part finetune finetune "$finetune_clips" ${for_finetuning[@]+"${for_finetuning[@
 # shellcheck disable=SC2086  # several numbers
 "$PYTHON" -m tats.engines.report.rehearsal "$work" --videos $videos --epochs $epochs --views "$views" \
     --clips "$pretrain_clips" "$finetune_clips" --tested "$validated" "$tested" --random_epochs "$random_epochs"
-[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips: memory is less than the row's."
+[ "$GPUS" -gt 0 ] || echo "On a CPU a batch had a quarter of the row's clips (memory is less than the row's), the test $tested videos," \
+    "and there were $loaders loaders."

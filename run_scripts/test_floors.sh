@@ -12,7 +12,7 @@ floors=$(sed -n '/install_requires/,/\],/p' setup.py | grep -o '"[A-Za-z0-9-]*>=
     "setuptools>=70" pytest pytest-rerunfailures pytest-timeout hypothesis safetensors h5py "fsspec[http]"
 "$venv/bin/python" -m pip list --format freeze | grep -E "^($(echo "$floors" | sed 's/==.*//' | paste -sd '|'))=="
 export OMP_NUM_THREADS=1
-tests=(tests/test_{decode,kinds_of_files,odd_videos,folders,lists,elsewhere,windows,answers,transforms,models,models_golden}.py
+tests=(tests/test_{decode,kinds_of_files,odd_videos,folders,lists,shards,objects,kept_objects,windows,answers,transforms,models,models_golden}.py
        tests/test_{masking_contract,samplers,ppo,engine_ppo,learner,run_mae_pretraining,finetune_program,resume}.py)
 [ $# -gt 0 ] || set -- "${tests[@]}"
 exec "$venv/bin/python" -m pytest -q "$@"

@@ -9,7 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-FAULTS = ("503", "cut", "short", "long", "slow")
+FAILURES = ("503", "cut", "short", "long")
+FAULTS = (*FAILURES, "slow")
 _OF_A_HOP = frozenset({"connection", "transfer-encoding", "content-length", "date", "server"})
 
 
@@ -20,14 +21,15 @@ class ObjectStore:
         connection ends half way), "short" (fewer bytes, and it says so), "long", "slow" (a short silence), "silent"
         (nothing ever comes), "whole" (all of it though a part was asked for), "moved" (a redirect to the same place);
         under "HEAD" the same of any HEAD.
-    every: one of FAULTS happens to each so many-th GET, in turn; 0: never. met: how many times it did.
-    requests: (method, name) of all that came. sent: bytes of all answers.
+    every: each so many-th request of any kind fails, one GET after another in the ways of FAILURES, a HEAD with 503;
+        0: none does. met: how many did.
+    on_request: called with the name of each. requests: (method, name) of all that came. sent: bytes of all answers.
     """
 
     def __init__(self, folder=None, upstream=None):
         self.folder, self.upstream = folder and Path(folder), upstream and urlsplit(upstream)
-        self.faults, self.requests, self.sent, self.every, self.met = {}, [], 0, 0, 0
-        self.count, self.kinds, self.lock = itertools.count(1), itertools.cycle(FAULTS), threading.Lock()
+        self.faults, self.requests, self.sent, self.every, self.met, self.on_request = {}, [], 0, 0, 0, None
+        self.count, self.kinds, self.lock = itertools.count(1), itertools.cycle(FAILURES), threading.Lock()
         store = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -56,6 +58,8 @@ class ObjectStore:
         with self.lock:
             self.requests.append((request.command, name))
             fault = self.fault_of(request.command, name)
+        if self.on_request:
+            self.on_request(name)
         if fault in ("503", "403", "404"):
             return self.send(request, int(fault), b"", {}, fault)
         if fault == "moved":
@@ -76,9 +80,9 @@ class ObjectStore:
         waiting = self.faults.get("HEAD" if command == "HEAD" else name if command == "GET" else None)
         if waiting:
             return waiting.pop(0)
-        if self.every and command == "GET" and next(self.count) % self.every == 0:
+        if self.every and command in ("GET", "HEAD") and next(self.count) % self.every == 0:
             self.met += 1
-            return next(self.kinds)
+            return next(self.kinds) if command == "GET" else "503"
         return ""
 
     def found(self, request, name, _):

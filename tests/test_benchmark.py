@@ -61,6 +61,24 @@ def test_memory_of_the_lean_mode_is_lower(tmp_path):
     assert {"commit", "torch", "device", "threads", "flags"} <= set(written[0])
 
 
+def test_plain_attention_keeps_its_weights():
+    """B x heads x N^2 numbers a block: of the encoder's visible tokens, of all in the decoder. The values stay."""
+    def step_of(*extra):
+        config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(
+            ["memory", *TINY, "--methods", "random", *extra]))
+        return benchmark.step_builders(config)["random"](), benchmark.measure_memory(config)[0]["saved_mib"]
+
+    (fused, saved), (plain, more) = step_of(), step_of("--extra", "plain_attention=true")
+    tokens, batch = fused.model.encoder.patch_embed.num_patches, len(fused.batch[0])
+    visible = (~fused.batch[1][0]).sum()
+    weights = sum(batch * block.attn.num_heads * int(count) ** 2 for part, count in
+                  ((fused.model.encoder, visible), (fused.model.decoder, tokens)) for block in part.blocks)
+    assert (more - saved) * 2**20 == pytest.approx(4 * weights, rel=.1)
+    plain.model.load_state_dict(fused.model.state_dict())
+    videos = torch.rand(batch, 3, *fused.batch[0].shape[2:])
+    torch.testing.assert_close(plain.model(videos, fused.batch[1]), fused.model(videos, fused.batch[1]))
+
+
 @pytest.mark.parametrize("method", ["tats", "tats-lean", "adamae", "tube"])
 def test_no_network_s_weights_count_as_activations(method):
     """Of the sampler neither: every storage that is kept is checked against those of both networks."""

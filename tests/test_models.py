@@ -212,6 +212,27 @@ def test_models_by_name():
     assert model.grid == (4, 6, 6) and len(model.blocks) == 1 and model.head.out_features == 4
 
 
+@pytest.mark.parametrize("positions", ["sincos1d", "sincos3d"])
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("name", ["pretrain_tats_tiny", "vit_tats_tiny"])
+def test_a_network_of_the_meta_device_is_whole_once_it_has_weights(name, assign, positions):
+    """No checkpoint holds the positions and the keys' zero bias: they come with the tensors, in the weights' dtype."""
+    def build():
+        return create_model(name, pos_embed=positions).eval()
+
+    real = build().to(torch.bfloat16 if assign else torch.float64)
+    with torch.device("meta"):
+        net = build().to(next(real.parameters()).dtype)
+    assert all(buffer.is_meta for buffer in net.buffers())
+    if not assign:
+        net = net.to_empty(device="cpu")
+    net.load_state_dict(real.state_dict(), assign=assign)
+    found, expected = dict(net.named_buffers()), dict(real.named_buffers())
+    assert found.keys() == expected.keys()
+    for buffer, value in expected.items():
+        assert found[buffer].dtype == value.dtype and torch.equal(found[buffer], value), buffer
+
+
 @pytest.mark.parametrize(("size", "dim", "depth", "heads"), [("small", 384, 12, 6), ("base", 768, 12, 12),
                                                              ("large", 1024, 24, 16), ("huge", 1280, 32, 16)])
 def test_sizes_of_the_table(size, dim, depth, heads):

@@ -1,9 +1,11 @@
 """Equations 7 and 8 by hand."""
 
 import math
+import multiprocessing
 
 import pytest
 import torch
+import torch.distributed as dist
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.pretrain.ppo import (
     EntropyCoefficient,
@@ -12,6 +14,7 @@ from tats.engines.pretrain.ppo import (
     clipped_objective,
     entropy,
     sampling_loss,
+    step_moments,
     token_weights,
 )
 
@@ -73,6 +76,37 @@ def test_batch_advantage_is_standardised():
     torch.testing.assert_close(values.mean(), torch.tensor(0.0))
     torch.testing.assert_close(values, (torch.tensor([[1.0, 3.0], [2.0, 6.0]]) - 3) / math.sqrt(14 / 3),
                                rtol=1e-5, atol=1e-5)
+
+
+def _half(rank, folder, sender):
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    config = policy_flags(adv_norm="batch")
+    parts = [episode([[1.0, 3.0]]), episode([[2.0, 6.0]])]
+    moments = step_moments([parts[rank]], config)
+    sender.put((rank, advantages(parts[rank], torch.ones(1, 2), config, moments).tolist()))
+    dist.destroy_process_group()
+
+
+def test_batch_advantage_is_that_of_the_step_however_it_is_divided(tmp_path):
+    """In one batch, in two micro-batches, on two processes: (reward - 3) / sqrt(14 / 3). One number alone: 0."""
+    config, expected = policy_flags(adv_norm="batch"), (torch.tensor([[1.0, 3.0], [2.0, 6.0]]) - 3) / math.sqrt(14 / 3)
+    parts = [episode([[1.0, 3.0]]), episode([[2.0, 6.0]])]
+    moments = step_moments(parts, config)
+    micro = torch.cat([advantages(part, torch.ones(1, 2), config, moments) for part in parts])
+    torch.testing.assert_close(micro, expected, rtol=1e-5, atol=1e-5)
+    context = multiprocessing.get_context("fork")
+    sender = context.Queue()
+    children = [context.Process(target=_half, args=(rank, tmp_path, sender)) for rank in (0, 1)]
+    for child in children:
+        child.start()
+    found = dict(sender.get(timeout=60) for _ in children)
+    for child in children:
+        child.join()
+    torch.testing.assert_close(torch.tensor([*found[0], *found[1]]), expected, rtol=1e-5, atol=1e-5)
+    alone = advantages(episode([[5.0]]), torch.ones(1, 1), config)
+    torch.testing.assert_close(alone, torch.zeros(1, 1))
+    assert step_moments(parts, policy_flags(adv_norm="clip")) is None
 
 
 def test_clip_advantage_by_hand():

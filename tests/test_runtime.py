@@ -12,7 +12,7 @@ from tats.masking.gumbel import gumbel_top_k
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_NTASKS", "SLURM_PROCID",
              "SLURM_LOCALID", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_STEP_NODELIST", "SLURM_STEP_NUM_TASKS",
-             "ENVIRONMENT")
+             "SLURM_PTY_PORT", "ENVIRONMENT")
 
 
 @pytest.fixture
@@ -47,9 +47,12 @@ def test_a_process_that_sees_one_gpu_takes_it(visible, local_rank, index, gpus, 
     ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, 1),   # srun --pty bash
     ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH"}, 1),   # sbatch's script
     ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "ENVIRONMENT": "BATCH", "SLURM_STEP_NUM_TASKS": "4"}, 4),   # srun in it
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PTY_PORT": "9", "tty": "1"}, 1),
+    ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PTY_PORT": "9"}, 4),   # srun in it
     ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, 4)])
 def test_one_python_in_an_allocation_is_one_process(environment, processes, gpus, monkeypatch):
     gpus(0)
+    monkeypatch.setattr(runtime.os, "isatty", lambda number: "tty" in environment)
     monkeypatch.setattr(runtime.dist, "init_process_group", lambda *_, **__: None)
     for name, value in ({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "n1"} | environment).items():
         monkeypatch.setenv(name, value)
@@ -96,7 +99,9 @@ def test_on_the_cpu_batches_pass_as_they_are():
 
 @pytest.mark.parametrize(("variables", "named"), [
     ({"RANK": "0"}, "WORLD_SIZE"), ({"RANK": "x", "WORLD_SIZE": "1"}, "RANK"),
-    ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "a"}, "LOCAL_RANK")])
+    ({"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "a"}, "LOCAL_RANK"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "1"}, r"where they meet \(MASTER_ADDR\)"),
+    ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "ranks begin at 0")])
 def test_variables_of_a_launcher_that_do_not_fit_are_named(variables, named, gpus, monkeypatch):
     gpus(0)
     for name, value in variables.items():

@@ -36,6 +36,7 @@ FLAGS = {program: {item.name: item for config in configs for item in fields(conf
 VALUES = {"opt": "sgd", "clip_grad": "1e-3", "target_kl": "1e-9", "clip_epsilon": "1e-4", "short_side_size": "80",
           "mask_ratio": "0.5", "warmup_steps": "2", "data_set": "moving-shapes", "aa": "none", "reward": "clip",
           "model_key": "module", "vis_freq": "1", "vis_clips": "2", "cache_dir": "{out}/cache", "num_workers": "1",
+          "index_cache": "none",
           "vis_path": "{data}/test.csv", "log_dir": "{out}/log", "video_backend": "pyav", "layer_decay": "0.5",
           "tats_approx": "orthoformer", "batch_size": "2", "train_interpolation": "bilinear", "mixup_mode": "elem",
           "cutmix_minmax": "0.2 0.4", "crop_scale": "0.3 0.6", "num_visible": "5", "model": "{program}",

@@ -113,8 +113,9 @@ def test_both_kinds_of_baselines_and_the_control(tmp_path):
     control = {(table, run.replace("tats/", "random/"), metric) for table, run, metric in paper
                if run.startswith("tats/") and table in ("1", "2", "3c", "9")}
     losses = {(table, run, "train_loss") for table, run, metric in paper if metric == "train_fixed_error"}
+    plain = {(table, run, "plain_memory_gb") for table, run, metric in paper if metric == "memory_gb"}
     beside = [entry for entry in entries if entry.kind == "beside"]
-    assert {(entry.table, entry.run, entry.metric) for entry in beside} == control | losses
+    assert {(entry.table, entry.run, entry.metric) for entry in beside} == control | losses | plain
     assert {entry.paper for entry in beside} == {None}
 
 
@@ -131,16 +132,19 @@ def test_a_tree_of_every_run(tmp_path, capsys):
                                                                                "train_loss": 9.0}) + "\n"
                                                                    + json.dumps(line) + "\n")
                 (tmp_path / (run + suffix) / "finished").touch()
+                if (run, "plain_memory_gb") in runs:
+                    put_log(tmp_path, f"{run}__plain_attention=true{suffix}", place + more + 50)
             else:
                 put_result(tmp_path, run + suffix, place / 4 + more, place / 2 + more)
         expected |= {(run, "memory_gb"): place + .25, (run, "train_fixed_error"): place / 1000 + .25,
+                     (run, "plain_memory_gb"): place + 50.25,
                      (run, "train_loss"): place / 500 + .25, (run, "top1"): place / 4 + .25,
                      (run, "top5"): place / 2 + .25}
     entries = read_entries(tmp_path)
-    for entry in entries:
+    for entry in (entry for entry in entries if entry.kind != "variant"):
         mean = expected[entry.run, entry.metric]
         assert (entry.ours, entry.seeds, entry.complete) == (pytest.approx(mean), 2, True), entry
-        if entry.metric == "memory_gb":   # its largest, of which the difference would mean nothing
+        if "memory" in entry.metric:   # its largest, of which the difference would mean nothing
             assert entry.difference is None
     out = table(capsys, tmp_path, "--require")
     assert out[0] == 0 and "not run" not in out[1] and "keeps no N x N weights" in out[1]
@@ -165,13 +169,14 @@ def test_every_number_of_the_paper_is_printed_in_its_place(tmp_path, capsys):
     ours = {}
     for place, (run, metric) in enumerate(sorted({(entry.run, entry.metric) for entry in read_entries(tmp_path)})):
         ours[run, metric] = place / 8
-        path = tmp_path / run / ("result.json" if metric.startswith("top") else "log.txt")
+        folder = tmp_path / (f"{run}__plain_attention=true" if metric == "plain_memory_gb" else run)
+        path = folder / ("result.json" if metric.startswith("top") else "log.txt")
         path.parent.mkdir(parents=True, exist_ok=True)
         known = json.loads(path.read_text()) if path.exists() else {"num_expected": 1, "num_evaluated": 1}
-        name = "peak_memory_gb" if metric == "memory_gb" else metric
+        name = "peak_memory_gb" if "memory" in metric else metric
         path.write_text(json.dumps(known | {name: ours[run, metric]}) + "\n")
         (path.parent / "finished").touch()
-    cells = printed_cells(table(capsys, tmp_path, "--format", "markdown")[1])
+    cells = printed_cells(table(capsys, tmp_path, "--format", "markdown")[1].split("**Runs with other flags")[0])
     paper = papers_cells()
     assert len(paper) == 72 + 90 + 41 + 17 + 9 + 6   # Tables 1, 2, 3a to 3e, 5, 6, 9
     for place, (number, run, metric) in paper.items():
@@ -180,9 +185,11 @@ def test_every_number_of_the_paper_is_printed_in_its_place(tmp_path, capsys):
         assert shown[:2] == [f"{number:.{digits}f}", f"{ours[run, metric]:.{digits}f}"], place
         assert len(shown) == (2 if metric == "memory_gb" else 3), place   # no bare difference of memories
     beside = [place for place in cells if place not in paper and cells[place]]
-    assert {next(word for word in ("(own scripts)", "(not in the paper)", "training loss") if word in " ".join(place))
-            for place in beside} == {"(own scripts)", "(not in the paper)", "training loss"}
-    assert len(beside) == 72 + 90 + 6 + 6 + 26   # the baselines' own scripts and random in Tables 1, 2, 3c, 9; losses
+    words = ("(own scripts)", "(not in the paper)", "training loss", "plain attention")
+    assert {next(word for word in words if word in " ".join(place)) for place in beside} == set(words)
+    # The baselines' own scripts and random in Tables 1, 2, 3c, 9; losses; memory.
+    assert len(beside) == 72 + 90 + 6 + 6 + 26 + 12
+    assert all(len(cells[place].split(" | ")) == 1 for place in beside if "plain attention" in place[2])
 
 
 def test_a_pretraining_that_goes_on_is_marked(tmp_path, capsys):
@@ -217,8 +224,9 @@ def test_markdown_and_memory(tmp_path, capsys):
     put_log(tmp_path, "videomae/pretrain_ucf101_r095", 20.5, 21.04, 20.0)
     put_result(tmp_path, "videomae/finetune_ucf101_r095", 65.86, 89.0)
     out = table(capsys, tmp_path, "--tables", "3c", "--format", "markdown")[1].splitlines()
-    assert out[2].split() == ["|", "|", "memory", "GB", "|", "top-1", "|"] and set(out[3]) == set("|:-")
-    assert re.sub(" +", " ", out[4]) == r"| VideoMAE | 20.94 \| 21.04 | 65.86 \| 65.86 \| +0.00 |"
+    heads = ["memory GB", "top-1", "memory GB, plain attention"]
+    assert [cell.strip() for cell in out[2].split("|")[2:-1]] == heads and set(out[3]) == set("|:-")
+    assert re.sub(" +", " ", out[4]) == r"| VideoMAE | 20.94 \| 21.04 | 65.86 \| 65.86 \| +0.00 | not run |"
     assert "the two cannot be compared" in "\n".join(out)
 
 
@@ -415,3 +423,20 @@ def test_a_result_from_smoke_weights_is_marked(tmp_path, capsys):
         put_result(tmp_path, run, 66.0, 88.0)
         put_marks(tmp_path, run, source=source_of(weights))
         assert ("66.00 SMOKE" in table(capsys, tmp_path, "--tables", "9")[1]) == marked
+
+
+def test_memory_with_plain_attention_stands_in_a_column_of_its_own(tmp_path, capsys):
+    """Of short runs with that flag, never of runs with another one that changes the memory; no difference beside it."""
+    run = "tats/pretrain_3b_2"
+    put_log(tmp_path, run, 7.0)
+    put_log(tmp_path, f"{run}__plain_attention=true__epochs=2__mae_only_epochs=1", 9.0, 12.5)
+    put_log(tmp_path, f"{run}__batch_size=64__plain_attention=true", 99.0)
+    _, out = table(capsys, tmp_path, "--tables", "3b", "--format", "csv")
+    lines = [line for line in csv.DictReader(io.StringIO(out)) if line["kind"] != "variant"]
+    rows = {(line["row"], line["column"]): line for line in lines}
+    assert rows["2 blocks", "memory GB"]["ours"] == "7.00" and rows["2 blocks", "memory GB"]["difference"] == ""
+    plain = rows["2 blocks", "memory GB, plain attention"]
+    assert (plain["ours"], plain["paper"], plain["difference"]) == ("12.50", "", "")
+    assert rows["8 blocks", "memory GB, plain attention"]["ours"] == ""
+    _, out = table(capsys, tmp_path, "--tables", "3b")
+    assert "--plain_attention true" in out and "memory GB, plain attention" in out

@@ -6,6 +6,7 @@
 """
 
 import importlib.util
+import inspect
 import itertools
 import re
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ _COMPRESSED = re.compile(r"\.(tar\.\w+|tgz|tbz2?|txz|zip)::")
 _DRIVERS = {"s3": ("s3fs", "s3fs"), "s3a": ("s3fs", "s3fs"), "gs": ("gcsfs", "gcsfs"), "gcs": ("gcsfs", "gcsfs"),
             "http": ("aiohttp", "aiohttp"), "https": ("aiohttp", "aiohttp"),
             "hf": ("huggingface_hub", "huggingface_hub"), "az": ("adlfs", "adlfs"), "abfs": ("adlfs", "adlfs")}
+_OF_FSSPEC = frozenset({"file", "local", "memory"})   # its others wrap other files, or want a host and a password
 _LOOKED_AT = 1000   # rows of a list; a scheme that none of them has is met when its first video is opened
 
 
@@ -65,4 +67,24 @@ def driver_fault(scheme: str) -> str:
     for module, package in itertools.chain([("fsspec", "fsspec")], [_DRIVERS[scheme]] if scheme in _DRIVERS else []):
         if importlib.util.find_spec(module) is None:
             return f"{scheme}:// needs {package}: pip install {package}, or this project's extra 'remote'"
-    return ""
+    return "" if scheme in _DRIVERS else _fault_of_another(scheme)
+
+
+def _fault_of_another(scheme: str) -> str:
+    """fsspec has more drivers, and users register their own: those are used that need nothing but an address."""
+    from fsspec.registry import get_filesystem_class, known_implementations, registry
+
+    unsupported = f"{scheme}:// is not supported ({', '.join(f'{name}://' for name in _DRIVERS)} are)"
+    own = scheme not in registry and known_implementations.get(scheme, {"class": ""})["class"].startswith("fsspec.")
+    if own and scheme not in _OF_FSSPEC:
+        return f"{unsupported}: copy the videos to such a store or to a disk"
+    try:
+        driver = get_filesystem_class(scheme)
+    except ImportError as error:
+        return f"{scheme}:// needs a package that is not installed: {' '.join(str(error).split())}"
+    except ValueError:
+        return f"{unsupported}: fsspec knows no such scheme"
+    _, *taken = inspect.signature(driver.__init__).parameters.values()
+    needed = [one.name for one in taken if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL,
+                                                                                         one.VAR_KEYWORD)]
+    return f"{unsupported}: its driver needs more than an address ({', '.join(needed)})" if needed else ""

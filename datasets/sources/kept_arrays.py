@@ -1,6 +1,7 @@
 """Arrays that take long to make, kept on disk for the processes and runs to come.
 
-They lie in the folder of `keep_remote_files` where there is one, else in the user's own (XDG_CACHE_HOME, ~/.cache).
+They lie where the environment variable TATS_INDEX_CACHE says ("none": nowhere), else in the folder of
+`keep_remote_files`, else in the user's own (XDG_CACHE_HOME, ~/.cache).
 """
 
 import io
@@ -12,7 +13,38 @@ import numpy as np
 
 from .kept_files import KeptFiles, kept_files
 
-_LIMIT = 10**9   # bytes in the user's own folder: the indexes of about 10,000 hours of video
+INDEXES, NOWHERE = "TATS_INDEX_CACHE", "none"
+_LIMIT = 10**9   # bytes of a folder that holds nothing else: the indexes of about 10,000 hours of video
+
+
+def keep_indexes(folder: str) -> str:
+    """From now on this process and those that it starts keep arrays in `folder`.
+
+    Args:
+        folder: "none": nowhere. "": where the environment says, or the default.
+
+    Returns:
+        Why nothing can be kept in the default folder, in one line; "" where it can, or where nobody wants it.
+
+    Raises:
+        ValueError: `folder` is given and cannot be written.
+    """
+    if folder:
+        os.environ[INDEXES] = folder if folder == NOWHERE else os.path.abspath(folder)
+    store = _store()
+    if store is None:
+        return ""
+    try:
+        store.folder.mkdir(parents=True, exist_ok=True)
+        if os.access(store.folder, os.W_OK):
+            return ""
+        cause = "it cannot be written"
+    except OSError as error:
+        cause = error.strerror or str(error)
+    if folder:
+        raise ValueError(f"--index_cache {folder}: {cause}")
+    return (f"indexes of long videos are not kept: {store.folder}: {cause} (--index_cache names another folder; none: "
+            "nowhere, and no word of it)")
 
 
 def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
@@ -23,7 +55,7 @@ def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[st
     Raises:
         What `make` raises.
     """
-    store = kept_files() or _own()
+    store = _store()
     if store is None:
         return make()
     made: list[dict[str, np.ndarray]] = []
@@ -43,9 +75,14 @@ def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[st
     return made[0]
 
 
-def _own() -> KeptFiles | None:
-    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return KeptFiles(Path(folder) / "tats", _LIMIT) if os.path.isabs(folder) else None
+def _store() -> KeptFiles | None:
+    named = os.environ.get(INDEXES)
+    if named == NOWHERE:
+        return None
+    if not named and (fetched := kept_files()):
+        return fetched
+    folder = named or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tats")
+    return KeptFiles(Path(folder), _LIMIT, quiet=True) if os.path.isabs(folder) else None
 
 
 def _packed(arrays: dict[str, np.ndarray]) -> bytes:

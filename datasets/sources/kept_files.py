@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -51,10 +52,11 @@ class KeptFiles:
     Args:
         folder: it may be shared by processes, also of several machines where its file system has locks.
         limit: bytes.
+        quiet: say nothing where it cannot be written.
     """
 
-    def __init__(self, folder: Path, limit: int):
-        self.folder, self.limit = folder, limit
+    def __init__(self, folder: Path, limit: int, quiet: bool = False):
+        self.folder, self.limit, self.quiet = folder, limit, quiet
 
     def path(self, name: str) -> Path:
         """Where the copy of an object lies."""
@@ -99,7 +101,8 @@ class KeptFiles:
             self._make_room(len(content))
             _write_whole(path, content)
         except OSError as error:   # a cache that cannot be written costs time, no run
-            _say_once(str(self.folder), error.strerror or str(error))
+            if not self.quiet:
+                _say_once(str(self.folder), error.strerror or str(error))
 
     def _make_room(self, size: int) -> None:
         """Count `size` bytes in, and delete the oldest files where they would be too many."""
@@ -146,7 +149,7 @@ def _say_once(folder: str, cause: str) -> None:
 def _write_whole(path: Path, content: bytes) -> None:
     """The file appears whole or not at all."""
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    unfinished = path.with_name(f"{path.name}.{uuid.uuid4().hex}.writing")   # process numbers are those of a machine
     try:
         with open(unfinished, "wb") as file:
             file.write(content)

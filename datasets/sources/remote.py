@@ -1,6 +1,7 @@
 """Bytes of objects behind addresses, through fsspec: a bounded number of attempts, and the length is checked."""
 
 import functools
+import logging
 import os
 import random
 import time
@@ -12,8 +13,10 @@ from .addresses import SourceError, driver_fault, scheme_of
 ATTEMPTS = 5
 MISSING = "No such object"
 FIRST_WAIT = .25    # seconds before the second attempt; doubled before each further one
+_PATIENCE = 60      # seconds after which no further attempt begins: gcsfs and the Hub's try half a minute by themselves
 _VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "generation", "blob_id")
 Result = TypeVar("Result")
+_TALKATIVE = {"gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}   # their loggers print tracebacks of each attempt
 _CONNECT, _SILENCE = 10, 20   # seconds until a connection stands, and without a byte on it
 
 
@@ -75,6 +78,7 @@ def attempted(read: Callable[[], Result]) -> Result:
     Raises:
         SourceError: the cause of the last attempt.
     """
+    begun = time.monotonic()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return read()
@@ -82,8 +86,8 @@ def attempted(read: Callable[[], Result]) -> Result:
             error = _unwrapped(raised)
             if not _may_pass(error):
                 raise SourceError(_cause(error)) from None
-            if attempt == ATTEMPTS:
-                raise SourceError(f"{_cause(error)} ({ATTEMPTS} attempts)") from None
+            if attempt == ATTEMPTS or time.monotonic() - begun > _PATIENCE:
+                raise SourceError(f"{_cause(error)} ({attempt} attempt{'s' * (attempt > 1)})") from None
         time.sleep(FIRST_WAIT * 2 ** (attempt - 1))
     raise AssertionError("unreachable")
 
@@ -99,18 +103,29 @@ def _may_pass(error: Exception) -> bool:
     """Whether another attempt makes sense: not for what is missing, forbidden or impossible."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | ImportError | TypeError):
         return False
-    status = getattr(error, "status", None)
-    if isinstance(status, int) and 400 <= status < 500:
+    status = _status(error)
+    if 400 <= status < 500:
         return status in (408, 425, 429)
     return not isinstance(error, ValueError) or type(error).__module__.split(".")[0] in ("aiohttp", "botocore")
 
 
+def _status(error: Exception) -> int:
+    """The server's answer behind an error, by the names that drivers give it; 0: none."""
+    answer = getattr(error, "response", None)
+    for holder, name in ((error, "status"), (answer, "status_code"), (error, "code")):
+        found = getattr(holder, name, None)
+        if isinstance(found, int):
+            return found if found >= 100 else 0   # 0: aiohttp's own errors
+    return 403 if type(error) is OSError and str(error).startswith("Forbidden") else 0   # gcsfs says no more
+
+
 def _cause(error: Exception) -> str:
     """One line that says what happened."""
-    status = getattr(error, "status", None)
+    status = _status(error)
     if isinstance(error, FileNotFoundError) or status in (404, 410):
-        return MISSING
-    if isinstance(status, int) and status >= 100:   # 0: aiohttp's own errors
+        hidden = type(error.__cause__).__name__ == "RepositoryNotFoundError"   # the Hub's answer to strangers
+        return MISSING + ": the repository does not exist, or is private and HF_TOKEN is not of its owner" * hidden
+    if status:
         return f"the server answered {status} {getattr(error, 'message', '')}".strip()
     text = " ".join(str(error).split())
     return text[:300] if isinstance(error, SourceError) else f"{type(error).__name__}: {text[:300]}".rstrip(": ")
@@ -129,6 +144,14 @@ def _system(pid: int, scheme: str) -> Any:
     elif scheme in ("s3", "s3a"):
         options["config_kwargs"] = {"connect_timeout": _CONNECT, "read_timeout": _SILENCE,
                                     "retries": {"max_attempts": 1, "mode": "standard"}}
+    elif scheme in ("gs", "gcs"):
+        from aiohttp import ClientTimeout
+
+        # Else each process asks over gRPC for the kind of the bucket: minutes where that is not let through.
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        options["requests_timeout"] = ClientTimeout(total=None, sock_connect=_CONNECT, sock_read=_SILENCE)
+    if scheme in _TALKATIVE:   # what fails is told once, by the video's own line
+        logging.getLogger(_TALKATIVE[scheme]).setLevel(logging.CRITICAL)
     system = fsspec.filesystem(scheme, **options)
     if scheme in ("s3", "s3a"):
         system.retries = 1   # the attempts are counted here

@@ -22,6 +22,8 @@ class LoaderConfig:
                           "fetched anew each time", identity=False)
     cache_gb: float = flag(50.0, "how much is kept there; the least recently used goes", within="(0, inf)",
                            identity=False)
+    index_cache: str = flag("", "folder in which the places of the packets of long videos are kept, up to 1 GB; none: "
+                            "nowhere. Not given: --cache_dir, else tats in XDG_CACHE_HOME or ~/.cache", identity=False)
     pin_mem: bool = flag(True, "pinned host memory for faster copies to a GPU", identity=False)
 
     @property

@@ -25,6 +25,8 @@ class ModelConfig:
                                  "the paper says; None: the model's own", choices=("sincos1d", "sincos3d"),
                                  identity=FIXED)
     use_checkpoint: bool = flag(False, "activation checkpointing: less memory, more time", identity=False)
+    plain_attention: bool = flag(False, "attention of the blocks as two products and a softmax, which keeps its N x N "
+                                 "weights as the paper's code does: slower, to measure memory as the paper may have")
     compile: bool = flag(False, "compile the MAE and the sampler with torch.compile: a first step of a minute, then "
                          "faster ones", identity=False)
     init_from: str = flag("", "start from these weights (VideoMAE, AdaMAE, ours)", identity=SOURCE)

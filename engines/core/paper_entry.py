@@ -8,6 +8,7 @@ from pathlib import Path
 PAPER, PUBLISHED, BESIDE, VARIANT = "paper", "published", "beside", "variant"   # kinds of entries
 METHODS = {"videomae": "VideoMAE", "adamae": "AdaMAE", "tats": "TATS"}
 RANDOM = "random (not in the paper)"
+PLAIN_MEMORY = "plain_memory_gb"   # of runs with --plain_attention true
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Entry:
     Attributes:
         table, row, column: its place.
         run: folder below OUTPUT_ROOT that it comes from.
-        metric: "top1" or "top5" in percent, "memory_gb", or a number of log.txt.
+        metric: "top1" or "top5" in percent, "memory_gb", PLAIN_MEMORY, or a number of log.txt.
         kind: PAPER, a number of the paper under Tables 4 and 7; PUBLISHED, the same number under the baseline's own
             scripts; BESIDE, a number that the paper does not have; VARIANT, of a run with other flags than its row's.
         paper, ours: the numbers; ours is None where nothing was run, paper where it has none.
@@ -79,7 +80,7 @@ def started_from_others(run: str, source: str | None) -> bool:
 
 def of_the_paper(rows: Iterable[dict]) -> Iterator[dict]:
     """The rows of paper_tables.csv as keyword arguments of `Entry`; then what stands beside them: the baselines under
-    their own scripts, random masks, the training loss."""
+    their own scripts, random masks, the training loss, memory with plain attention."""
     beside = []
     for row in rows:
         row = row | {"kind": PAPER, "paper": float(row["paper"])}
@@ -88,7 +89,11 @@ def of_the_paper(rows: Iterable[dict]) -> Iterator[dict]:
         if row["metric"] == "train_fixed_error":
             beside.append(row | {"column": f"{row['column']} training loss", "metric": "train_loss", "kind": BESIDE,
                                  "paper": None})
-        elif row["table"] not in ("1", "2", "3c", "9"):
+            continue
+        if row["metric"] == "memory_gb":
+            beside.append(row | {"column": f"{row['column']}, plain attention", "metric": PLAIN_MEMORY, "kind": BESIDE,
+                                 "paper": None})
+        if row["table"] not in ("1", "2", "3c", "9"):
             continue
         elif method == "tats":
             beside.append(_renamed(row, METHODS[method], RANDOM) | {"run": f"random/{run}", "kind": BESIDE,

@@ -99,7 +99,9 @@ def _meet(here: Runtime, dist_url: str, timeout: float) -> None:
     rank, count, environment = here.rank, here.world_size, os.environ
     by_slurm = "SLURM_PROCID" in environment and "TORCHELASTIC_RUN_ID" not in environment
     alone = f"for one process unset {'SLURM_PROCID' if by_slurm else 'RANK'}"
-    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in environment]
+    if rank >= count:
+        raise ValueError(f"the environment says that this is process {rank} of {count}, and ranks begin at 0: {alone}")
+    missing = [name for name in ("MASTER_ADDR", "MASTER_PORT") if not environment.get(name)]
     if dist_url == "env://" and missing:
         raise ValueError(f"the environment says that this is process {rank} of {count}, and not where they meet "
                          f"({', '.join(missing)}): start them with torchrun or srun; {alone}")
@@ -129,6 +131,8 @@ def _slurm_tasks(environment: Mapping[str, str]) -> int:
     names = ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS")
     tasks = environment.get(names[0])
     if tasks is None and environment.get("ENVIRONMENT") == "BATCH":   # sbatch's own shell, outside of every step
+        return 1
+    if "SLURM_PTY_PORT" in environment and os.isatty(0):   # typed in `srun --pty bash`, and no srun in front of it
         return 1
     return next((_slurm_number(name) for name in names if environment.get(name)), 1)
 

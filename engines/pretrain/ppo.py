@@ -4,9 +4,11 @@ B: clips, N: tokens, M: masked tokens of a clip. Everything here is float32 and 
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from ..config.pretraining import SamplerConfig
@@ -51,12 +53,41 @@ def token_weights(episode: Episode, weighting: str) -> Tensor:
     return weights / weights.mean(dim=-1, keepdim=True)
 
 
-def advantages(episode: Episode, weights: Tensor, config: SamplerConfig) -> Tensor:
-    """A(X, I_m), (B, M).
+def above_baseline(episode: Episode) -> Tensor:
+    """L_R - psi_old of the masked tokens, (B, M); L_R where there is no value network."""
+    baseline = 0.0 if episode.old_value is None else episode.old_value[:, None]
+    return (episode.reward - baseline).expand_as(episode.old_log_prob)
+
+
+def step_moments(episodes: Sequence[Episode], config: SamplerConfig) -> tuple[Tensor, Tensor] | None:
+    """Mean and standard deviation of `above_baseline` for adv_norm "batch", else None.
+
+    Over the clips of a step: its micro-batches and those of all processes, so that no advantage depends on how a step
+    is divided. All processes must call it together. A single number has the deviation 0.
+    """
+    if config.adv_norm != "batch":
+        return None
+    values = torch.cat([above_baseline(episode).flatten() for episode in episodes])
+    count = _sum_of_all(torch.full((), float(values.numel()), device=values.device))
+    mean = _sum_of_all(values.sum()) / count
+    return mean, (_sum_of_all(((values - mean) ** 2).sum()) / (count - 1).clamp(min=1)).sqrt()
+
+
+def _sum_of_all(value: Tensor) -> Tensor:
+    """Of this value of every process."""
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+def advantages(episode: Episode, weights: Tensor, config: SamplerConfig,
+               moments: tuple[Tensor, Tensor] | None = None) -> Tensor:
+    """A(X, I_m), (B, M); moments: of `step_moments`, None: those of this episode.
 
     "none" is the paper's L_R - psi_old(X_mu). "clip" (default) standardises the rewards inside each clip and then takes
     out their weighted mean, which is free of the MAE's changing error scale; any per-clip baseline, the value network's
-    too, cancels in it. "batch" standardises L_R - psi_old over the batch; without a value network it standardises L_R.
+    too, cancels in it. "batch" standardises
+    L_R - psi_old over the clips of a step; without a value network it standardises L_R.
     """
     reward = episode.reward
     if config.adv_norm == "clip":
@@ -67,10 +98,10 @@ def advantages(episode: Episode, weights: Tensor, config: SamplerConfig) -> Tens
         std = (shares * (reward - mean) ** 2).sum(dim=-1, keepdim=True).sqrt()
         standard = (reward - mean) / (std + 1e-6)
         return standard - (weights * standard).mean(dim=-1, keepdim=True)
-    baseline = 0.0 if episode.old_value is None else episode.old_value[:, None]
-    advantage = (reward - baseline).expand_as(episode.old_log_prob)
+    advantage = above_baseline(episode)
     if config.adv_norm == "batch":
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-6)
+        mean, deviation = moments or step_moments([episode], config)
+        advantage = (advantage - mean) / (deviation + 1e-6)
     return advantage
 
 
@@ -89,7 +120,8 @@ def entropy(log_pi: Tensor) -> Tensor:
 
 
 def sampling_loss(log_pi: Tensor, value: Tensor | None, masked: Tensor, episode: Episode, config: SamplerConfig,
-                  entropy_coef: Tensor | float) -> tuple[Tensor, dict[str, Tensor]]:
+                  entropy_coef: Tensor | float, moments: tuple[Tensor, Tensor] | None = None
+                  ) -> tuple[Tensor, dict[str, Tensor]]:
     """L_S(theta) = -J_PPO(theta), Eq. 7, and detached terms for the log.
 
     Args:
@@ -97,6 +129,7 @@ def sampling_loss(log_pi: Tensor, value: Tensor | None, masked: Tensor, episode:
         masked: the masked tokens at which pi_theta is read, int64 (B, M): the recorded I_m, or those of a fresh draw
             (I_m' as printed, paired in ascending token order).
         entropy_coef: c3, which may be adapted during a run; the other coefficients are the flags'.
+        moments: see `advantages`.
 
     The loss is divided by c1: AdamW takes no notice of a common factor until it nears its eps, and at the paper's
     1e-4 the gradients do.
@@ -104,7 +137,7 @@ def sampling_loss(log_pi: Tensor, value: Tensor | None, masked: Tensor, episode:
     log_ratio = log_pi.gather(1, masked) - episode.old_log_prob
     ratio = log_ratio.exp()                                                           # r(theta)
     weights = token_weights(episode, config.ppo_weighting)
-    advantage = advantages(episode, weights, config)
+    advantage = advantages(episode, weights, config, moments)
     policy_term = clipped_objective(ratio, advantage, weights, config.clip_epsilon)
     clip_reward = episode.reward.mean(dim=-1)
     value_term = torch.zeros_like(policy_term) if value is None else ((value - clip_reward) ** 2).mean()
@@ -133,7 +166,8 @@ def ratio_terms(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> di
     return {
         "ratio": ratio.mean(), "ratio_min": ratio.min(), "ratio_max": ratio.max(),
         "clip_fraction": ((ratio - 1).abs() > clip_epsilon).float().mean(),
-        "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage": advantage.mean(), "advantage_std": advantage.std(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage": advantage.mean(),
+        "advantage_std": advantage.std(correction=min(1, advantage.numel() - 1)),
     }
 
 

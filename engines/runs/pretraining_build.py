@@ -131,6 +131,8 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
     optim = settings.optim
     lr, decay = schedules_of(optim, steps_per_epoch, runtime.world_size)
+    if settings.model.plain_attention:
+        keep_attention_weights(mae, sampler)
     if settings.model.compile:
         compile_in_place(mae, sampler)
 
@@ -212,3 +214,10 @@ def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -
     an_epoch = steps_per_epoch * config.ppo_epochs
     total = max(0, epochs - config.mae_only_epochs) * an_epoch
     return CosineSchedule(config.sampler_lr, final, total, min(config.sampler_warmup_epochs * an_epoch, total))
+
+
+def keep_attention_weights(*nets: nn.Module | None) -> None:
+    """Attention in timm's blocks no longer goes through fused kernels: N x N weights stay for the backward pass."""
+    for module in (module for net in nets if net is not None for module in net.modules()):
+        if hasattr(module, "fused_attn"):
+            module.fused_attn = False

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from ...datasets.sources.kept_arrays import keep_indexes
 from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ...datasets.video.decode import keep_videos
@@ -103,12 +104,13 @@ def run_training(program: Program, argv: Sequence[str] | None):
     work = program.work(settings)
     threads = threads_for(work, settings.run.device)
     keep_remote_files(settings.data.cache_dir, settings.data.cache_gb)
+    not_kept = keep_indexes(settings.data.index_cache)
     here = runtime.start(settings.run.device, settings.run.dist_url, settings.run.dist_timeout)
     if LAUNCHERS & os.environ.keys():   # a launcher that is killed must leave no trainers behind
         end_with_parent(signal.SIGTERM)
     set_up_logging(here.is_main)
     threads.use()
-    for fault in start_faults(work, settings.run.device):
+    for fault in filter(None, (not_kept, *start_faults(work, settings.run.device))):
         logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])

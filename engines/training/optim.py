@@ -47,9 +47,22 @@ def make_optimizer(groups: Sequence[dict], name: str = "adamw", *, eps: float = 
     if betas is not None:
         options["betas"] = tuple(betas)
     try:
-        return create_optimizer_v2(groups, opt=name, lr=0.0, weight_decay=0.0, momentum=momentum, **options)
+        return _built(groups, name, momentum, options)
     except (AssertionError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"--opt {name} cannot be built: {error}") from error
+
+
+def _built(groups: Sequence[dict], name: str, momentum: float, options: dict) -> torch.optim.Optimizer:
+    """An older timm (1.0.9 does) hands on what an optimiser does not know, SGD the betas: it is left out, as newer ones
+    leave it out themselves."""
+    while True:
+        try:
+            return create_optimizer_v2(groups, opt=name, lr=0.0, weight_decay=0.0, momentum=momentum, **options)
+        except TypeError as error:
+            unknown = {key for key in ("betas", "eps") if key in options and f"argument '{key}'" in str(error)}
+            if not unknown:
+                raise
+            options = {key: value for key, value in options.items() if key not in unknown}
 
 
 def optimizer_of(groups: Sequence[dict], optim: OptimConfig, fused: bool | None = None) -> torch.optim.Optimizer:

@@ -1,0 +1,134 @@
+"""Objects behind addresses and members of shards there, on a store that misbehaves."""
+
+import random
+
+import numpy as np
+import pytest
+from elsewhere import frames_of, packed
+from tats.datasets import pack
+from tats.datasets.lists.list_file import read_list
+from tats.datasets.sources import opening, ranged, remote
+from tats.datasets.sources.kept_files import keep_remote_files
+from tats.datasets.video import container_file, packet_index
+from tats.datasets.video.decode import VideoError, open_video
+from tats.datasets.windows import WindowClips, Windows
+from videos import write_drifting, write_list, write_long
+
+pytest_plugins = ["store_fixtures"]
+pytestmark = pytest.mark.usefixtures("quick_attempts")
+
+
+def test_objects_and_members_behind_addresses(store, tmp_path):
+    plain, _ = packed(store.folder, "--prefix", f"{store.address}/shards")
+    shards = read_list(store.folder / "shards" / "train.csv")
+    for one, other in zip(plain.paths, shards.paths, strict=True):
+        assert other.startswith("http://") and np.array_equal(frames_of(one), frames_of(other))
+    assert store.gets("shards/train-000000.tar.index") == 1 and store.gets("shards/train-000000.tar") == 3
+    for address in (store.address, store.address.replace("http", "HTTP")):
+        assert np.array_equal(frames_of(f"{address}/c.mp4?key=1"), frames_of(plain.paths[2]))
+    store.faults["c.mp4"] = ["moved"]
+    assert np.array_equal(frames_of(f"{store.address}/c.mp4"), frames_of(plain.paths[2]))
+    windows = WindowClips(read_list(store.folder / "shards" / "train.csv"), [2], Windows(8, 4, False), (4, 16))
+    assert [chunk.ends.tolist() for chunk in windows][0] == pytest.approx([.32, .48, .64, .8])
+
+
+@pytest.mark.faults
+def test_of_a_large_object_only_parts_are_fetched(store, tmp_path, monkeypatch):
+    """Whole or in a shard, whatever happens to a part; and what was fetched is kept."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own"))
+    for module, name in ((opening, "WHOLE"), (packet_index, "LARGE"), (container_file, "LARGE")):
+        monkeypatch.setattr(module, name, 1 << 20)
+    monkeypatch.setattr(ranged, "BLOCK", 1 << 14)
+    path, wanted = write_long(store.folder / "long.mp4", 3000), range(1000, 1016, 4)
+    with open_video(path) as video:
+        expected = video.read(wanted)
+    write_list(tmp_path / "list.csv", [(path, 0)])
+    pack.main([str(tmp_path / "list.csv"), "--out", str(store.folder), "--prefix", store.address])
+    objects = {"long.mp4": f"{store.address}/long.mp4",
+               "list-000000.tar": read_list(store.folder / "list.csv").paths[0]}
+
+    def fetched(address):
+        packet_index._CACHE.clear()
+        before = store.sent
+        with open_video(address) as video:
+            assert video.num_frames == 3000 and np.array_equal(video.read(wanted), expected)
+        return (store.sent - before) / path.stat().st_size
+
+    for name, address in objects.items():
+        assert fetched(address) < .04 and fetched(address) < .03   # with its index, and without
+        for fault in ("503", "cut", "short", "long"):
+            store.faults[name] = ["", fault, fault]
+            fetched(address)
+            assert not store.faults[name], fault
+        store.faults[name] = ["", *["cut"] * 9]
+        with pytest.raises(VideoError, match="5 attempts"):
+            fetched(address)
+        store.faults.clear()
+    store.faults["long.mp4"] = ["whole"]   # a server that knows no ranges sends all of it: once
+    assert .99 < fetched(objects["long.mp4"]) < 1.01 and not store.faults["long.mp4"]
+    store.faults["list-000000.tar"] = ["whole"] * 9   # of a shard that would be too much
+    with pytest.raises(VideoError, match="know byte ranges"):
+        fetched(objects["list-000000.tar"])
+    store.faults.clear()
+    keep_remote_files(str(tmp_path / "kept"), 1)
+    for address in objects.values():
+        fetched(address)
+        assert fetched(address) == 0
+    path.write_bytes(write_long(tmp_path / "other.mp4", 2000).read_bytes())   # another version under the old name
+    with open_video(objects["long.mp4"]) as video:
+        assert video.num_frames == 2000
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("fault", ["503", "cut", "short", "long", "slow"])
+def test_a_fault_that_passes_costs_an_attempt(fault, store):
+    write_drifting(store.folder / "a.mp4", 1)
+    expected = frames_of(store.folder / "a.mp4")
+    store.faults["a.mp4"] = [fault, fault]
+    state = random.getstate()
+    assert np.array_equal(frames_of(f"{store.address}/a.mp4"), expected)
+    assert store.gets("a.mp4") == (1 if fault == "slow" else 3) and random.getstate() == state
+    store.faults["HEAD"] = ["503"]
+    assert np.array_equal(frames_of(f"{store.address}/a.mp4"), expected) and not store.faults["HEAD"]
+
+
+def test_drivers_that_draw_do_not_move_a_clips_randomness(monkeypatch):
+    class Drawing:
+        def info(self, path):
+            return {"size": 3}
+
+        def cat_file(self, path, start=None, end=None):
+            random.random()
+            return b"abc"
+
+    monkeypatch.setattr(remote, "_system", lambda pid, scheme: Drawing())
+    state = random.getstate()
+    assert remote.fetch("http://a/b") == b"abc" and random.getstate() == state
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize(("fault", "attempts", "cause"), [
+    ("503", 5, "503"), ("cut", 5, "attempts"), ("short", 5, "bytes came instead of"), ("403", 1, "403")])
+def test_a_fault_that_stays_is_a_bad_video(fault, attempts, cause, store):
+    write_drifting(store.folder / "a.mp4", 1)
+    store.faults["a.mp4"] = [fault] * 20
+    with pytest.raises(VideoError) as error:
+        frames_of(f"{store.address}/a.mp4")
+    assert cause in error.value.cause and store.gets("a.mp4") == attempts
+
+
+@pytest.mark.faults
+def test_a_missing_object_and_a_store_that_is_gone(store):
+    for path, cause in ((f"{store.address}/gone.mp4", "No such object"), ("http://127.0.0.1:9/a.mp4", "attempts"),
+                        (f"{store.address}/gone.tar::a.mp4", "index"), ("nosuch://a/b.mp4", "nosuch")):
+        with pytest.raises(VideoError) as error:
+            frames_of(path)
+        assert cause in error.value.cause and error.value.path == path
+
+
+@pytest.mark.faults
+def test_silence_ends_with_the_clips_time(store):
+    write_drifting(store.folder / "a.mp4", 1)
+    store.faults["a.mp4"] = ["silent"] * 9
+    with pytest.raises(VideoError, match="within 2 s"):
+        frames_of(f"{store.address}/a.mp4", seconds=2)
