@@ -1,5 +1,7 @@
 """Rewards for what can be learned, by hand, and what a run keeps of them."""
 
+import math
+
 import pytest
 import torch
 from pretraining_setup import CPU, EpisodeBuffer, clips, learner, loader, ppo_training, setup, tiny_mae, tiny_sampler
@@ -14,7 +16,9 @@ from tats.engines.pretrain.outcome import Again, Outcome
 from tats.engines.pretrain.progress import Progress
 from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.pretrain.rewards import reward_of
+from tats.engines.pretrain.telling import telling
 from tats.engines.training.batches import ClipBatch
+from tats.masking.grid import TokenGrid
 
 
 class Told:
@@ -45,6 +49,35 @@ def test_learnable_is_the_error_less_what_stays_of_it():
     assert len({tuple(row) for row in first.tolist()}) == 2   # a draw a clip
     alone = outcome_of([[3.]], [[4]], Told(torch.full((1, 8), 1.)))
     assert learnable(alone).tolist() == [[2.]]   # one token has no other half
+
+
+def test_telling_divides_the_fall_of_a_tokens_error_among_the_shown_ones_near_it():
+    """Against sums of one clip after the other; what one half is paid is the whole fall of the other half's errors."""
+    grid, masked = TokenGrid(2, 2, 2), torch.tensor([[0, 1, 3, 5, 6], [1, 2, 4, 5, 7]])
+    told = Told(torch.rand(2, 8, generator=torch.Generator().manual_seed(0)))
+    told.grid = lambda: grid
+    outcome = outcome_of([[3., 1., 4., 1., 5.], [2., 7., 1., 8., 2.]], masked.tolist(), told)
+    paid = telling(outcome)
+    places = [(t, y, x) for t in range(2) for y in range(2) for x in range(2)]
+    for clip in range(2):
+        halves = [half[clip].tolist() for half in told.asked]   # the hidden half of each forward
+        fall = {i: float(error) - float(told.known[clip, i])
+                for i, error in zip(masked[clip].tolist(), outcome.errors[clip], strict=True)}
+        expected = {}
+        for hidden, shown in (halves, halves[::-1]):
+            def k(i, j):
+                return math.exp(-sum((a - b) ** 2 for a, b in zip(places[i], places[j], strict=True)) / 2)
+            for i in shown:
+                expected[i] = sum(fall[j] * k(i, j) / sum(k(other, j) for other in shown) for j in hidden)
+            assert sum(expected[i] for i in shown) == pytest.approx(sum(fall[j] for j in hidden))
+        assert paid[clip].tolist() == pytest.approx([expected[i] for i in masked[clip].tolist()])
+    alone = outcome_of([[3.]], [[4]], told)
+    assert telling(alone).tolist() == [[0.]]   # it has nobody to tell anything
+
+
+def test_easy_is_the_negative_error():
+    outcome = outcome_of([[1., 2.]], [[0, 1]], None)
+    assert reward_of(resolve_recipe(SamplerConfig(reward="easy"))).pay(outcome).tolist() == [[-1., -2.]]
 
 
 class Weights(torch.nn.Module):
@@ -103,7 +136,7 @@ def test_a_further_look_is_the_models_error_under_that_mask():
     assert torch.allclose(outcome.again.errors(outcome.masked), outcome.errors, atol=1e-4)   # one step later
 
 
-@pytest.mark.parametrize("name", ["learnable", "progress"])
+@pytest.mark.parametrize("name", ["learnable", "progress", "telling", "easy"])
 def test_a_policy_is_paid_by_it_and_the_model_is_not_moved_by_it(name):
     runs = {}
     for reward in (name, "token"):
@@ -121,5 +154,5 @@ def test_a_policy_is_paid_by_it_and_the_model_is_not_moved_by_it(name):
 
 
 def test_a_loop_of_ones_own_is_told_that_it_cannot_look_again():
-    with pytest.raises(ValueError, match="'progress' runs the autoencoder once more.* use one of clip, token"):
+    with pytest.raises(ValueError, match="'progress' runs the autoencoder once more.* use one of clip, easy, token"):
         SamplingHook(None, "tats", (2, 3, 3), tokens="pixels", reward="progress")

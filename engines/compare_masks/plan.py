@@ -34,7 +34,8 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "k4-3-passes-kl": "--update_every 4 --ppo_epochs 3 --target_kl 1e-4",
     "orthoformer-32": "--tats_approx orthoformer --num_landmarks 32",
     "paper": "--tats_recipe paper",   # but for the learning rate of the policy, which --pretrain gives
-    "learnable": "--reward learnable", "progress": "--reward progress",
+    "learnable": "--reward learnable", "progress": "--reward progress", "telling": "--reward telling",
+    "easy": "--reward easy", "easy-half-random": "--reward easy --random_share .5",
 }.items()}
 # What the features are asked for; frozen, a linear probe and k-NN.
 TARGETS = ("motion", "appearance")

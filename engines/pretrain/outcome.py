@@ -9,9 +9,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...masking.grid import TokenGrid
 from ..training.batches import ClipBatch
 from ..training.learner import Learner
-from .interface import PatchSize, predict
+from .interface import PatchSize, grid_of, predict
 from .reconstruction import Reconstruction
 
 
@@ -37,6 +38,10 @@ class Again:
             prediction, masked = predict(net, net, self.batch.videos, mask, hidden.shape[1])
             target = self.reconstruction.target(self.batch, mask, self.patch, masked)
             return self.reconstruction.errors(prediction, target)
+
+    def grid(self) -> TokenGrid:
+        """The tokens' places: token i is the i-th of the grid in the order time, height, width."""
+        return grid_of(self.mae.module)
 
 
 class Outcome(NamedTuple):

@@ -12,6 +12,7 @@ from ..config.pretraining import SamplerConfig
 from .learnable import learnable
 from .outcome import Outcome
 from .progress import Progress
+from .telling import telling
 from .users_code import blaming, checked_reward
 
 
@@ -63,11 +64,18 @@ def of_clip(outcome: Outcome) -> Tensor:
     return outcome.errors.mean(dim=-1, keepdim=True)
 
 
+def of_easy_token(outcome: Outcome) -> Tensor:
+    """-E_i: what is easy is shown, and what is hard is to be foreseen. The paper's policy does the opposite."""
+    return -outcome.errors
+
+
 REWARDS: dict[str, Reward] = {
     "token": Reward(of_token, name="token"),
     "clip": Reward(of_clip, per_token=False, name="clip"),
+    "easy": Reward(of_easy_token, name="easy"),
     "learnable": Reward(learnable, looks_again=True, name="learnable"),
     "progress": Reward(Progress, looks_again=True, remembers=True, name="progress"),
+    "telling": Reward(telling, looks_again=True, name="telling"),
 }
 
 
