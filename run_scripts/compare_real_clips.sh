@@ -29,7 +29,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$clips" ] || { echo "compare_real_clips.sh: name the folder of the clips first: it holds manifest.csv" >&2; exit 2; }
 case $size in
-    small) pretrain=real_clips finetune=real_clips_finetune sizes=(--warm_epochs 160) ;;
+    small) pretrain=real_clips finetune=real_clips_finetune sizes=() ;;
     gpu) pretrain=real_clips_gpu finetune=real_clips_finetune_gpu sizes=(--short_side 160 --warm_epochs 200) ;;
     *) echo "compare_real_clips.sh: --size $size is unknown (small, gpu)" >&2; exit 2 ;;
 esac

@@ -64,9 +64,9 @@ def test_memory_of_the_lean_mode_is_lower(tmp_path):
 def test_plain_attention_keeps_its_weights():
     """B x heads x N^2 numbers a block: of the encoder's visible tokens, of all in the decoder. The values stay."""
     def step_of(*extra):
-        config = benchmark.from_args(benchmark.BenchmarkConfig, benchmark.get_parser().parse_args(
+        config = from_args(BenchmarkConfig, benchmark.get_parser().parse_args(
             ["memory", *TINY, "--methods", "random", *extra]))
-        return benchmark.step_builders(config)["random"](), benchmark.measure_memory(config)[0]["saved_mib"]
+        return measurements.step_builders(config)["random"](), measurements.measure_memory(config)[0]["saved_mib"]
 
     (fused, saved), (plain, more) = step_of(), step_of("--extra", "plain_attention=true")
     tokens, batch = fused.model.encoder.patch_embed.num_patches, len(fused.batch[0])

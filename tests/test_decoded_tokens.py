@@ -88,6 +88,19 @@ def test_the_order_of_a_model_is_what_it_decodes():
     assert model(batch.videos, batch.mask, some).shape[1] == 5
 
 
+class OfAFork(torch.nn.Module):
+    def forward(self, videos, mask):
+        return torch.zeros(len(videos), int(mask[0].sum()), 1)
+
+
+def test_a_model_that_decodes_every_token_says_so():
+    mask = torch.tensor([[True, True, False]])
+    net = OfAFork()
+    assert predict(net, net, torch.zeros(1), mask)[1].tolist() == [[0, 1]]
+    with pytest.raises(ValueError, match="OfAFork predicts every masked token: use --decoder_mask_ratio 0"):
+        predict(net, net, torch.zeros(1), mask, decoded=lambda masked: masked[:, :1])
+
+
 @pytest.mark.parametrize(("flags", "message"), [
     (["--tats_recipe", "paper"], "add --ppo_ratio recorded"), (["--reward", "progress"], "compares all of them")])
 def test_what_needs_every_error_is_refused(tmp_path, flags, message):

@@ -61,7 +61,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--strict", action="store_true", help="pre-train once for each fold, without its clips: "
                         "as many times the work as there are folds")
     parser.add_argument("--folds", nargs="+", type=int, help="with --strict: only these")
-    add_training_flags(parser, 16)
+    add_training_flags(parser, 160)
     parser.add_argument("--fps", type=float, default=size.fps, help="frames a second at which the clips are sampled, "
                         "whatever their own rate")
     parser.add_argument("--short_side", type=int, default=size.short_side, help="of the prepared clips, in pixels")

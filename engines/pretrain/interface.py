@@ -43,13 +43,18 @@ def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Te
         mae: calls the network `net`, under autocast and DDP.
         num_masked: M, where it is known: a GPU need then not be asked.
         decoded: of I_m, the tokens that the decoder sees and predicts; the others are left out of what is returned.
-            For models whose forward takes `order`.
+
+    Raises:
+        ValueError: `decoded` with a model whose forward takes no `order`: its decoder predicts all of I_m.
     """
     if "order" in inspect.signature(net.forward).parameters:
         order = token_order(mask, num_masked)
         if decoded is not None:
             order = order._replace(masked=decoded(order.masked))
         return mae(videos, mask, order), order.masked
+    if decoded is not None:
+        raise ValueError(f"the decoder of {type(net).__name__} predicts every masked token: use "
+                         "--decoder_mask_ratio 0, or a model whose forward takes `order`")
     prediction = mae(videos, mask)
     return prediction, token_order(mask, prediction.shape[1]).masked
 
