@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from . import kernels
+from . import fused, kernels
 from .landmarks import landmark_attention, landmark_trajectories, select_landmarks
 from .temporal_pooling import pool_over_time
 from .temporal_pooling_large import pool_over_time_large
+
+KERNELS = ("plain", "triton")
 
 
 class TrajectoryAttention(nn.Module):
@@ -42,6 +44,7 @@ class TrajectoryAttention(nn.Module):
             raise ValueError(f"approx must be 'none' or 'orthoformer', got {approx!r}")
         self.num_heads, self.approx, self.num_landmarks = num_heads, approx, num_landmarks
         self.project_values = project_values
+        self.kernel = "plain"   # see use_kernel
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj_q = nn.Linear(dim, dim, bias=qkv_bias)
         self.proj_kv = nn.Linear(dim, 2 * dim, bias=qkv_bias)
@@ -57,6 +60,8 @@ class TrajectoryAttention(nn.Module):
             ValueError: N is no multiple of num_frames.
         """
         queries, keys, values = self._project(tokens, num_frames, norm)
+        if self.kernel == "triton":
+            return self.proj(self._pool_over_time(fused.fused_trajectories(queries, keys, values), large=True))
         large = kernels.wants_large(tokens) and self.project_values
         if self.approx == "orthoformer":
             trajectories = landmark_trajectories(queries, keys, values, self._landmarks(queries))   # Eq. 1
@@ -103,7 +108,10 @@ class TrajectoryAttention(nn.Module):
         """Eq. 2: y~ (B, F, N, D), the frame looked at first -> y (B, N, D). large: y~ is (B, N, F, D)."""
         if not self.project_values:
             return self._pool_unprojected(trajectories)
-        pool = pool_over_time_large if large else pool_over_time
+        if self.kernel == "triton":
+            pool = fused.pool_over_time_fused
+        else:
+            pool = pool_over_time_large if large else pool_over_time
         mixed = pool(trajectories, self.proj_q, self.proj_kv.weight, self.num_heads)
         return mixed if self.proj_kv.bias is None else mixed + self.proj_kv.bias[mixed.shape[-1]:].to(mixed.dtype)
 
@@ -139,6 +147,32 @@ class TrajectoryAttention(nn.Module):
         else:
             weights = (chosen @ keys.transpose(-1, -2) * chosen.shape[-1] ** -0.5).softmax(dim=-1)
         return weights.transpose(2, 3)
+
+
+def use_kernel(net: nn.Module | None, kernel: str, device: torch.device | None = None) -> None:
+    """Choose how every trajectory attention of `net` computes from now on: "plain", operations of torch, or "triton".
+
+    Args:
+        net: None has none.
+        device: where the net will run; None: where it is.
+
+    Raises:
+        ValueError: "triton" where no kernel serves: no trajectory attention, one that is approximate or whose values
+            are not projected, or a device that cannot.
+    """
+    found = [] if net is None else [one for one in net.modules() if isinstance(one, TrajectoryAttention)]
+    if kernel not in KERNELS:
+        raise ValueError(f"the trajectory kernel must be one of {', '.join(KERNELS)}, got {kernel!r}")
+    if kernel == "triton" and not found:
+        raise ValueError("trajectory kernel triton: there is no trajectory attention here; leave it at plain")
+    for one in found:
+        if kernel == "triton" and (one.approx != "none" or not one.project_values):
+            raise ValueError("trajectory kernel triton: it computes exact attention with projected values, not "
+                             f"{'Orthoformer' if one.approx != 'none' else 'values as they are'}; leave it at plain")
+        fault = fused.kernel_fault(device or one.qkv.weight.device, one.qkv.in_features // one.num_heads)
+        if kernel == "triton" and fault:
+            raise ValueError(f"trajectory kernel triton: {fault}; leave it at plain")
+        one.kernel = kernel
 
 
 def _trajectories_of_tokens(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:

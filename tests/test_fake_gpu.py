@@ -81,6 +81,7 @@ RUNS = {
     "target_entropy": ([*TATS, "--target_entropy", ".94"], {}),
     "shares": ([*TATS, "--random_share", ".5", "--context_share", ".2", "--ppo_ratio", "resampled"], {}),
     "orthoformer": ([*TATS, "--tats_approx", "orthoformer", "--num_landmarks", "16"], {}),
+    "triton": ([*TATS, "--trajectory_kernel", "triton"], {}),
     "joint": ([*TATS, "--tats_attention", "mha", "--tats_depth", "2"], {}),
     "fp32": ([*TATS, "--amp", "fp32", "--clip_grad", "1"], {}),
     "fp16": ([*TATS, "--amp", "fp16"], NOT_FUSED),

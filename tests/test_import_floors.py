@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 # line above its own; two rooms of one line know nothing of each other. "engines/run" stands for the programs, "loops"
 # for the three engines: both lie in engines/ itself.
 FLOORS = [
-    ["models"], ["models/convert"], ["models/programs"],
+    ["models/fused"], ["models"], ["models/convert"], ["models/programs"],
     ["datasets/sources"],
     ["masking", "datasets/synthetic", "datasets/video", "datasets/transforms"],
     ["datasets/lists", "datasets/processes"], ["datasets"],
@@ -105,7 +105,7 @@ def test_the_reader_of_imports_sees_them_all(tmp_path, monkeypatch):
 
 
 OPTIONAL = ("decord", "av", "torchcodec", "deepspeed", "tensorboardX", "transformers", "safetensors", "matplotlib",
-            "sklearn", "tqdm", "pandas", "tabulate", "jinja2")
+            "sklearn", "tqdm", "pandas", "tabulate", "jinja2", "triton")
 
 
 @pytest.mark.parametrize(("module", "forbidden"), [

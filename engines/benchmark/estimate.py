@@ -1,6 +1,7 @@
 """Time, memory and MFU of a step on a GPU that is not here, from what it does and two published figures of the GPU.
 
-A kernel takes the longest of its FLOPs at the matrix peak, its bytes at the bandwidth, and a launch. The shares of peak
+A kernel takes the longest of its FLOPs at the matrix peak, those beside the matrix units at the peak of float32, its
+bytes at the bandwidth, and a launch. The shares of peak
 and bandwidth are what good kernels reach; the sum is a lower bound of the time. A measured step may take 1.2 to 1.7
 times as long.
 """
@@ -16,7 +17,8 @@ OF_PEAK, OF_BANDWIDTH = 0.6, 0.8
 
 
 class Gpu(NamedTuple):
-    """half, single: matrix peaks in bf16 and float32, FLOP/s. bandwidth: bytes/s. As NVIDIA publishes them (SXM)."""
+    """half, single: peaks in bf16, of the matrix units, and float32, FLOP/s. bandwidth: bytes/s. As NVIDIA publishes
+    them (SXM)."""
 
     half: float
     single: float
@@ -29,8 +31,8 @@ GPUS = {"h100": Gpu(989e12, 67e12, 3.35e12), "h200": Gpu(989e12, 67e12, 4.8e12),
 def seconds(kernel: Kernel, gpu: Gpu) -> float:
     """The least time of one kernel."""
     peak = gpu.half if kernel.half else gpu.single
-    return max(kernel.flops / (peak * OF_PEAK), kernel.moved / (gpu.bandwidth * OF_BANDWIDTH),
-               LAUNCH * kernel.launches)
+    return max(kernel.flops / (peak * OF_PEAK), kernel.vector_flops / (gpu.single * OF_PEAK),
+               kernel.moved / (gpu.bandwidth * OF_BANDWIDTH), LAUNCH * kernel.launches)
 
 
 def estimate(methods: Sequence[str], size: StepSize, gpu: Gpu, extra: tuple[str, ...] = ()) -> list[dict]:

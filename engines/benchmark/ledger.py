@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from ...models import kernels, mae
+from ...models import fused, kernels, mae, trajectory_attention
 from ..runs import pretraining_build
 
 GRANULE = 512           # bytes: CUDA's allocator rounds up to these
@@ -27,13 +27,15 @@ _FREE = {"empty", "empty_like", "new_empty", "empty_strided", "detach", "lift_fr
 
 @dataclass(frozen=True)
 class Kernel:
-    """One operation: its name, FLOPs, bytes read and written, launches, and whether it computes in 16 bits."""
+    """One operation: its name, FLOPs, bytes read and written, launches, whether it computes in 16 bits, and the FLOPs
+    that its matrix units do not take."""
 
     name: str
     flops: int
     moved: int
     launches: int
     half: bool
+    vector_flops: int = 0
 
 
 class Ledger(TorchDispatchMode):
@@ -76,6 +78,12 @@ class Ledger(TorchDispatchMode):
             return out
         count = flop_registry.get(func._overloadpacket)
         floats = [one for one in inputs if one.is_floating_point()]
+        half = bool(floats) and floats[0].dtype in (torch.bfloat16, torch.float16)
+        if func.namespace == "tats":
+            cost = fused.cost_of(name, inputs, outputs)
+            self.peak = max(self.peak, self.live + cost.scratch)
+            self.kernels.append(Kernel(name, cost.flops, cost.moved, cost.launches, half, cost.vector_flops))
+            return out
         if name in _PICKS:
             moved = sum(map(_bytes, [*inputs[1:], *outputs, *outputs]))
         elif name in _PUTS:
@@ -85,7 +93,7 @@ class Ledger(TorchDispatchMode):
         self.kernels.append(Kernel(
             name, count(*args, **kwargs, out_val=out) if count else 0, moved,
             1 + len(inputs) // TENSORS_A_KERNEL if "foreach" in name or "fused" in name else 1,
-            bool(floats) and floats[0].dtype in (torch.bfloat16, torch.float16)))
+            half))
         return out
 
 
@@ -126,6 +134,7 @@ def pretended_gpu() -> Iterator[None]:
         for target, name, own in ((F, "scaled_dot_product_attention", attention), (F, "layer_norm", layer_norm),
                                   (kernels, "wants_large", lambda _: True),
                                   (kernels, "sums_in_float32", lambda one: one.dtype == torch.bfloat16),
+                                  (trajectory_attention.fused, "kernel_fault", lambda *_: None),
                                   (mae, "_same", lambda counts, wanted: wanted),
                                   (pretraining_build, "check_sampler", lambda *_: None),
                                   (torch.nn.Module, "to", lambda self, *_, **__: self),   # all is on one device
@@ -155,5 +164,5 @@ def count_step(step, beside: Sequence[Tensor]) -> Ledger:
 
 def totals(kernels: Sequence[Kernel]) -> Mapping[str, int]:
     """Sums over the kernels."""
-    return {"kernels": sum(one.launches for one in kernels), "flops": sum(one.flops for one in kernels),
-            "moved": sum(one.moved for one in kernels)}
+    return {"kernels": sum(one.launches for one in kernels),
+            "flops": sum(one.flops + one.vector_flops for one in kernels), "moved": sum(one.moved for one in kernels)}

@@ -35,6 +35,7 @@ METHODS = {
     "tats": ("--mask_type", "tats", "--mae_only_epochs", "0"),
     "tats-lean": ("--mask_type", "tats", "--mae_only_epochs", "0", "--reuse_forward", "false"),
 }
+METHODS["tats-triton"] = (*METHODS["tats"], "--trajectory_kernel", "triton")
 METHODS |= {f"{name}-compiled": (*METHODS[name], "--compile") for name in ("tube", "adamae", "tats")}
 
 

@@ -137,6 +137,9 @@ class SamplerConfig:
                               "number)", within="[1, inf)", identity=FIXED)
     tats_project_values: bool = flag(True, "v~ of Eq. 2 is W~ y~; false: y~ itself, as Motionformer's code has it",
                                      identity=FIXED)
+    trajectory_kernel: str = flag("plain", "exact trajectory attention by operations of torch, or triton: by fused "
+                                  "kernels for NVIDIA GPUs, which no GPU has run yet", choices=("plain", "triton"),
+                                  identity=False)
     softmax_temp: float = flag(1.0, "temperature of the policy's softmax", within="(0, inf)", identity=FIXED)
     random_share: float = flag(0.0, "share of the clips that get a random mask instead, once the policy acts",
                                within="[0, 1]")
@@ -187,6 +190,10 @@ def resolve_recipe(config: SamplerConfig) -> SamplerConfig:
     config = replace(config, **{name: value for name, value in chosen.items() if getattr(config, name) is None})
     if config.mae_only_explained and not config.mae_only_epochs:
         raise ValueError("--mae_only_explained starts from --mae_only_epochs, which must be 1 or more; got 0")
+    if config.trajectory_kernel == "triton" and (config.tats_attention != "trajectory" or config.tats_approx != "none"
+                                                 or not config.tats_project_values):
+        raise ValueError("--trajectory_kernel triton is exact trajectory attention with projected values: it goes with "
+                         "--tats_attention trajectory --tats_approx none --tats_project_values true alone")
     if config.target_kl is not None and config.ppo_epochs == 1:
         raise ValueError(f"--target_kl {config.target_kl:g} ends the passes over the buffer early: it needs "
                          "--ppo_epochs above 1")

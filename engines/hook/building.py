@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
+from ...models import use_kernel
 from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
 from ..core.runtime import Precision, Runtime
 from ..pretrain.rewards import REWARDS, Reward, reward_of
@@ -84,6 +85,8 @@ def reward_of_a_loop(config: SamplerConfig) -> Reward:
 def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: SamplerConfig, runtime: Runtime,
                    precision: Precision) -> Learner:
     """g_theta with its optimiser and schedule; without an optimiser where it has nothing to learn."""
+    if config.trajectory_kernel != "plain":
+        use_kernel(net, config.trajectory_kernel, runtime.device)
     if row.learner != "ppo":
         _say_ignored(row, config)
     if row.learner is None:
@@ -113,7 +116,8 @@ def _constant(rate: float, step: int) -> float:
 
 def _say_ignored(row: Masking, config: SamplerConfig) -> None:
     """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
-    read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward"}
+    read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward",
+            "trajectory_kernel"}
     usual = resolve_recipe(SamplerConfig())
     ignored = [item.name for item in fields(config)
                if item.name not in read and getattr(config, item.name) != getattr(usual, item.name)]

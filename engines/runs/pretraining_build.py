@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_sampler, find_masking
-from ...models import create_model
+from ...models import create_model, use_kernel
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
@@ -131,6 +131,8 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     """f_phi and g_theta with their optimisers; theta's is apart, so that neither phase can move the other."""
     optim = settings.optim
     lr, decay = schedules_of(optim, steps_per_epoch, runtime.world_size)
+    if settings.sampler.trajectory_kernel != "plain":
+        use_kernel(sampler, settings.sampler.trajectory_kernel, runtime.device)
     if settings.model.plain_attention:
         keep_attention_weights(mae, sampler)
     if settings.model.compile:

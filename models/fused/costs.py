@@ -10,16 +10,18 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from .tiles import KEYS
+from .tiles import SPLITS, side
 
 
 class Cost(NamedTuple):
-    """flops: of matrix products. vector_flops: beside the matrix units, in float32. moved: bytes. launches: kernels."""
+    """flops: of matrix products. vector_flops: beside the matrix units, in float32. moved: bytes. launches: kernels.
+    scratch: bytes that the operation allocates and gives back."""
 
     flops: int
     vector_flops: int
     moved: int
     launches: int
+    scratch: int = 0
 
 
 def cost_of(name: str, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost | None:
@@ -35,7 +37,8 @@ def _bytes(tensors: Sequence[Tensor]) -> int:
 def _scores(queries: Tensor, keys: Tensor) -> int:
     """FLOPs of one product of all queries with all keys."""
     batch, heads, tokens, width = queries.shape
-    return 2 * batch * heads * tokens * keys.shape[2] * -(-keys.shape[3] // KEYS) * KEYS * width
+    tile = side(width, queries.element_size())
+    return 2 * batch * heads * tokens * keys.shape[2] * -(-keys.shape[3] // tile) * tile * width
 
 
 def _trajectories(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost:
@@ -45,7 +48,7 @@ def _trajectories(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost:
 def _trajectories_backward(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost:
     gradient, queries, keys, values, found, sums = inputs
     twice = _bytes((gradient, queries, keys, values, sums, sums))   # the second `sums` stands for delta
-    return Cost(7 * _scores(queries, keys), 0, 2 * twice + _bytes((found, *outputs)), 2)
+    return Cost(7 * _scores(queries, keys), 0, 2 * twice + _bytes((found, *outputs)), 2, _bytes((sums,)))
 
 
 def _pool(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost:
@@ -59,8 +62,9 @@ def _pool_backward(inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Cost:
     first = (gradient, trajectories, trajectories, kv_weight, weights, weights, outputs[0])   # weights: a, and dS
     second = (gradient, queries, kv_weight, weights, weights, outputs[1])
     third = (gradient, queries, trajectories, weights, weights, outputs[2])
+    partial = 4 * SPLITS * kv_weight.numel()   # written by the third kernel, and summed by torch
     return Cost(6 * _projection(queries), 6 * _mix(queries, trajectories, weights),
-                _bytes((*first, *second, *third)), 3)
+                _bytes((*first, *second, *third)) + 2 * partial, 4, _bytes((weights,)) + partial)
 
 
 def _projection(queries: Tensor) -> int:

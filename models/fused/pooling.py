@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .tiles import CHANNELS, ROWS, WARPS, heads_at_once, power_of_two
-
-SPLITS = 8   # partial sums of the weights' gradient, which are added in a fixed order
+from .availability import check_tensor, interpreted
+from .tiles import CHANNELS, LEAST_ROWS, SPLITS, WARPS_EQ_2, heads_at_once, power_of_two, rows_at_once
 
 
 def pool_over_time_fused(trajectories: Tensor, proj_q: torch.nn.Linear, kv_weight: Tensor, num_heads: int) -> Tensor:
@@ -52,8 +51,10 @@ class _PoolOverTime(torch.autograd.Function):
 @torch.library.custom_op("tats::pool_rows", mutates_args=())
 def _pool_rows(queries: Tensor, trajectories: Tensor, kv_weight: Tensor, heads: int) -> tuple[Tensor, Tensor]:
     """q~ (R, D), y~ (R, F, D) -> Eq. 2 (R, D) and its weights a, float32 (R, h, F)."""
-    from . import pooling_kernels as kernels   # Triton is asked for where a kernel runs, and nowhere else
+    # Triton is asked for where a kernel runs, and nowhere else.
+    from . import pooling_kernels as kernels
 
+    check_tensor(queries, queries.shape[-1] // heads)
     pooled, weights = _empty(queries, trajectories, kv_weight, heads)
     key_weight, value_weight = kv_weight.chunk(2)
     _launch_pool(kernels, (queries, trajectories, key_weight, value_weight, weights, weights, pooled), heads, False)
@@ -77,12 +78,13 @@ def _pool_rows_backward(gradient: Tensor, queries: Tensor, trajectories: Tensor,
     heads, d_scores = weights.shape[1], torch.empty_like(weights)
     key_weight, value_weight = kv_weight.chunk(2)
     _launch_pool(kernels, (gradient, trajectories, value_weight, key_weight, weights, d_scores, d_queries), heads, True)
-    tiles = {"ROWS": ROWS, "WIDTH": power_of_two(dim // heads, 16), "CHANNELS": CHANNELS, "num_warps": WARPS}
-    kernels.backward_trajectories[(-(-dim // CHANNELS), -(-rows // ROWS))](
+    tiles = _tiles(trajectories, heads)
+    kernels.backward_trajectories[(-(-dim // CHANNELS), -(-rows // tiles["ROWS"]))](
         queries, gradient, key_weight, value_weight, weights, d_scores, d_trajectories, rows, frames, heads,
         dim // heads, FRAMES=power_of_two(frames), **tiles)
-    each = -(-rows // (SPLITS * ROWS)) * ROWS
-    splits, together = -(-rows // each), heads_at_once(heads)
+    tiles["ROWS"] = LEAST_ROWS
+    each = -(-rows // (SPLITS * LEAST_ROWS)) * LEAST_ROWS
+    splits, together = -(-rows // each), heads_at_once(heads, dim // heads, queries.element_size())
     partial = weights.new_empty(splits, 2 * dim, dim)
     kernels.backward_weights[(heads // together, -(-dim // CHANNELS), splits)](
         queries, gradient, trajectories, weights, d_scores, partial, rows, each, frames, heads, dim // heads,
@@ -97,10 +99,17 @@ def _empty_gradients(gradient, queries, trajectories, kv_weight, weights):
 
 def _launch_pool(kernels, tensors: tuple[Tensor, ...], heads: int, backward: bool) -> None:
     rows, frames, dim = tensors[1].shape
-    together, width = heads_at_once(heads), dim // heads
-    kernels.pool[(heads // together, -(-rows // ROWS))](
-        *tensors, rows, frames, heads, width, width ** -0.5, BACKWARD=backward, ROWS=ROWS, HEADS=together,
-        FRAMES=power_of_two(frames), WIDTH=power_of_two(width, 16), CHANNELS=CHANNELS, num_warps=WARPS)
+    width, tiles = dim // heads, _tiles(tensors[1], heads)
+    together = heads_at_once(heads, width, tensors[1].element_size())
+    kernels.pool[(heads // together, -(-rows // tiles["ROWS"]))](
+        *tensors, rows, frames, heads, width, width ** -0.5, BACKWARD=backward, HEADS=together,
+        FRAMES=power_of_two(frames), **tiles)
+
+
+def _tiles(trajectories: Tensor, heads: int) -> dict[str, int]:
+    _, frames, dim = trajectories.shape
+    return {"ROWS": rows_at_once(frames, trajectories.element_size()), "WIDTH": power_of_two(dim // heads, 16),
+            "CHANNELS": CHANNELS, "WIDEN": interpreted(), "num_warps": WARPS_EQ_2}
 
 
 def _diagonal(trajectories: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from .tiles import KEYS, QUERIES, WARPS, power_of_two
+from .availability import check_tensor, interpreted
+from .tiles import WARPS_EQ_1, power_of_two, side
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
@@ -37,13 +38,16 @@ def fused_trajectories(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 @torch.library.custom_op("tats::trajectories", mutates_args=())
 def _trajectories(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     """y~ (B, N, F, h, d), and log2 of the softmax's sums, float32 (B, h, F, N)."""
-    from . import trajectory_kernels as kernels   # Triton is asked for where a kernel runs, and nowhere else
+    # Triton is asked for where a kernel runs, and nowhere else.
+    from . import trajectory_kernels as kernels
 
+    check_tensor(queries, queries.shape[-1])
     found, sums = _empty(queries, keys, values)
     batch, heads, tokens, width = queries.shape
-    kernels.forward[(-(-tokens // QUERIES), batch * heads)](
+    tiles = _tiles(queries)
+    kernels.forward[(-(-tokens // tiles["QUERIES"]), batch * heads)](
         queries, keys, values, found, sums, *_geometry(queries, keys, values), _scale(width) / math.log(2),
-        **_tiles(width))
+        **tiles)
     return found, sums
 
 
@@ -64,11 +68,11 @@ def _backward(gradient: Tensor, queries: Tensor, keys: Tensor, values: Tensor, f
     batch, heads, tokens, width = queries.shape
     frames, places = keys.shape[2:4]
     delta, gradient = torch.empty_like(sums), gradient.contiguous()
-    last = (*_geometry(queries, keys, values), _scale(width) / math.log(2), _scale(width))
-    kernels.backward_queries[(-(-tokens // QUERIES), batch * heads)](
-        queries, keys, values, found, gradient, sums, delta, of_queries, *last, **_tiles(width))
-    kernels.backward_keys[(-(-places // KEYS), frames, batch * heads)](
-        queries, keys, values, gradient, sums, delta, of_keys, of_values, *last, **_tiles(width))
+    last, tiles = (*_geometry(queries, keys, values), _scale(width) / math.log(2), _scale(width)), _tiles(queries)
+    kernels.backward_queries[(-(-tokens // tiles["QUERIES"]), batch * heads)](
+        queries, keys, values, found, gradient, sums, delta, of_queries, *last, **tiles)
+    kernels.backward_keys[(-(-places // tiles["KEYS"]), frames, batch * heads)](
+        queries, keys, values, gradient, sums, delta, of_keys, of_values, *last, **tiles)
     return of_queries, of_keys, of_values
 
 
@@ -99,5 +103,8 @@ def _scale(width: int) -> float:
     return width ** -0.5
 
 
-def _tiles(width: int) -> dict[str, int]:
-    return {"QUERIES": QUERIES, "KEYS": KEYS, "WIDTH": power_of_two(width, 16), "num_warps": WARPS}
+def _tiles(queries: Tensor) -> dict[str, int]:
+    width = queries.shape[-1]
+    square = side(width, queries.element_size())
+    return {"QUERIES": square, "KEYS": square, "WIDTH": power_of_two(width, 16), "WIDEN": interpreted(),
+            "num_warps": WARPS_EQ_1}

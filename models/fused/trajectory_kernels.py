@@ -9,6 +9,14 @@ import triton.language as tl
 
 
 @triton.jit
+def product(one, other, WIDEN: tl.constexpr):
+    """one @ other, summed in float32. WIDEN: Triton's interpreter multiplies the bits of bfloat16 as whole numbers."""
+    if WIDEN:
+        one, other = one.to(tl.float32), other.to(tl.float32)
+    return tl.dot(one, other, input_precision="ieee")
+
+
+@triton.jit
 def _tile(pointer, rows, row_stride, channels, channel_stride, bound, width):
     """(rows, channels) of a matrix, 0 beyond `bound` rows and `width` channels."""
     return tl.load(pointer + rows[:, None] * row_stride + channels[None, :] * channel_stride,
@@ -16,9 +24,10 @@ def _tile(pointer, rows, row_stride, channels, channel_stride, bound, width):
 
 
 @triton.jit
-def forward(q, k, v, out, lse, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b, v_h, v_f, v_p, v_d,
-            heads, tokens, frames, places, width, scale,
-            QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr):
+def forward(  # noqa: PLR0913 - a kernel's launch names every pointer, stride and size
+        q, k, v, out, lse, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b, v_h, v_f, v_p, v_d, heads, tokens,
+        frames, places, width, scale,
+        QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr, WIDEN: tl.constexpr):
     """y~ (B, N, F, h, d) and the log2 of each softmax's sum (B, h, F, N)."""
     rows, channels = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES), tl.arange(0, WIDTH)
     clip, head = tl.program_id(1) // heads, tl.program_id(1) % heads
@@ -32,12 +41,12 @@ def forward(q, k, v, out, lse, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b,
             at = start + tl.arange(0, KEYS)
             keys = _tile(k + clip * k_b + head * k_h + frame * k_f, at, k_p, channels, k_d, places, width)
             values = _tile(v + clip * v_b + head * v_h + frame * v_f, at, v_p, channels, v_d, places, width)
-            scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
+            scores = product(queries, tl.trans(keys), WIDEN) * scale
             scores = tl.where(at[None, :] < places, scores, float("-inf"))
             new = tl.maximum(largest, tl.max(scores, axis=1))
             weights, fade = tl.exp2(scores - new[:, None]), tl.exp2(largest - new)
             total = total * fade + tl.sum(weights, axis=1)
-            mixed = mixed * fade[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+            mixed = mixed * fade[:, None] + product(weights.to(values.dtype), values, WIDEN)
             largest = new
         mixed = mixed / total[:, None]
         place = ((clip * tokens + rows[:, None]) * frames + frame) * (heads * width) + head * width + channels[None, :]
@@ -48,9 +57,10 @@ def forward(q, k, v, out, lse, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b,
 
 
 @triton.jit
-def backward_queries(q, k, v, out, d_out, lse, delta, d_q, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d,
-                     v_b, v_h, v_f, v_p, v_d, heads, tokens, frames, places, width, scale, softmax_scale,
-                     QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr):
+def backward_queries(  # noqa: PLR0913 - a kernel's launch names every pointer, stride and size
+        q, k, v, out, d_out, lse, delta, d_q, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b, v_h, v_f, v_p,
+        v_d, heads, tokens, frames, places, width, scale, softmax_scale,
+        QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr, WIDEN: tl.constexpr):
     """dq (B, h, N, d), summed over the frames, and delta = sum_d dy~ y~ (B, h, F, N) for the other kernel."""
     rows, channels = tl.program_id(0) * QUERIES + tl.arange(0, QUERIES), tl.arange(0, WIDTH)
     clip, head = tl.program_id(1) // heads, tl.program_id(1) % heads
@@ -62,27 +72,28 @@ def backward_queries(q, k, v, out, d_out, lse, delta, d_q, q_b, q_h, q_n, q_d, k
         place = ((clip * tokens + rows[:, None]) * frames + frame) * (heads * width) + head * width + channels[None, :]
         gradient = tl.load(d_out + place, mask=inside, other=0.0)
         answer = tl.load(out + place, mask=inside, other=0.0)
-        product = tl.sum(gradient.to(tl.float32) * answer.to(tl.float32), axis=1)
+        share = tl.sum(gradient.to(tl.float32) * answer.to(tl.float32), axis=1)
         line = ((clip * heads + head) * frames + frame) * tokens + rows
-        tl.store(delta + line, product, mask=rows < tokens)
+        tl.store(delta + line, share, mask=rows < tokens)
         sums = tl.load(lse + line, mask=rows < tokens, other=0.0)
         for start in range(0, places, KEYS):
             at = start + tl.arange(0, KEYS)
             keys = _tile(k + clip * k_b + head * k_h + frame * k_f, at, k_p, channels, k_d, places, width)
             values = _tile(v + clip * v_b + head * v_h + frame * v_f, at, v_p, channels, v_d, places, width)
-            scores = tl.dot(queries, tl.trans(keys), input_precision="ieee") * scale
+            scores = product(queries, tl.trans(keys), WIDEN) * scale
             weights = tl.where(at[None, :] < places, tl.exp2(scores - sums[:, None]), 0.0)
-            d_weights = tl.dot(gradient, tl.trans(values), input_precision="ieee")
-            d_scores = weights * (d_weights - product[:, None])
-            found += tl.dot(d_scores.to(keys.dtype), keys, input_precision="ieee")
+            d_weights = product(gradient, tl.trans(values), WIDEN)
+            d_scores = weights * (d_weights - share[:, None])
+            found += product(d_scores.to(keys.dtype), keys, WIDEN)
     tl.store(d_q + ((clip * heads + head) * tokens + rows[:, None]) * width + channels[None, :],
              (found * softmax_scale).to(d_q.dtype.element_ty), mask=inside)
 
 
 @triton.jit
-def backward_keys(q, k, v, d_out, lse, delta, d_k, d_v, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d,
-                  v_b, v_h, v_f, v_p, v_d, heads, tokens, frames, places, width, scale, softmax_scale,
-                  QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr):
+def backward_keys(  # noqa: PLR0913 - a kernel's launch names every pointer, stride and size
+        q, k, v, d_out, lse, delta, d_k, d_v, q_b, q_h, q_n, q_d, k_b, k_h, k_f, k_p, k_d, v_b, v_h, v_f, v_p,
+        v_d, heads, tokens, frames, places, width, scale, softmax_scale,
+        QUERIES: tl.constexpr, KEYS: tl.constexpr, WIDTH: tl.constexpr, WIDEN: tl.constexpr):
     """dk, dv (B, h, F, P, d) of one tile of keys of one frame, over all queries."""
     at, channels = tl.program_id(0) * KEYS + tl.arange(0, KEYS), tl.arange(0, WIDTH)
     frame, clip, head = tl.program_id(1), tl.program_id(2) // heads, tl.program_id(2) % heads
@@ -97,13 +108,13 @@ def backward_keys(q, k, v, d_out, lse, delta, d_k, d_v, q_b, q_h, q_n, q_d, k_b,
         gradient = _tile(d_out + base, rows, frames * heads * width, channels, 1, tokens, width)
         line = ((clip * heads + head) * frames + frame) * tokens + rows
         sums = tl.load(lse + line, mask=rows < tokens, other=0.0)
-        product = tl.load(delta + line, mask=rows < tokens, other=0.0)
-        scores = tl.dot(keys, tl.trans(queries), input_precision="ieee") * scale                 # (keys, queries)
+        share = tl.load(delta + line, mask=rows < tokens, other=0.0)
+        scores = product(keys, tl.trans(queries), WIDEN) * scale                 # (keys, queries)
         weights = tl.where(rows[None, :] < tokens, tl.exp2(scores - sums[None, :]), 0.0)
-        of_values += tl.dot(weights.to(gradient.dtype), gradient, input_precision="ieee")
-        d_weights = tl.dot(values, tl.trans(gradient), input_precision="ieee")
-        d_scores = weights * (d_weights - product[None, :])
-        of_keys += tl.dot(d_scores.to(queries.dtype), queries, input_precision="ieee")
+        of_values += product(weights.to(gradient.dtype), gradient, WIDEN)
+        d_weights = product(values, tl.trans(gradient), WIDEN)
+        d_scores = weights * (d_weights - share[None, :])
+        of_keys += product(d_scores.to(queries.dtype), queries, WIDEN)
     place = (((clip * heads + head) * frames + frame) * places + at[:, None]) * width + channels[None, :]
     inside = (at[:, None] < places) & (channels[None, :] < width)
     tl.store(d_k + place, (of_keys * softmax_scale).to(d_k.dtype.element_ty), mask=inside)
