@@ -202,6 +202,7 @@ def install(monkeypatch) -> None:
     monkeypatch.setattr(dist, "all_gather_object", _all_gather_object)
     monkeypatch.setattr(dist, "barrier", lambda *_, **__: None)
     monkeypatch.setattr(amp_common, "amp_definitely_not_available", lambda: False)   # GradScaler asks for a driver
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda *_: (9, 0))
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     for module in (copy, model_ema):
         monkeypatch.setattr(module, "deepcopy", _copied)

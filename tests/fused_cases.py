@@ -9,9 +9,12 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from unittest import mock
 
 import torch
 from tats.engines.benchmark.steps import OurStep, StepSize
+from tats.engines.check_gpu import __main__ as check_gpu
+from tats.engines.check_gpu.steps import PASSED, Place, outcome_of
 from tats.engines.hook import SamplingHook
 from tats.models import TrajectoryAttention, fused, use_kernel
 from tats.models.fused import pooling, trajectories
@@ -229,6 +232,15 @@ def two_steps_of_training_have_the_losses_of_the_plain_form():
         assert kernels == {"triton" if method == "tats-triton" else "plain"}
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@case
+def the_check_of_a_gpu_compares_and_can_fail():
+    place = Place(torch.device("cpu"), True, Path())
+    found = outcome_of(check_gpu.STEPS[10], place)
+    assert found.state == PASSED and found.numbers["layer triton ms"] > 0, found
+    with mock.patch.object(fused, "fused_trajectories", lambda *inputs: plain_trajectories(*inputs) * 1.001):
+        assert "in float32 the kernels are off" in outcome_of(check_gpu.STEPS[10], place).found
 
 
 @case

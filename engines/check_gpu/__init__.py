@@ -1,1 +1,1 @@
-"""Ten steps that say what a GPU does with this package: `python -m tats.engines.check_gpu`."""
+"""Eleven steps that say what a GPU does with this package: `python -m tats.engines.check_gpu`."""

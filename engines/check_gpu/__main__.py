@@ -1,4 +1,4 @@
-"""Ten steps, ten minutes: does this package do on this machine's GPUs what it does on a CPU, and how fast?
+"""Eleven steps, ten minutes: does this package do on this machine's GPUs what it does on a CPU, and how fast?
 
     python -m tats.engines.check_gpu                      # one GPU or several
     python -m tats.engines.check_gpu --only 2 9           # some of the steps
@@ -24,6 +24,7 @@ from ...datasets.files import json_text, write_whole
 from ...datasets.program import run_program
 from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import commit_of_source
+from .kernel import compare_trajectory_kernel
 from .machine import look_at_the_machine
 from .processes import train_in_several_processes, train_with_zero
 from .programs import stop_and_go_on, train_on_moving_shapes
@@ -44,6 +45,7 @@ STEPS = (
     Step(8, "stop and go on", "SIGTERM saves, the same command finishes", 80, stop_and_go_on),
     Step(9, "processes", "equal weights in all processes", 60, train_in_several_processes),
     Step(10, "ZeRO", "losses of stages 0 to 3 as without", 80, train_with_zero),
+    Step(11, "trajectory kernel", "values as step 2's, against the plain form", 120, compare_trajectory_kernel),
 )
 SLOW_CPU = 3   # a CPU's time limits, as multiples
 
