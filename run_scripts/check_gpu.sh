@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Check this machine's GPUs in ten minutes: install what is missing, then run the ten steps of tats.engines.check_gpu.
+# Check this machine's GPUs in ten minutes: install what is missing, then run the eleven steps of tats.engines.check_gpu.
 #   run_scripts/check_gpu.sh [--only N ...] [--minutes 10] [--device cpu] [--out check_gpu.json]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

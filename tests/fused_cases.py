@@ -175,8 +175,8 @@ def near(dtype, allowed, times_plain):
 
 @case
 def in_bfloat16_it_is_near_to_float32():
-    """The interpreter cuts bfloat16 off where a GPU rounds to the nearest, which at least doubles an error."""
-    near(torch.bfloat16, 3e-2, 3.2)
+    """The interpreter cuts bfloat16 off where a GPU rounds to the nearest, which multiplies errors by two to three."""
+    near(torch.bfloat16, 3e-2, 4)
 
 
 @case
