@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,9 +22,7 @@ from tats.models.fused import availability, pooling, tiles
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 TESTS = Path(__file__).parent
-CASES = [line.split("(")[0].removeprefix("def ") for before, line in
-         zip(*(lambda lines: (lines, lines[1:]))((TESTS / "fused_cases.py").read_text().splitlines()), strict=False)
-         if before == "@case"]
+CASES = re.findall(r"^@case\ndef (\w+)", (TESTS / "fused_cases.py").read_text(), re.MULTILINE)
 CPU = torch.device("cpu")
 
 
@@ -124,6 +123,15 @@ def test_a_network_that_was_moved_to_the_cpu_is_refused(monkeypatch):
     use_kernel(net, "triton", on_a_gpu(monkeypatch))
     with pytest.raises(ValueError, match="run on cpu.*use_kernel"):
         net(torch.zeros(1, 4, 16), 2)
+
+
+@pytest.mark.parametrize("change", [lambda one: one.double(), lambda one: one.bfloat16()])
+def test_other_dtypes_are_refused(change):
+    queries, keys = torch.zeros(1, 1, 2, 8), torch.zeros(1, 1, 1, 2, 8)
+    with pytest.raises(ValueError, match="of one dtype"):
+        fused.fused_trajectories(change(queries), keys, keys)
+    with pytest.raises(ValueError, match="of one dtype"):
+        fused.fused_trajectories(*(one.double() for one in (queries, keys, keys)))
 
 
 @pytest.mark.parametrize("flags", [{"tats_recipe": "paper"}, {"tats_attention": "mha"},
