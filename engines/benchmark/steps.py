@@ -34,6 +34,8 @@ METHODS = {
     "adamae": ("--mask_type", "adamae"),
     "tats": ("--mask_type", "tats", "--mae_only_epochs", "0"),
     "tats-lean": ("--mask_type", "tats", "--mae_only_epochs", "0", "--reuse_forward", "false"),
+    "tats-merge-t2": ("--mask_type", "tats", "--mae_only_epochs", "0", "--tats_merge", "2", "1", "1"),
+    "tats-merge-s2": ("--mask_type", "tats", "--mae_only_epochs", "0", "--tats_merge", "1", "2", "2"),
 }
 METHODS |= {f"{name}-compiled": (*METHODS[name], "--compile") for name in ("tube", "adamae", "tats")}
 
