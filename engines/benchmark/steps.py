@@ -27,6 +27,7 @@ from ..runs.pretraining_build import (
 from ..training.batches import Normalizer
 
 # Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph;
+# "tats-merge-t2" and "-s2" have a policy over cells of two frames, of two by two places;
 # "-compiled" is torch.compile, whose first step takes minutes on a CPU.
 METHODS = {
     "random": ("--mask_type", "random"),
