@@ -3,7 +3,7 @@
 B: clips, N: tokens, D: embedding dimension, N_v: visible tokens.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from timm.layers import Mlp
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..models import TrajectoryAttention, kernels
 from ..models.mixed_precision import float32_product, gelu_product
 from .grid import TokenGrid
+from .merging import cells_of
 from .sampler import TokenSampler
 
 
@@ -87,17 +88,22 @@ class TATS(TokenSampler):
         head_init: "zeros" starts from the uniform policy; "xavier" from a peaky random one that the paper's learning
             rate of 1.5e-6 hardly moves.
         softmax_temp: divides the logits (Table 4: 1).
+        merge: tokens of a cell along time, height and width; None: one. Cells of several are averaged before the
+            blocks, which then cost as much less; a token's logit is its cell's, and the head's number of what the
+            token differs from its cell by. Not in the paper.
 
     Raises:
-        ValueError: unknown attention or head_init, or a width that the heads do not divide.
+        ValueError: unknown attention or head_init, a width that the heads do not divide, or such cells.
     """
 
     def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,  # noqa: PLR0913 - one keyword a row of Tables 3-4
                  attention: str = "trajectory", *, mask_ratio: float = 0.95, visible: int | None = None,
                  approx: str = "none", num_landmarks: int = 128, project_values: bool = True,
-                 head_init: str = "zeros", softmax_temp: float = 1.0):
+                 head_init: str = "zeros", softmax_temp: float = 1.0,
+                 merge: Sequence[int] | None = None):
         super().__init__(grid, mask_ratio=mask_ratio, visible=visible)
         self.softmax_temp = softmax_temp
+        self.cells = cells_of(self.grid, merge or (1, 1, 1))
         num_heads = num_heads or max(1, embed_dim // 64)
         if embed_dim % num_heads:
             raise ValueError(f"the sampler's {num_heads} heads do not divide its width {embed_dim}")
@@ -113,7 +119,7 @@ class TATS(TokenSampler):
 
     def _block_maker(self, attention: str, dim: int, heads: int, **options) -> Callable[[], nn.Module]:
         if attention == "trajectory":
-            return lambda: TrajectoryBlock(dim, heads, self.grid.frames, **options)
+            return lambda: TrajectoryBlock(dim, heads, self.cells.coarse.frames, **options)
         if attention == "mha":
             return lambda: SamplerBlock(dim, Attention(dim, heads, qkv_bias=True))
         raise ValueError(f"the sampler's attention must be 'trajectory' or 'mha', got {attention!r}")
@@ -140,14 +146,23 @@ class TATS(TokenSampler):
         """Z = TA(X) (Eq. 3), no norm after it, as in AdaMAE's sampler, and the head's number of each token (B, N)."""
         if len(tokens) > 1 and not kernels.wants_large(tokens):   # one clip's tensors are more than the cache holds
             return torch.cat([self._logits(clip) for clip in tokens.split(1)])
-        last = self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head)
-        return last.squeeze(-1) / self.softmax_temp
+        if self.cells.is_fine:
+            return self._read(tokens) / self.softmax_temp
+        with torch.autocast(tokens.device.type, enabled=False):
+            own = float32_product(tokens, self.policy_head.weight)                    # head(X) without its bias
+        own = own - self.cells.spread(self.cells.mean(own).squeeze(-1))[..., None]
+        return (self.cells.spread(self._read(self.cells.mean(tokens))) + own.squeeze(-1)) / self.softmax_temp
+
+    def _read(self, tokens: Tensor) -> Tensor:
+        return self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head).squeeze(-1)
 
     def trajectories(self, tokens: Tensor, query_index: Tensor) -> Tensor:
         """As `TokenSampler.trajectories`: Eq. 1's weights in the last block, mean of the heads."""
         last = self.blocks[-1]
         if not isinstance(last, TrajectoryBlock):
             return super().trajectories(tokens, query_index)
-        tokens = self.blocks[:-1](tokens)
-        maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, query_index.to(tokens.device))
-        return maps.mean(dim=1)[0]
+        tokens = self.blocks[:-1](self.cells.mean(tokens))
+        cells = self.cells.of(query_index.to(tokens.device))
+        maps = last.attn.trajectory_maps(last.norm1(tokens), last.num_frames, cells).mean(dim=1)[0]   # (Q, F, P)
+        spread = self.cells.spread(maps.flatten(1)).view(len(maps), self.grid.frames, -1)
+        return spread / spread.sum(dim=-1, keepdim=True)                              # a distribution in each frame

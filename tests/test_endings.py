@@ -14,7 +14,7 @@ from tiny_runs import finetuning_flags, pretraining_flags
 
 HERE = Path(__file__).parent
 SECONDS = 60   # generous: a quiet machine needs a third of it
-pytestmark = [pytest.mark.faults, pytest.mark.slow,
+pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(5400),   # of all pairs, with --long
               pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="looks for orphans in Linux's /proc")]
 
 CODES = {"missing": 2, "videos": 2, "input": 2, "worker": 1, "loop": 1, "memory": 1, "int_main": 130, "int_group": 130}

@@ -48,7 +48,8 @@ class Line(NamedTuple):
 
 _STEP = {"methods": ("tats", "tube", "adamae")}
 RUNS = {
-    "step": Run("step", _STEP | {"pairs": 5}, ("videomae", "adamae")),
+    "step": Run("step", {"methods": ("tats", "tats-merge-t2", "tats-merge-s2", "tube", "adamae"), "pairs": 5},
+                ("videomae", "adamae")),
     "step_bf16": Run("step", _STEP | {"pairs": 3, "amp": "bf16"}, ("videomae", "adamae")),
     "memory": Run("memory", {"methods": ("tats", "tats-lean")}, ("adamae",)),
     "attention": Run("attention", {"pairs": 7, "batch_size": 1}, ("motionformer",)),
@@ -62,6 +63,10 @@ RUNS = {
 LINES = (
     Line("TATS step / AdaMAE's", "step", "tats", "over_adamae-original", .88),
     Line("TATS step / VideoMAE's tube step", "step", "tats", "over_videomae-original", 1.35),
+    Line("the same, a policy over 2 x 1 x 1 tokens (`--tats_merge 2 1 1`)", "step", "tats-merge-t2",
+         "over_videomae-original"),
+    Line("the same, a policy over 1 x 2 x 2 tokens (`--tats_merge 1 2 2`)", "step", "tats-merge-s2",
+         "over_videomae-original"),
     Line("our tube step / VideoMAE's", "step", "tube", "over_videomae-original", .75),
     Line("our AdaMAE step / AdaMAE's", "step", "adamae", "over_adamae-original", .75),
     Line("TATS step / AdaMAE's, bf16", "step_bf16", "tats", "over_adamae-original"),

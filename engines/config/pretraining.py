@@ -135,6 +135,10 @@ class SamplerConfig:
                                    choices=("none", "orthoformer"), identity=FIXED)
     num_landmarks: int = flag(128, "landmarks of the approximation (Motionformer's 128; the paper names no "
                               "number)", within="[1, inf)", identity=FIXED)
+    tats_merge: list[int] | None = flag(None, "tokens along time, height and width that the policy sees as one: a step "
+                                        "is faster the more they are, and the policy coarser; None: each by itself, as "
+                                        "in the paper", nargs=3, type=int, metavar=("T", "H", "W"),
+                                        within="[1, inf)", identity=FIXED)
     tats_project_values: bool = flag(True, "v~ of Eq. 2 is W~ y~; false: y~ itself, as Motionformer's code has it",
                                      identity=FIXED)
     trajectory_kernel: str = flag("plain", "exact trajectory attention by operations of torch, or triton: by fused "
