@@ -1,7 +1,6 @@
 """The trajectory kernels in Triton's interpreter, case by case: `TRITON_INTERPRET=1 python fused_cases.py OUT`.
 
-Triton reads the variable when it is imported, so the cases need a process of their own. OUT gets a JSON object: each
-case's name with what was wrong, "" where nothing was.
+Triton reads the variable when it is imported: the cases need a process of their own. OUT gets what was wrong by case.
 """
 
 import json
