@@ -51,6 +51,7 @@ WEIGHTS = "other weights: the run did not start from the row's own pre-training 
 SMOKE = "SMOKE: a tiny model or made-up videos (SMOKE=1): the number means nothing, and the row is still to be run"
 # What may stand beside --plain_attention in the name of a run whose memory is the row's.
 SAME_MEMORY = re.compile(r"(__(plain_attention=true|(epochs|warmup_epochs|mae_only_epochs|seed)=\d+))+")
+LISTS = "other lists: the run, or its pre-training, had lists of another length than the paper's (ANY_SIZE=1)"
 OTHERS = "Runs with other flags than their row's"
 
 
@@ -91,7 +92,7 @@ def _fill(output_root: Path, row: dict) -> Entry:
     return Entry(**row, ours=float(numbers.mean()), complete=all(number.complete for number in found),
                  seeds=len(found), deviation=float(numbers.std()) if len(found) > 1 else None,
                  stale=any(number.stale for number in found), changed=any(number.changed for number in found),
-                 smoke=any(number.smoke for number in found),
+                 smoke=any(number.smoke for number in found), other_lists=any(number.other_lists for number in found),
                  other_weights=row["kind"] != VARIANT and any(started_from_others(row["run"], number.source)
                                                               for number in found))
 
@@ -158,22 +159,25 @@ def to_markdown(entries: Sequence[Entry]) -> str:
 
 def to_csv(entries: Sequence[Entry]) -> str:
     """A line for each number: table, row, column, run, metric, kind, paper, ours, difference, complete, seeds,
-    deviation, stale, changed, other_weights, smoke; without paper and difference where the paper has no such number."""
+    deviation, stale, changed, other_weights, smoke, other_lists; without paper and difference where the paper has
+    no such number."""
     shown = ("paper", "ours", "difference", "deviation")
     frame = pd.DataFrame(
         {**asdict(entry), **{name: None if (value := getattr(entry, name)) is None else
                              entry.shown(value, "+" if name == "difference" else "") for name in shown}}
         for entry in entries)
-    for name in ("complete", "seeds", "stale", "changed", "other_weights", "smoke"):
+    marks = ["stale", "changed", "other_weights", "smoke", "other_lists"]
+    for name in ("complete", "seeds", *marks):
         frame[name] = frame[name].astype(object).where(frame["ours"].notna(), None)
     order = ["table", "row", "column", "run", "metric", "kind", "paper", "ours", "difference", "complete", "seeds",
-             "deviation", "stale", "changed", "other_weights", "smoke"]
+             "deviation", *marks]
     return frame[frame["ours"].notna() | (frame["kind"] != VARIANT)][order].to_csv(index=False, lineterminator="\n")
 
 
 def _note(entries: Sequence[Entry]) -> list[str]:
     said = [(SEEDS, any(entry.deviation is not None for entry in entries)),
             (SMOKE, any(entry.smoke for entry in entries)),
+            (LISTS, any(entry.other_lists for entry in entries)),
             (INCOMPLETE, not all(entry.complete for entry in entries)), (STALE, any(entry.stale for entry in entries)),
             (CHANGED, any(entry.changed for entry in entries)),
             (WEIGHTS, any(entry.other_weights for entry in entries)),

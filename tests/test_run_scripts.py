@@ -285,3 +285,5 @@ def test_a_list_of_another_length_is_refused_before_anything_runs(tmp_path, name
     if not allowed:
         assert "ANY_SIZE=1" in done.stderr
         assert run_script(name, **world, ANY_SIZE="1").returncode == 0
+    marked = "settings/any_size.args" in (tmp_path / "calls").read_text()   # for the table
+    assert marked == (not allowed)

@@ -412,6 +412,23 @@ def test_a_smoke_run_never_looks_like_a_result(record, marked, tmp_path, capsys)
     assert ("1.50 SMOKE" in table(capsys, tmp_path, "--tables", "3c")[1]) == marked
 
 
+@pytest.mark.parametrize("run", ["tats/finetune_ssv2full_r095", "tats/pretrain_ssv2full_r095"])
+def test_a_row_with_other_lists_is_marked(run, tmp_path, capsys):
+    """By the settings file that ANY_SIZE=1 adds to the command; of the pre-training behind a result, too."""
+    import torch
+    from tats.engines.core.lineage import source_of
+
+    put_result(tmp_path, "tats/finetune_ssv2full_r095", 66.0, 88.0)
+    weights = tmp_path / "tats/pretrain_ssv2full_r095/checkpoint-1.pth"
+    weights.parent.mkdir(parents=True)
+    torch.save({"settings": {"data": {"data_set": "SSV2"}}}, weights)
+    assert "66.00 other lists" not in table(capsys, tmp_path, "--tables", "9")[1]
+    (tmp_path / run / "settings.json").write_text(json.dumps({"argv": ["run", "@/x/settings/any_size.args"]}))
+    put_marks(tmp_path, "tats/finetune_ssv2full_r095", source=source_of(weights))
+    out = table(capsys, tmp_path, "--tables", "9")[1]
+    assert "66.00 other lists" in out and "lists of another length" in out
+
+
 def test_a_result_from_smoke_weights_is_marked(tmp_path, capsys):
     import torch
     from tats.engines.core.lineage import source_of

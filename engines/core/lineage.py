@@ -6,24 +6,25 @@ from pathlib import Path
 
 from ...models.convert.files import read_checkpoint
 from .records import file_hash
-from .run_record import is_smoke, read_record
+from .run_record import has_other_lists, is_smoke, read_record
 
 
 def source_of(path: Path, trust: bool = False) -> dict | None:
     """What a run keeps of the file that it starts from; plain values. None where it is no file.
 
     path, size, modified (ns), sha256: of the file. identity: of the run that wrote it, changed: see `about_run`, run:
-    the name that this run's folder had for it then; None or nothing where it was written by another program. smoke: see
-    `is_smoke`.
+    the name that this run's folder had for it then; None or nothing where it was written by another program. smoke,
+    other_lists: see `is_smoke` and `has_other_lists`.
     """
     if not path.is_file():
         return None
     about, state = path.stat(), read_checkpoint(path, trust)
-    identity = state.get("identity") if isinstance(state, Mapping) else None
+    identity, record = state.get("identity") if isinstance(state, Mapping) else None, read_record(path.parent)
     return {"path": str(path.resolve()), "size": about.st_size, "modified": about.st_mtime_ns,
             "sha256": file_hash(path), "identity": (identity or {}).get("hash"),
             "changed": changed_flags(state.get("changes") or ()) if isinstance(state, Mapping) else [],
-            "run": read_record(path.parent).get("run"), "smoke": isinstance(state, Mapping) and is_smoke(state)}
+            "run": record.get("run"), "smoke": isinstance(state, Mapping) and is_smoke(state),
+            "other_lists": has_other_lists(record)}
 
 
 def about_run(path: Path, trust: bool = False) -> dict:

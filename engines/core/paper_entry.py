@@ -26,7 +26,7 @@ class Entry:
         seeds: runs that `ours` is the mean of. deviation: of their numbers, None for less than two.
         stale: the pre-training of one of them has been made anew since. changed: --change has altered a flag within one
             of them, or within its pre-training. other_weights: one started from other weights than the row's own
-            pre-training. smoke: one is of SMOKE=1, or like it.
+            pre-training. smoke: one is of SMOKE=1, or like it. other_lists: one is of ANY_SIZE=1 and other lists.
     """
 
     table: str
@@ -44,6 +44,7 @@ class Entry:
     changed: bool = False
     other_weights: bool = False
     smoke: bool = False
+    other_lists: bool = False
 
     @property
     def difference(self) -> float | None:
@@ -54,7 +55,8 @@ class Entry:
     @property
     def doubts(self) -> str:
         """What stands behind the number where it is not the row's own without reserve."""
-        words = {"SMOKE": self.smoke, "stale": self.stale, "changed": self.changed, "other weights": self.other_weights}
+        words = {"SMOKE": self.smoke, "other lists": self.other_lists, "stale": self.stale, "changed": self.changed,
+                 "other weights": self.other_weights}
         return ("" if self.complete else "*") + "".join(f" {word}" for word, holds in words.items() if holds)
 
     def shown(self, value: float, sign: str = "") -> str:

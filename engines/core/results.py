@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .checkpointing import numbered_checkpoints
 from .lineage import changed_flags, stale
 from .run_folder import set_aside
-from .run_record import is_smoke, read_record
+from .run_record import has_other_lists, is_smoke, read_record
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,8 @@ class Number(NamedTuple):
 
     complete: all videos that were expected were evaluated, and the run is over. stale: why it is, None where it is not.
     changed: flags that --change has altered within the run or within its pre-training. source: the file that its run
-    started from; "": none, None: nobody knows. smoke: of SMOKE=1 or like it, or begun from such weights.
+    started from; "": none, None: nobody knows. smoke: of SMOKE=1 or like it, or begun from such weights. other_lists:
+    likewise, of lists of another length than the paper's.
     """
 
     value: float
@@ -29,6 +30,7 @@ class Number(NamedTuple):
     changed: tuple[str, ...] = ()
     source: str | None = None
     smoke: bool = False
+    other_lists: bool = False
 
 
 def result_number(run: Path, metric: str) -> Number | None:
@@ -47,7 +49,8 @@ def result_number(run: Path, metric: str) -> Number | None:
         record = read_record(run)
         return Number(float(result[metric]), _is_complete(result, record), stale(source), tuple(sorted(changed)),
                       source.get("path", "") if "source" in result else None,
-                      is_smoke(record) or bool(source.get("smoke")))
+                      is_smoke(record) or bool(source.get("smoke")),
+                      has_other_lists(record) or bool(source.get("other_lists")))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a result of run_class_finetuning ({type(error).__name__}: {error})") from None
 
@@ -171,4 +174,5 @@ def _of_run(run: Path, value: float, complete: bool = True) -> Number:
     """A number of log.txt with what settings.json says of the run."""
     record = read_record(run)
     changes = ({"flag": flag} for start in record.get("history") or () for flag in start.get("changed") or ())
-    return Number(value, complete, changed=tuple(changed_flags(changes)), smoke=is_smoke(record))
+    return Number(value, complete, changed=tuple(changed_flags(changes)), smoke=is_smoke(record),
+                  other_lists=has_other_lists(record))

@@ -48,10 +48,18 @@ def is_smoke(record: Mapping) -> bool:
     topics = record.get("settings") or {}
     data, model = ((topics.get(topic) or {}).get(name) or "" for topic, name in (("data", "data_set"),
                                                                                   ("model", "model")))
-    starts = [record, *(record.get("history") or ())]
-    words = [word for start in starts for word in start.get("argv") or ()]
     made_up = data in DATA_SETS and DATA_SETS[data].made_up
-    return made_up or "tats_" in model or any(re.fullmatch("@.*_smoke[.]args", word) for word in words)
+    return made_up or "tats_" in model or _has_settings_file(record, "_smoke")
+
+
+def has_other_lists(record: Mapping) -> bool:
+    """Whether settings.json is of a row whose lists were not as long as the paper's (ANY_SIZE=1)."""
+    return _has_settings_file(record, "any_size")
+
+
+def _has_settings_file(record: Mapping, ending: str) -> bool:
+    starts = [record, *(record.get("history") or ())]
+    return any(re.fullmatch(f"@.*{ending}[.]args", word) for start in starts for word in start.get("argv") or ())
 
 
 def write_record(folder: Path, settings: dict, identity: Identity | None, runtime: Runtime,

@@ -3,6 +3,7 @@
 
 # Sets $data to the folder of lists of data set $1, and checks that it has the lists $2...
 find_lists() {
+    other_lists=()
     local name=$1 list subset=
     case $1 in k400 | ssv2) subset=" --fraction val" ;; esac   # Sec. 4: as many videos as for validation, about 15 %
     shift
@@ -24,10 +25,9 @@ find_lists() {
 }
 
 # Refuses the list $2 of data set $1 where it is not as long as the paper's: a run of weeks on another training set
-# would stand in the table as the row.
+# would stand in the table as the row. With ANY_SIZE=1 it sets $other_lists, which marks the run for the table.
 check_size() {
     local rows dataset list low high what sizes=''
-    if on ANY_SIZE; then return; fi
     rows=$(grep -c '[^[:space:]]' "$data/$2.csv" || true)
     while read -r dataset list low high what; do
         if [ "$dataset:$list" != "$1:$2" ]; then continue; fi
@@ -37,6 +37,7 @@ check_size() {
         fi
         sizes+="${sizes:+, or }$low to $high ($what)"
     done <"$settings/list_sizes.txt"
+    if [ -n "$sizes" ] && on ANY_SIZE; then other_lists=("@$settings/any_size.args"); return; fi
     [ -z "$sizes" ] || die "$data/$2.csv has $rows rows, this row of the paper is on $sizes. Make the list again" \
         "(docs/data.md), or set ANY_SIZE=1"
 }

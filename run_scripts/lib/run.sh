@@ -14,7 +14,7 @@ run() {
     local output=$1 note command=("$PYTHON") meet=() word before='' status=0 begun
     shift
     if [ "$GPUS" = 0 ]; then set -- "$@" --device cpu; fi
-    set -- "$@" --output_dir "$output" ${rest[@]+"${rest[@]}"}
+    set -- "$@" ${other_lists[@]+"${other_lists[@]}"} --output_dir "$output" ${rest[@]+"${rest[@]}"}
     if [ "$NNODES" -gt 1 ] && [ -n "${SRUN:-}" ]; then   # inside slurm.sh: one srun starts all nodes
         command=("$SRUN" "$PYTHON")
         meet=(--rdzv_backend=c10d --rdzv_endpoint="$MASTER_ADDR:${MASTER_PORT:-29500}" --rdzv_id="${SLURM_JOB_ID:-0}")
