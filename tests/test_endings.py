@@ -29,6 +29,7 @@ ALL = [*itertools.product(LOADERS, CODES, (0, 2, 10), (1,)),
        ("compare", "missing", 0, 1), ("compare", "int_main", 2, 1), ("compare", "int_group", 2, 1)]
 # The pairs that once hung; --long tries all.
 SOME = [("pretrain", "loop", 2, 2), ("pretrain", "worker", 10, 1), ("finetune", "videos", 2, 1),
+        ("finetune", "input", 0, 2),
         ("finetune", "int_group", 2, 1), ("extract", "memory", 2, 1), ("check", "int_main", 2, 1)]
 
 

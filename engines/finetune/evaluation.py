@@ -15,6 +15,10 @@ from ..core.records import file_hash as file_hash  # also here, for callers
 from ..core.runtime import Runtime
 
 
+class NothingRead(ValueError):
+    """No video of a list could be read. Every process raises it, since all of them hold the same table."""
+
+
 @dataclass
 class RowTable:
     """What is known about each row of a list, by its number.
@@ -35,9 +39,9 @@ class RowTable:
         return mask
 
     def must_hold_something(self, source: str) -> None:
-        """Raises ValueError: no video of the list `source` could be read, and there is nothing to say of it."""
+        """Raises NothingRead: no video of the list `source` could be read, and there is nothing to say of it."""
         if len(self.faults) == len(self.labels):
-            raise ValueError(nothing_read(source, len(self.labels), next(iter(self.faults.values()))))
+            raise NothingRead(nothing_read(source, len(self.labels), next(iter(self.faults.values()))))
 
 
 def nothing_read(source: str, count: int, fault: str) -> str:

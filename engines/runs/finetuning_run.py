@@ -21,6 +21,7 @@ from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..core.results import must_not_replace, place_of_test
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.averaging import WeightAverage
+from ..finetune.evaluation import NothingRead
 from ..finetune.frozen import freeze_all_but_head
 from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
@@ -204,7 +205,7 @@ class Finetuning(TrainingRun):
     def _validated(self) -> dict[str, float]:
         try:
             found = self.evaluator.validate(self.learner)
-        except ValueError:   # of the list nothing can be read any more: what the epoch has trained is kept
+        except NothingRead:   # on every process: what the epoch has trained is kept, and all of them must save
             self.save(whole=False)
             raise
         self.keep_folder()
