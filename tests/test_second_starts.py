@@ -45,7 +45,7 @@ VALUES = {"opt": "sgd", "clip_grad": "1e-3", "target_kl": "1e-9", "clip_epsilon"
 MODELS = {"pre-training": "pretrain_videomae_small_patch16_224", "fine-tuning": "vit_small_patch16_224"}
 # Harmless by what they are for, not by what they change; and a minute's work.
 NOT_TOGETHER = {"output_dir", "resume", "auto_resume", "change", "eval", "device", "dist_url", "local_rank", "compile",
-                "save_ckpt"}
+                "save_ckpt", "trajectory_kernel"}   # the last: of GPUs
 # Changes that this run takes no notice of, and why.
 WITHOUT_EFFECT = {"momentum": "of SGD alone", "frame_pattern": "of folders of pictures",
                   "mae_only_explained": "looked at before the policy's first epoch", "knn_k": "of --eval_mode knn",
