@@ -52,6 +52,27 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             temporary.unlink()
 
 
+def require_writable(path: str | os.PathLike, flag: str) -> None:
+    """Look whether a file can be written, before the work whose result it takes; its folder is made where it is missing.
+
+    Raises:
+        ValueError: it cannot, and why. flag: what the user gave it by.
+    """
+    path, cause = Path(path), ""
+    trial = path.with_name(f"{path.name}.{os.getpid()}.writing")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        open(trial, "xb").close()
+        trial.unlink()
+        cause = "it is a folder" if path.is_dir() else ""
+    except FileExistsError as error:   # of mkdir
+        cause = f"{error.filename} is no folder"
+    except OSError as error:
+        cause = f"{error.filename}: {error.strerror}"
+    if cause:
+        raise ValueError(f"{flag} {path} cannot be written ({cause}): name another place")
+
+
 def json_text(value: Any, **options: Any) -> str:
     """JSON as other programs read it: null for nan and inf, which Python would write as words that JSON has not.
 

@@ -17,7 +17,7 @@ same command goes on where a stopped one was.
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..datasets.catalog import data_set, stride_of
-from ..datasets.files import written_whole
+from ..datasets.files import require_writable, written_whole
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists.list_file import ClipList, read_list
 from ..datasets.program import run_program
@@ -43,13 +43,14 @@ from .finetune.frozen import features_of, tokens_of
 from .machine.threads import use_threads
 from .runs.finetuning_build import square_size
 from .runs.loading import worker_options
-from .runs.window_features import Parts, extract, require_hdf5
+from .runs.window_features import HDF5_ENDINGS, Parts, extract, require_hdf5
 from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
 
 _MOST_BYTES = 32 << 30   # of the table of features of a whole list
 _CLASSIFIER_NAMES = {"pretrain_videomae_": "vit_", "pretrain_tats_": "vit_tats_"}
+_OF_VIEWS = ("data_set", "sampling_rate", "segments", "crops")
 _SHARED = {"img_size": "img_size", "pos_embed": "pos_embed", "tubelet_size": "tubelet_size",
            "num_frames": "all_frames", "all_frames": "all_frames", "use_mean_pooling": "use_mean_pooling"}
 
@@ -62,20 +63,22 @@ class ExtractConfig(LoaderConfig):
     list: str = flag("", "list file: a video path a line, an optional label behind it")
     out: str = flag("features.npz", "file that is written")
     model: str | None = flag(None, "name in the model table; None: what the checkpoint says (only ours do)")
-    num_frames: int | None = flag(None, "frames of a clip; None: the checkpoint's, else 16")
-    input_size: int | None = flag(None, "side of a clip in pixels; None: the checkpoint's, else the model's own")
+    num_frames: int | None = flag(None, "frames of a clip; None: the checkpoint's, else 16", within="[1, inf)")
+    input_size: int | None = flag(None, "side of a clip in pixels; None: the checkpoint's, else the model's own",
+                                   within="[1, inf)")
     model_key: str = flag("model|module", "where the weights are in the file")
     trust_checkpoint: bool = flag(False, "allow pickled objects in the checkpoint; runs their code")
     data_set: str = flag("", "gives the sampling of clips: dense or, for SSV2, by segments")
-    sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4")
-    segments: int = flag(1, "clips of a video in time")
-    crops: int = flag(1, "crops of a clip")
+    sampling_rate: int | None = flag(None, "stride between frames; None: that of --data_set, else 4",
+                                      within="[1, inf)")
+    segments: int = flag(1, "clips of a video in time", within="[1, inf)")
+    crops: int = flag(1, "crops of a clip", within="[1, inf)")
     windows: Sequence[str] | None = flag(None, "size and stride of a window that slides over each video, both in "
                                          "frames (64 16) or both in seconds (2.5s 1s), instead of segments and crops",
                                          nargs=2, type=str, metavar=("SIZE", "STRIDE"))
     per_token: bool = flag(False, "features of every token instead of a clip's mean")
     fps: float | None = flag(None, "with --windows: frames a second, for folders of pictures", within="(0, inf)")
-    batch_size: int = flag(16, "clips at once")
+    batch_size: int = flag(16, "clips at once", within="[1, inf)")
     amp: str = flag("auto", "compute dtype", choices=("auto", "fp32", "bf16", "fp16"))
     device: str = flag("auto", "where the network runs", choices=("auto", "cuda", "cpu"))
     dist_url: str = flag("env://", "where the processes meet")
@@ -121,8 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not config.list:
         raise ValueError("--list is missing: give a list file with a video path a line")
     windows = Windows.parse(*config.windows) if config.windows else None
-    if windows is not None:
-        require_hdf5(Path(config.out))
+    check_together(config)
     keep_remote_files(config.cache_dir, config.cache_gb)
     not_kept = keep_indexes(config.index_cache)
     # With windows a process may be done hours before another one.
@@ -131,11 +133,28 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not_kept:
         logger.warning("%s", not_kept)
     clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
+    if where.is_main:
+        require_writable(config.out, "--out")
     use_threads({net: net.patch_embed.num_patches}, config.batch_size, config.num_workers, where.device.type)
     per_clip = (tokens_of if config.per_token else features_of)(net, runtime.choose_precision(config.amp, where.device))
     setup = EvaluationSetup(Normalizer(where.device), where, config.batch_size)
     (write_windows if windows else write_videos)(config, clips, net, per_clip, setup)
     runtime.stop(where)
+
+
+def check_together(config: ExtractConfig) -> None:
+    """Raises ValueError: flags, or the ending of --out, that would mean nothing beside or without --windows."""
+    if config.windows:
+        require_hdf5(Path(config.out))
+        others = [f"--{item.name}" for item in fields(config) if item.name in _OF_VIEWS
+                  and getattr(config, item.name) != item.default]
+        if others:
+            raise ValueError(f"{', '.join(others)}: --windows says which clips a video has; leave one of the two out")
+    elif config.fps is not None:
+        raise ValueError("--fps gives the times of --windows: give these too, or leave it out (--sampling_rate is the "
+                         "stride between frames)")
+    elif Path(config.out).suffix in HDF5_ENDINGS:
+        raise ValueError(f"--out {config.out}: without --windows the features go into an .npz file")
 
 
 def write_windows(config: ExtractConfig, clips: ClipList, net: nn.Module, per_clip: PerClip,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ..datasets.catalog import stride_of
+from ..datasets.files import require_writable
 from ..datasets.labelled import Sampling, TestViews, Views
 from ..datasets.lists.list_file import read_list
 from ..datasets.program import run_program
@@ -156,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     set_up_logging(True)
+    if args.out:
+        require_writable(args.out, "--out")
     opencv()   # before anything is decoded
     rows: list[tuple[str, list[dict]]] = []
     read: dict[Geometry, list[Video]] = {}
@@ -174,7 +177,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         rows += measure(state, path.resolve().parent.name, read[geometry], args.draws)
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
         write_csv(args.out, [record for _, records in rows for record in records])
 
 

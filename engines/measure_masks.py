@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..datasets.clips import ClipShape, PretrainClips
-from ..datasets.files import json_text, write_whole
+from ..datasets.files import json_text, require_writable, write_whole
 from ..datasets.lists.epoch_order import EpochSampler
 from ..datasets.lists.list_file import read_list
 from ..datasets.moving_shapes import truth_for
@@ -195,6 +195,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--fine_tuned: {len(args.fine_tuned)} results for {len(args.checkpoint)} checkpoints")
     if args.error_map < 0:
         raise ValueError(f"--error_map must not be negative, got {args.error_map}")
+    if args.out:
+        require_writable(args.out, "--out")
     top1 = list(map(read_top1, args.fine_tuned, args.checkpoint)) or [None] * len(args.checkpoint)
     names = run_names(args.checkpoint)
     rows: list[tuple[str, Measured]] = []

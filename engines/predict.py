@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from ..datasets.files import require_writable
 from ..datasets.inputs import videos_named
 from ..datasets.labelled import TestViews, Views
 from ..datasets.lists.class_names import agreed_names, read_class_names
@@ -64,11 +65,13 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     if not_kept:
         logger.warning("%s", not_kept)
     clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
+    if where.is_main:
+        require_writable(Path(config.out) / "predictions.csv", "--out")
     use_threads({predictor.net: predictor.net.patch_embed.num_patches}, config.batch_size, config.num_workers,
                 where.device.type)
     if config.ignore_labels:
         clips = replace(clips, labels=np.full(len(clips), -1))
-    names = class_names(predictor, clips, args.videos)
+    names = class_names(predictor, clips, () if config.ignore_labels else args.videos)
     evaluator = Evaluator(predictor.settings, predictor.task, {"test": clips}, predictor.size, where)
     learner = Learner(predictor.net.to(where.device), precision=runtime.choose_precision(config.amp, where.device))
     table = evaluator.scores(learner)
@@ -106,7 +109,10 @@ def class_names(predictor: Predictor, clips: ClipList, inputs: Sequence[str]) ->
 
 
 def write_answers(folder: Path, found: list[dict], config: PredictConfig) -> None:
-    """predictions.csv and predictions.json."""
+    """predictions.csv and predictions.json. What an earlier run left goes, its picture included."""
+    if (folder / "predictions.csv").exists():
+        logger.info("the answers of an earlier run in %s are replaced", folder)
+    (folder / "predictions.png").unlink(missing_ok=True)
     most = max((len(row["top"]) for row in found), default=0)
     write_predictions(folder / "predictions.csv", found, min(config.top_k, most) or 1)
     write_json(folder / "predictions.json", found)

@@ -235,6 +235,37 @@ def test_what_predict_refuses(seven_videos, tmp_path, capsys):
     assert "fine-tune" in line
 
 
+def test_predict_looks_first_whether_it_can_answer(seven_videos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(predict, "Evaluator", lambda *_: pytest.fail("worked"))
+    (tmp_path / "file").write_text("")
+    line = one_line(capsys, lambda: predicted(seven_videos, tmp_path / "file"))
+    assert f"{tmp_path}/file is no folder" in line and "--out" in line
+    line = one_line(capsys, lambda: predicted(seven_videos, tmp_path, "--num_frames", "8"))
+    assert "--num_frames" in line and "--model" in line
+    line = one_line(capsys, lambda: predicted(seven_videos, tmp_path, "--data_set", "SSV2"))
+    assert "--data_set SSV2 has 174 classes" in line and "--sampling" in line and "--nb_classes" not in line
+
+
+def test_a_second_prediction_leaves_nothing_of_the_first(seven_videos, tmp_path, caplog):
+    predicted(seven_videos, tmp_path, videos=("one/0001.mp4",))
+    assert (tmp_path / "predictions.png").exists() and "replaced" not in caplog.text
+    with caplog.at_level("INFO"):
+        predicted(seven_videos, tmp_path, "--sheet", "0", videos=("two/0001.mp4",))
+    assert not (tmp_path / "predictions.png").exists() and "replaced" in caplog.text
+
+
+def test_names_of_labels_that_are_ignored_are_ignored_too(seven_videos, tmp_path):
+    """A list in another numbering: its classes.txt would put wrong names to the checkpoint's classes."""
+    checkpoint = torch.load(seven_videos / "weights.pth", weights_only=True)
+    del checkpoint["class_names"]
+    torch.save(checkpoint, tmp_path / "weights.pth")
+    (tmp_path / "list.csv").write_text(f"{seven_videos}/c.mp4\n")
+    for names in ("a\nb\nc\nd\ne\nf\n", "a\nb\n"):
+        (tmp_path / "classes.txt").write_text(names)
+        row, = predicted(tmp_path, tmp_path / "a", "--ignore_labels", videos=("list.csv",))
+        assert row["predicted_name"] == str(row["predicted"])
+
+
 def test_a_test_of_videos_without_labels_names_predict(seven_videos, tmp_path, capsys):
     (tmp_path / "test.csv").write_text(f"{seven_videos}/c.mp4\n{seven_videos}/d.mp4\n")
     line = one_line(capsys, lambda: main([*flags(seven_videos, tmp_path), "--data_path", str(tmp_path)]))

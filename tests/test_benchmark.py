@@ -122,7 +122,7 @@ def test_fine_tuning_steps_are_timed(monkeypatch):
 @pytest.mark.parametrize(("argv", "message"), [
     (["loader"], "--videos is missing"),
     (["loader", "--videos", "a.mp4", "--views", "--num_sample", "2"], "leave it out, or --views"),
-    (["step", *TINY, "--pairs", "0"], "--pairs must be at least 1"),
+    (["step", *TINY, "--pairs", "0"], "--pairs must lie in"),
     (["step", "--videomae", "nowhere", *TINY], "16 frames of 224"),
     (["attention", "--motionformer", "nowhere"], "no clone of the original"),
 ])

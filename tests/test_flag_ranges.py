@@ -1,15 +1,21 @@
-"""Every numeric flag of both training programs refuses what its declaration excludes; made from the declarations."""
+"""Every numeric flag of the programs refuses what its declaration excludes; made from the declarations."""
 
 import math
 from dataclasses import replace
 
 import pytest
+from tats.engines.benchmark.measurements import BenchmarkConfig
+from tats.engines.check_gpu.__main__ import CheckConfig
 from tats.engines.config import finetuning, pretraining
 from tats.engines.config.common import OptimConfig
 from tats.engines.config.flags import EVERYWHERE, check_values, declared_flags
 from tats.engines.config.intervals import Interval
+from tats.engines.extract_features import ExtractConfig
+from tats.engines.runs.prediction import PredictConfig
 
-PROGRAMS = {"pre-training": pretraining.PRETRAINING, "fine-tuning": finetuning.FINETUNING}
+PROGRAMS = {"pre-training": pretraining.PRETRAINING, "fine-tuning": finetuning.FINETUNING,
+            "predict": [PredictConfig], "features": [ExtractConfig], "benchmark": [BenchmarkConfig],
+            "check_gpu": [CheckConfig]}
 
 
 def is_number(item):

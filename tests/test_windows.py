@@ -149,3 +149,36 @@ def test_the_workers_share_out_the_videos(long_videos):
     counts = {row: sum(len(chunk.clips) for chunk in chunks if chunk.row == row) for row in range(4)}
     assert counts == {0: 9, 1: 0, 2: 1, 3: 21}
     assert sum(chunk.last for chunk in chunks) == 4
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    (("--windows", "8", "4", "--segments", "5"), "--segments"),
+    (("--windows", "8", "4", "--sampling_rate", "2"), "--sampling_rate"),
+    (("--windows", "8", "4", "--data_set", "SSV2"), "--data_set"), (("--fps", "10"), "--fps"),
+    (("--out", "f.h5"), "f.h5"), (("--batch_size", "0"), "--batch_size"), (("--segments", "0"), "--segments")])
+def test_flags_that_would_mean_nothing_are_refused(flags, said, long_videos, tmp_path):
+    with pytest.raises(ValueError, match=said):
+        extracted(long_videos, tmp_path / "f.npz", *flags)
+
+
+@pytest.mark.parametrize("windows", [(), ("--windows", "8", "4")], ids=["views", "windows"])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(windows, long_videos, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.npz").mkdir()
+    monkeypatch.setattr(extract_features, "extract", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(extract_features, "evaluate_rows", lambda *_: pytest.fail("worked"))
+    for name in ("folder.npz", "file/f.npz"):
+        with pytest.raises(ValueError, match=f"{name} cannot be written"):
+            extracted(long_videos, tmp_path / name, *windows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.npz"]
+
+
+def test_parts_say_in_what_they_differ(tmp_path):
+    window_features.Parts(tmp_path / "f.npz", {"windows": (8, 4, False), "fps": None})
+    window_features.Parts(tmp_path / "f.npz", {"windows": (8, 4, False), "fps": None})
+    with pytest.raises(ValueError, match="another fps, windows"):
+        window_features.Parts(tmp_path / "f.npz", {"windows": (8, 2, False), "fps": 5.0})
+    for damaged in (b"\xff\xfe", b"{", b"1"):
+        (tmp_path / "f.npz.parts" / "identity.json").write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged"):
+            window_features.Parts(tmp_path / "f.npz", {"windows": (8, 4, False), "fps": None})

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ...datasets.files import require_writable
 from ...datasets.video.decode import Decoding, keep_videos
 from ...masking import TokenGrid, TubeMasking
 from ..config.flags import flag
@@ -35,23 +36,24 @@ class BenchmarkConfig:
 
     methods: tuple[str, ...] = flag(("tats", "tube"), "our contestants of step, memory and growth",
                                     choices=sorted(METHODS), nargs="+")
-    pairs: int = flag(3, "turns that count; the median of them is reported")
-    warmup: int = flag(1, "turns before them")
+    pairs: int = flag(3, "turns that count; the median of them is reported", within="[1, inf)")
+    warmup: int = flag(1, "turns before them", within="[0, inf)")
     model: str = flag("pretrain_videomae_base_patch16_224", "our model; the originals are ViT-B")
-    batch_size: int = flag(2, "clips a step")
-    num_frames: int = flag(16, "frames of a clip")
-    input_size: int = flag(224, "side of a clip in pixels")
-    mask_ratio: float = flag(0.95, "share of tokens hidden from the encoder")
-    decoder_depth: int = flag(4, "decoder blocks of all contestants")
-    landmarks: int | None = flag(None, "attention: Orthoformer with so many landmarks instead of the exact form")
+    batch_size: int = flag(2, "clips a step", within="[1, inf)")
+    num_frames: int = flag(16, "frames of a clip", within="[1, inf)")
+    input_size: int = flag(224, "side of a clip in pixels", within="[1, inf)")
+    mask_ratio: float = flag(0.95, "share of tokens hidden from the encoder", within="(0, 1)")
+    decoder_depth: int = flag(4, "decoder blocks of all contestants", within="[1, inf)")
+    landmarks: int | None = flag(None, "attention: Orthoformer with so many landmarks instead of the exact form",
+                                  within="[1, inf)")
     views: bool = flag(False, "loader: all 5 x 3 views of a test video instead of a pre-training clip")
     extra: tuple[str, ...] = flag((), "step, memory: further flags of run_mae_pretraining for ours, without their "
                                       "dashes: tats_depth=2", nargs="*")
     amp: str = flag("fp32", "precision of ours", choices=("fp32", "bf16", "fp16", "auto"))
     device: str = flag("cpu", "where", choices=("cpu", "cuda"))
     gpu: str = flag("h100", "estimate: of which GPU", choices=tuple(GPUS))
-    threads: int = flag(1, "threads of the CPU")
-    clips: int = flag(256, "threads: clips of an epoch")
+    threads: int = flag(1, "threads of the CPU", within="[1, inf)")
+    clips: int = flag(256, "threads: clips of an epoch", within="[1, inf)")
     videos: tuple[str, ...] = flag((), "loader: files to read", nargs="*")
     video_backend: str = flag("auto", "loader: our decoder")
     decode_timeout: float = flag(0.0, "loader: above 0 our decoder has a process of its own, as training has it; its "
@@ -211,6 +213,8 @@ ON_THE_CPU = {"loader", "threads"}   # wherever the networks are
 def measured(what: str, config: BenchmarkConfig, asked: str) -> list[dict]:
     """The rows of one measurement, with machine, commit and what was asked for; written to --out where it is given."""
     torch.set_num_threads(config.threads)
+    if config.out is not None:
+        require_writable(config.out, "--out")
     where = machine("cpu" if what in ON_THE_CPU else config.device)
     rows = [{"what": what} | row | where | {"flags": asked} for row in MEASUREMENTS[what](config)]
     for row in rows:

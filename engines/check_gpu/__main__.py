@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from ...datasets.files import json_text, write_whole
+from ...datasets.files import json_text, require_writable, write_whole
 from ...datasets.program import run_program
 from ..config.flags import FlagParser, add_flags, flag, from_args
 from ..core.records import commit_of_source
@@ -55,8 +55,9 @@ class CheckConfig:
     """What is checked"""
 
     device: str = flag("cuda", "where; cpu runs every step at a small size", choices=("cuda", "cpu"))
-    only: list[int] | None = flag(None, "numbers of the steps to run; None: all", nargs="+", type=int)
-    minutes: float = flag(10.0, "steps that would begin later than this are skipped")
+    only: list[int] | None = flag(None, "numbers of the steps to run; None: all", nargs="+", type=int,
+                                   within="[1, inf)")
+    minutes: float = flag(10.0, "steps that would begin later than this are skipped", within="(0, inf)")
     out: str = flag("check_gpu.json", "JSON file to write")
 
 
@@ -105,13 +106,12 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     """
     config = from_args(CheckConfig, get_parser().parse_args(argv))
     steps = chosen_steps(config.only)
-    if config.minutes <= 0:
-        raise ValueError(f"--minutes must be above 0, got {config.minutes:g}")
     # Counted without a CUDA context, which a forked process could not use.
     if config.device == "cuda" and torch.cuda.device_count() == 0:
         raise ValueError("no CUDA device is visible: look at nvidia-smi and CUDA_VISIBLE_DEVICES, and whether the "
                          f"container was started with --gpus all; torch {torch.__version__} was built for CUDA "
                          f"{torch.version.cuda}. --device cpu runs the check without one")
+    require_writable(config.out, "--out")
     torch.set_num_threads(1 if config.device == "cpu" else torch.get_num_threads())
     with tempfile.TemporaryDirectory(prefix="tats-check-") as folder:
         device = torch.device("cuda", 0) if config.device == "cuda" else torch.device("cpu")

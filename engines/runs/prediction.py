@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ...datasets.catalog import data_set
 from ...datasets.labelled import Views
 from ...models import read_checkpoint
 from ...models.convert.class_names import class_names_of
@@ -40,8 +41,8 @@ class PredictConfig(LoaderConfig):
     sheet: int = flag(12, "videos in predictions.png, the first ones; 0: no picture", within="[0, inf)")
     ignore_labels: bool = flag(False, "labels of the list are not read: they mean other classes than the checkpoint's")
     model: str = flag("", "name in the model table, for checkpoints that do not say which model they hold")
-    num_frames: int = flag(16, "with --model: frames of a clip", within="[1, inf)")
-    input_size: int = flag(224, "with --model: side of a clip in pixels", within="[1, inf)")
+    num_frames: int | None = flag(None, "with --model: frames of a clip; None: 16", within="[1, inf)")
+    input_size: int | None = flag(None, "with --model: side of a clip in pixels; None: 224", within="[1, inf)")
     model_key: str = flag("model|module", "where the weights are in the file (model_ema: their average)")
     trust_checkpoint: bool = flag(False, "allow pickled objects in the checkpoint; runs their code")
     data_set: str | None = flag(None, "gives sampling and views, as in fine-tuning; None: the checkpoint's")
@@ -86,8 +87,11 @@ def load_predictor(path: str, config: PredictConfig) -> Predictor:
     checkpoint = read_checkpoint(path, config.trust_checkpoint)
     described = None
     if config.model:
-        described = config_of(config.model, find_weights(checkpoint, config.model_key), config.num_frames,
-                              config.input_size)
+        described = config_of(config.model, find_weights(checkpoint, config.model_key), config.num_frames or 16,
+                              config.input_size or 224)
+    elif config.num_frames or config.input_size:
+        raise ValueError("--num_frames and --input_size are the clip's of --model; without it the checkpoint says them: "
+                         "leave them out")
     try:
         net, _ = build(checkpoint, described, config.model_key)
     except ValueError as error:
@@ -111,6 +115,9 @@ def _settings_of(checkpoint: Mapping[str, Any], config: PredictConfig, classes: 
             logger.warning("%s does not say how its clips were cut out: taking 5 x 3 dense views at stride 4; "
                            "--data_set or --sampling, --sampling_rate, --test_num_segment and --test_num_crop say "
                            "otherwise", path)
+    if config.data_set and (known := data_set(config.data_set).classes) != classes:
+        raise ValueError(f"--data_set {config.data_set} has {known} classes, but {path} has {classes}: say how clips "
+                         "are cut out with --sampling, --sampling_rate, --test_num_segment and --test_num_crop")
     if "data_set" in given:   # another row of the catalog takes what belongs to the old one along
         trained = {}
     known = {name: trained[name] for name in _CUTTING if name in trained}

@@ -42,9 +42,9 @@ class Parts:
             raise ValueError(f"--out {out}: the features of windows go into an .npz or an .h5 file")
         self.out, self.folder = out, out.with_name(f"{out.name}.parts")
         described, noted = json.dumps(dict(identity), sort_keys=True), self.folder / "identity.json"
-        if noted.is_file() and noted.read_text().strip() != described:
-            raise ValueError(f"{self.folder} holds features of another command (other weights, list or windows): "
-                             "delete it, or use another --out")
+        if noted.is_file() and (differing := _differing(noted.read_bytes(), json.loads(described))):
+            raise ValueError(f"{self.folder} holds features of another command ({differing}): delete it, or use "
+                             "another --out")
         if not noted.is_file():
             write_whole(noted, described + "\n")
 
@@ -111,6 +111,17 @@ class Parts:
             os.replace(unfinished, self.out)
         finally:
             unfinished.unlink(missing_ok=True)
+
+
+def _differing(noted: bytes, wanted: Mapping[str, Any]) -> str:
+    """In what another command differs from this one; "" where it is the same."""
+    try:
+        found = dict(json.loads(noted))
+    except (ValueError, TypeError):
+        return "its identity.json is damaged"
+    names = sorted(name for name in found.keys() | wanted if name not in found or name not in wanted
+                   or found[name] != wanted[name])
+    return f"another {', '.join(names)}" if names else ""
 
 
 @torch.no_grad()
