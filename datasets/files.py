@@ -53,7 +53,7 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
 
 
 def require_writable(path: str | os.PathLike, flag: str) -> None:
-    """Look whether a file can be written, before the work whose result it takes; its folder is made where it is missing.
+    """Look whether a file can be written, before the work whose result it takes. Its folder is made.
 
     Raises:
         ValueError: it cannot, and why. flag: what the user gave it by.

@@ -117,6 +117,28 @@ def test_where_indexes_are_kept(long_ones, tmp_path):
 
 
 @pytest.mark.faults
+def test_what_is_no_index_of_a_video_is_made_anew(long_ones, tmp_path):
+    """Empty, cut off, changed, of another video: the pictures are those of the video, and the copy is mended."""
+    wanted = [frames_of(path) for path in long_ones]
+    one, other = sorted(kept(tmp_path / "own/tats"), key=lambda path: path.stat().st_mtime_ns)
+    good, foreign = one.read_bytes(), other.read_bytes()
+    for content in (b"", good[:32], good[:len(good) // 2], good[:-1], good[:-40] + b"x" + good[-39:], foreign):
+        one.write_bytes(content)
+        packet_index._CACHE.clear()
+        assert all(np.array_equal(frames_of(path), frames) for path, frames in zip(long_ones, wanted, strict=True))
+        assert one.read_bytes()[:32] == good[:32] and len(one.read_bytes()) == len(good)
+
+
+def test_a_count_of_bytes_that_is_none_is_counted_anew(tmp_path):
+    cache = KeptFiles(tmp_path, 1000)
+    for content in (b"", b"x", b"9" * 5000):
+        (tmp_path / "size").write_bytes(content)
+        cache.forget("a")
+        cache.open("a", lambda: b"a" * 10)
+        assert cache.found("a").read() == b"a" * 10 and (tmp_path / "size").read_bytes() == b"10"
+
+
+@pytest.mark.faults
 def test_a_home_that_cannot_be_written(long_ones, tmp_path, monkeypatch, caplog, shapes):
     """One line at the start of a program, none for a video; the pictures are the same."""
     expected = frames_of(long_ones[0])

@@ -8,7 +8,7 @@ from elsewhere import frames_of, packed
 from tats.datasets import pack
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.sources import opening, ranged, remote
-from tats.datasets.sources.kept_files import keep_remote_files
+from tats.datasets.sources.kept_files import KeptFiles, keep_remote_files
 from tats.datasets.video import container_file, packet_index
 from tats.datasets.video.decode import VideoError, open_video
 from tats.datasets.windows import WindowClips, Windows
@@ -77,6 +77,58 @@ def test_of_a_large_object_only_parts_are_fetched(store, tmp_path, monkeypatch):
     path.write_bytes(write_long(tmp_path / "other.mp4", 2000).read_bytes())   # another version under the old name
     with open_video(objects["long.mp4"]) as video:
         assert video.num_frames == 2000
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_shard_that_was_replaced_is_read_by_its_own_index_or_not_at_all(keeps, store, tmp_path):
+    """By another shard's index the bytes of one video would stand under the name of another."""
+    plain, _ = packed(store.folder, "--prefix", f"{store.address}/shards")
+    if keeps:
+        keep_remote_files(str(tmp_path / "kept"), 1)
+    shard = store.folder / "shards" / "train-000000.tar"
+    first, second, _ = read_list(store.folder / "shards" / "train.csv").paths
+    assert np.array_equal(frames_of(first), frames_of(plain.paths[0]))
+    longer = write_drifting(tmp_path / "longer.mp4", 9, count=300, height=64, width=64)   # sizes are in steps of 10 kB
+    write_list(tmp_path / "new.csv", [(longer, 2), (plain.paths[1], 1)])
+    pack.main([str(tmp_path / "new.csv"), "--out", str(tmp_path / "new"), "--prefix", f"{store.address}/shards"])
+    shard.write_bytes((tmp_path / "new" / "new-000000.tar").read_bytes())
+    opening._shard_size.cache_clear()   # as in another process
+    with pytest.raises(VideoError, match=".index was made for a tar file of"):
+        frames_of(second)
+    index = (tmp_path / "new" / "new-000000.tar.index").read_bytes()
+    (shard.parent / "train-000000.tar.index").write_bytes(index)
+    moved = read_list(tmp_path / "new" / "new.csv").paths[1].replace("new-0", "train-0")
+    assert np.array_equal(frames_of(moved), frames_of(plain.paths[1]))
+
+
+@pytest.mark.faults
+def test_an_object_that_is_replaced_while_it_is_read_is_told(store, tmp_path):
+    """Parts of two objects must not become one video, nor be kept as parts of the first."""
+    (store.folder / "a.bin").write_bytes(b"a" * (3 * ranged.BLOCK))
+    address, kept = f"{store.address}/a.bin", KeptFiles(tmp_path, 10**9)
+    known = remote.described(address)
+    file = ranged.RangedObject(address, 0, known.size, total=known.size, version=known.version, kept=kept)
+    assert file.read(4) == b"aaaa"
+    (store.folder / "a.bin").write_bytes(b"b" * (3 * ranged.BLOCK))
+    file.seek(2 * ranged.BLOCK)
+    with pytest.raises(opening.SourceError, match="replaced while it was read"):
+        file.read(4)
+    assert all(set(part.read_bytes()) == {ord("a")} for part in tmp_path.glob("??/*"))
+
+
+def test_a_kept_part_that_is_damaged_is_fetched_anew(store, tmp_path):
+    (store.folder / "a.bin").write_bytes(b"a" * ranged.BLOCK)
+    for damage in (b"", b"a" * 7, None):
+        file = ranged.RangedObject(f"{store.address}/a.bin", 0, ranged.BLOCK, total=ranged.BLOCK, version="1",
+                                   kept=KeptFiles(tmp_path, 10**9))
+        file.version = None   # what the store says of it is not the thing here
+        assert file.read(ranged.BLOCK) == b"a" * ranged.BLOCK
+        part, = tmp_path.glob("??/*")
+        assert part.stat().st_size == ranged.BLOCK
+        if damage is not None:
+            part.write_bytes(damage)
+    assert store.gets("a.bin") == 3
 
 
 @pytest.mark.faults

@@ -4,6 +4,7 @@ They lie where the environment variable TATS_INDEX_CACHE says ("none": nowhere),
 `keep_remote_files`, else in the user's own (XDG_CACHE_HOME, ~/.cache).
 """
 
+import hashlib
 import io
 import os
 from collections.abc import Callable
@@ -50,7 +51,8 @@ def keep_indexes(folder: str) -> str:
 def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
     """Whole numbers of any shape by their names: what `make()` returns, or what it returned for `name` before.
 
-    Whoever calls puts into `name` all that the result depends on. A copy that is damaged is made anew.
+    Whoever calls puts into `name` all that the result depends on.
+    A copy that is damaged or another name's is made anew.
 
     Raises:
         What `make` raises.
@@ -62,13 +64,13 @@ def kept_arrays(name: str, make: Callable[[], dict[str, np.ndarray]]) -> dict[st
 
     def content() -> bytes:
         made.append(make())
-        return _packed(made[0])
+        return _packed(name, made[0])
 
     found = store.open(name, content)
     if not made:
         with found as file:
             try:
-                return _unpacked(file.read())
+                return _unpacked(name, file.read())
             except Exception:  # noqa: BLE001 - a damaged file fails in many ways, and is made anew for all of them
                 store.forget(name)
         store.open(name, content)
@@ -85,13 +87,21 @@ def _store() -> KeptFiles | None:
     return KeptFiles(Path(folder), _LIMIT, quiet=True) if os.path.isabs(folder) else None
 
 
-def _packed(arrays: dict[str, np.ndarray]) -> bytes:
+def _packed(name: str, arrays: dict[str, np.ndarray]) -> bytes:
     """Differences of neighbours, which are nearly the same throughout: an hour's index takes some ten kilobytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.diff(value, prepend=np.int64(0)) for name, value in arrays.items()})
-    return buffer.getvalue()
+    np.savez_compressed(buffer, **{key: np.diff(value, prepend=np.int64(0)) for key, value in arrays.items()})
+    return _mark(name) + buffer.getvalue()
 
 
-def _unpacked(content: bytes) -> dict[str, np.ndarray]:
-    with np.load(io.BytesIO(content), allow_pickle=False) as stored:   # a zip file: each array has its CRC
-        return {name: np.cumsum(stored[name], dtype=np.int64) for name in stored.files}
+def _mark(name: str) -> bytes:
+    """What a copy begins with: another video's would be read without a word."""
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()
+
+
+def _unpacked(name: str, content: bytes) -> dict[str, np.ndarray]:
+    mark = _mark(name)
+    if not content.startswith(mark):
+        raise ValueError("it was made for something else")
+    with np.load(io.BytesIO(content[len(mark):]), allow_pickle=False) as stored:   # a zip file: each array has its CRC
+        return {key: np.cumsum(stored[key], dtype=np.int64) for key in stored.files}

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 FOLDER, GIGABYTES = "TATS_CACHE_DIR", "TATS_CACHE_GB"
 DEFAULT_GB = 50.0
 _KEPT_SHARE = .9      # of the limit, after the oldest ones are gone: the next few need no look at the whole folder
+_DIGITS = 19          # that bytes of a disk may have; more are damage
 _ABANDONED = 3600     # seconds after which a file that nobody finished is taken for a killed process's
 
 
@@ -111,7 +112,7 @@ class KeptFiles:
             fcntl.flock(file, fcntl.LOCK_EX)
             file.seek(0)
             text = file.read()
-            total = int(text) if text.isdigit() else self.limit   # unknown: look
+            total = int(text) if text.isdigit() and len(text) < _DIGITS else self.limit   # unknown: look
             if total + size > self.limit:
                 total = self._delete_oldest(max(0, int(_KEPT_SHARE * self.limit) - size))
             file.truncate(0)

@@ -1,5 +1,6 @@
 """Open what a list names, wherever it lies, as a file that can be read and moved in."""
 
+import functools
 import io
 import os
 from collections import OrderedDict
@@ -11,7 +12,7 @@ from .kept_files import kept_files
 from .part import Part
 from .ranged import RangedObject
 from .remote import MISSING, described, fetch
-from .tar_index import ENDING, find, members_of, write_index
+from .tar_index import ENDING, Member, StaleIndex, find, members_of, write_index
 
 __all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
@@ -76,11 +77,33 @@ def _object(address: str) -> BinaryIO:
 
 
 def _remote_member(path: str, container: str, name: str) -> BinaryIO:
-    member = find(_index(container, None), name, None)
+    cache = kept_files()
+    if cache is not None and (file := cache.found(path)):
+        return file
+    member = _found_in_shard(container, name)
     if member.size > WHOLE:
         version = described(container).version
         return RangedObject(container, member.offset, member.size, version=version, kept=kept_files())
     return _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
+
+
+def _found_in_shard(container: str, name: str) -> Member:
+    """Where a member lies. An index that was kept for an earlier shard of this name is fetched anew."""
+    index = _index(container, None)
+    size = _shard_size(os.getpid(), container)
+    try:
+        return find(index, name, size)
+    except StaleIndex:
+        _INDEXES.forget((container, None))
+    if cache := kept_files():
+        cache.forget(container + ENDING)
+    return find(_index(container, None), name, size)
+
+
+@functools.cache
+def _shard_size(pid: int, container: str) -> int | None:
+    """Bytes of a remote shard, asked once in a process: an index of another size leads to other videos' bytes."""
+    return described(container).size
 
 
 def _kept(name: str, content: Callable[[], bytes]) -> BinaryIO:
@@ -138,6 +161,10 @@ class _Indexes:
         while self._bytes > _MOST_INDEX_BYTES and len(self._kept) > 1:
             self._bytes -= len(self._kept.popitem(last=False)[1])
         return index
+
+    def forget(self, key: tuple) -> None:
+        """Make the index under a key anew when it is asked for next."""
+        self._bytes -= len(self._kept.pop(key, b""))
 
 
 _INDEXES = _Indexes()

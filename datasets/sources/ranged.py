@@ -2,9 +2,10 @@
 
 from collections import OrderedDict
 
+from .addresses import SourceError
 from .kept_files import KeptFiles
 from .part import Part
-from .remote import fetch
+from .remote import described, fetch
 
 BLOCK = 1 << 18       # bytes
 _MOST_AT_ONCE = 32    # blocks of one request, where what is read follows on what was read
@@ -32,7 +33,7 @@ class RangedObject(Part):
         """As of any file; up to the end of a block.
 
         Raises:
-            SourceError: the bytes cannot be fetched.
+            SourceError: the bytes cannot be fetched, or are those of a later object under the same name.
         """
         view = memoryview(buffer).cast("B")
         number, offset = divmod(self._place, BLOCK)
@@ -48,6 +49,8 @@ class RangedObject(Part):
             self._next = number + self._count
             first, end = number * BLOCK, min(self._next * BLOCK, self._size)
             content = fetch(self._address, self._start + first, self._start + end, total=self._total)
+            if self.version is not None and described(self._address).version != self.version:
+                raise SourceError("the object was replaced while it was read")   # parts of two would be one video
             if len(content) == self._total != end - first:   # a server that knows no ranges sends all of it: keep all
                 first, content = 0, content[self._start:self._start + self._size]
             for place in range(0, len(content), BLOCK):
@@ -63,8 +66,12 @@ class RangedObject(Part):
         if not file:
             return False
         with file:
-            self._blocks[number] = file.read()
-        return len(self._blocks[number]) == min(BLOCK, self._size - number * BLOCK)
+            content = file.read()
+        if len(content) != min(BLOCK, self._size - number * BLOCK):
+            self._kept.forget(self._name(number))   # damaged
+            return False
+        self._blocks[number] = content
+        return True
 
     def _hold(self, number: int, content: bytes) -> None:
         self._blocks[number] = content

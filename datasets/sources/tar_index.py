@@ -15,6 +15,10 @@ _BEHIND = 1 << 16    # bytes behind the end that are looked at; there are zeros
 _HEAD = b"tats-tar-index 1 "
 
 
+class StaleIndex(SourceError):
+    """The index belongs to another version of the tar file."""
+
+
 class Member(NamedTuple):
     """A regular file in a tar file: its bytes lie at [offset, offset + size)."""
 
@@ -73,8 +77,8 @@ def find(index: bytes, name: str, tar_size: int | None) -> Member:
     if not index.startswith(_HEAD) or not said.isdigit():
         raise SourceError("its .index is none: make it anew with python -m tats.datasets.pack SHARD.tar")
     if tar_size is not None and int(said) != tar_size:
-        raise SourceError(f"its .index was made for a tar file of {int(said)} bytes, it has {tar_size}: make it anew "
-                          "with python -m tats.datasets.pack SHARD.tar")
+        raise StaleIndex(f"its .index was made for a tar file of {int(said)} bytes, it has {tar_size}: make it anew "
+                         "with python -m tats.datasets.pack SHARD.tar")
     row = b"\t%s\n" % name.encode("utf-8", "surrogateescape")
     place = index.find(row, end)
     if place < 0:

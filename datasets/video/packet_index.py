@@ -15,7 +15,7 @@ from .error import VideoError
 
 _REMEMBERED = 1 << 20   # packets, of all files together: 17 bytes each
 UNKNOWN = np.iinfo(np.int64).min   # a time that the file does not tell
-_KEPT_AS = f"1, FFmpeg {av.library_versions['libavformat']}"   # what else a kept index depends on
+_KEPT_AS = f"2, FFmpeg {av.library_versions['libavformat']}"   # what else a kept index depends on
 # Recordings that begin within a group of pictures: players show nothing before the first key frame.
 _STARTS_ANYWHERE = frozenset({"mpegts", "mpeg", "h264", "hevc", "mpegvideo"})
 _CACHE: OrderedDict[tuple, "PacketIndex"] = OrderedDict()

@@ -90,8 +90,8 @@ def load_predictor(path: str, config: PredictConfig) -> Predictor:
         described = config_of(config.model, find_weights(checkpoint, config.model_key), config.num_frames or 16,
                               config.input_size or 224)
     elif config.num_frames or config.input_size:
-        raise ValueError("--num_frames and --input_size are the clip's of --model; without it the checkpoint says them: "
-                         "leave them out")
+        raise ValueError("--num_frames and --input_size are the clip's of --model; without it the checkpoint says "
+                         "them: leave them out")
     try:
         net, _ = build(checkpoint, described, config.model_key)
     except ValueError as error:
