@@ -76,6 +76,8 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
     learner = Learner(predictor.net.to(where.device), precision=runtime.choose_precision(config.amp, where.device))
     table = evaluator.scores(learner)
     found = list(answers(table, clips.paths, names, config.top_k))
+    if (Path(config.out) / "predictions.csv").exists():   # answers of before are worth more than none
+        table.must_hold_something(clips.source)
     if where.is_main:
         write_answers(Path(config.out), found, config)
         if config.sheet:

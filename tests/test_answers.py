@@ -252,6 +252,9 @@ def test_a_second_prediction_leaves_nothing_of_the_first(seven_videos, tmp_path,
     with caplog.at_level("INFO"):
         predicted(seven_videos, tmp_path, "--sheet", "0", videos=("two/0001.mp4",))
     assert not (tmp_path / "predictions.png").exists() and "replaced" in caplog.text
+    with pytest.raises(ValueError, match="none of the 1 videos"):
+        predicted(seven_videos, tmp_path, videos=(str(tmp_path / "gone.mp4"),))
+    assert "two/0001.mp4" in (tmp_path / "predictions.csv").read_text()
 
 
 def test_names_of_labels_that_are_ignored_are_ignored_too(seven_videos, tmp_path):

@@ -116,6 +116,19 @@ def test_where_indexes_are_kept(long_ones, tmp_path):
         keep_indexes(str(long_ones[0]))
 
 
+@pytest.mark.parametrize("limit", ["many", "nan", "inf", "0", "-1"])
+def test_a_limit_in_the_environment_that_is_none(limit, monkeypatch):
+    monkeypatch.setenv("TATS_CACHE_GB", limit)
+    with pytest.raises(ValueError, match=f"TATS_CACHE_GB={limit} "):
+        keep_remote_files("", 50.)
+
+
+def test_a_relative_folder_of_the_environment_is_below_this_one(long_ones, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TATS_INDEX_CACHE", "beside")
+    assert keep_indexes("") == "" and len(frames_of(long_ones[0])) == 12 and len(kept(tmp_path / "beside")) == 1
+
+
 @pytest.mark.faults
 def test_what_is_no_index_of_a_video_is_made_anew(long_ones, tmp_path):
     """Empty, cut off, changed, of another video: the pictures are those of the video, and the copy is mended."""

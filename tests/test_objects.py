@@ -179,6 +179,20 @@ def test_a_missing_object_and_a_store_that_is_gone(store):
 
 
 @pytest.mark.faults
+@pytest.mark.parametrize("address", ["http://", "https:///a.mp4", "http://host:port/a.mp4", "s3://", "loop"])
+def test_an_address_that_cannot_be_is_tried_once(address, store, monkeypatch):
+    if address.startswith("s3"):
+        pytest.importorskip("s3fs")
+    monkeypatch.setattr(remote, "FIRST_WAIT", 99)
+    if address == "loop":
+        address = f"{store.address}/loop.mp4"
+        monkeypatch.setattr(store, "fault_of", lambda *_: "moved")
+    with pytest.raises(VideoError) as error:
+        frames_of(address)
+    assert "attempts" not in error.value.cause and "No such object" not in error.value.cause
+
+
+@pytest.mark.faults
 def test_silence_ends_with_the_clips_time(store):
     write_drifting(store.folder / "a.mp4", 1)
     store.faults["a.mp4"] = ["silent"] * 9

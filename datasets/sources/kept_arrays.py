@@ -83,7 +83,8 @@ def _store() -> KeptFiles | None:
         return None
     if not named and (fetched := kept_files()):
         return fetched
-    folder = named or os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "tats")
+    own = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    folder = os.path.abspath(named) if named else os.path.join(own, "tats")
     return KeptFiles(Path(folder), _LIMIT, quiet=True) if os.path.isabs(folder) else None
 
 

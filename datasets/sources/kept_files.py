@@ -8,6 +8,7 @@ import fcntl
 import functools
 import hashlib
 import logging
+import math
 import os
 import time
 import uuid
@@ -28,9 +29,10 @@ def keep_remote_files(folder: str, gigabytes: float) -> None:
     """From now on this process and those that it starts keep what they fetch in `folder`; "": as the environment says.
 
     Raises:
-        ValueError: no room is allowed, or the folder cannot be made.
+        ValueError: no room is allowed, the environment's is no number, or the folder cannot be made.
     """
     if not folder:
+        _environments_limit()
         return
     if gigabytes <= 0:
         raise ValueError(f"--cache_gb must be above 0, got {gigabytes:g}")
@@ -44,7 +46,18 @@ def keep_remote_files(folder: str, gigabytes: float) -> None:
 def kept_files() -> "KeptFiles | None":
     """The cache that the environment names; None: there is none."""
     folder = os.environ.get(FOLDER)
-    return KeptFiles(Path(folder), int(float(os.environ.get(GIGABYTES) or DEFAULT_GB) * 1e9)) if folder else None
+    return KeptFiles(Path(folder), _environments_limit()) if folder else None
+
+
+def _environments_limit() -> int:
+    text = os.environ.get(GIGABYTES) or str(DEFAULT_GB)
+    try:
+        gigabytes = float(text)
+    except ValueError:
+        gigabytes = math.nan
+    if not 0 < gigabytes < math.inf:
+        raise ValueError(f"{GIGABYTES}={text} in the environment must be a number above 0")
+    return int(gigabytes * 1e9)
 
 
 class KeptFiles:

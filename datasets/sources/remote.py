@@ -17,6 +17,9 @@ _PATIENCE = 60      # seconds after which no further attempt begins: gcsfs and t
 _VERSIONS = ("ETag", "etag", "Last-Modified", "LastModified", "last_modified", "mtime", "generation", "blob_id")
 Result = TypeVar("Result")
 _TALKATIVE = {"gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}   # their loggers print tracebacks of each attempt
+# Errors of aiohttp and botocore that stay: a wrong address, or no key at all.
+_FINAL = frozenset({"TooManyRedirects", "InvalidURL", "InvalidUrlClientError", "NonHttpUrlClientError",
+                    "NoCredentialsError", "PartialCredentialsError", "ParamValidationError"})
 _CONNECT, _SILENCE = 10, 20   # seconds until a connection stands, and without a byte on it
 
 
@@ -95,13 +98,15 @@ def attempted(read: Callable[[], Result]) -> Result:
 def _unwrapped(error: Exception) -> Exception:
     """fsspec's HTTP calls everything that goes wrong with an object's size "not found": what it was."""
     cause = error.__cause__
-    is_http = isinstance(cause, FileNotFoundError) or type(cause).__module__.split(".")[0] in ("aiohttp", "asyncio")
+    is_http = isinstance(cause, FileNotFoundError | ValueError) or type(cause).__module__.split(".")[0] in ("aiohttp", "asyncio")
     return _unwrapped(cause) if isinstance(error, FileNotFoundError) and is_http else error
 
 
 def _may_pass(error: Exception) -> bool:
     """Whether another attempt makes sense: not for what is missing, forbidden or impossible."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | ImportError | TypeError):
+        return False
+    if type(error).__name__ in _FINAL:
         return False
     status = _status(error)
     if 400 <= status < 500:
