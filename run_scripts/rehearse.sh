@@ -19,9 +19,7 @@ need_deepspeed
 dataset=${row%_r*} steps=${REHEARSE_STEPS:-$((GPUS > 0 ? 20 : 4))}
 [[ $steps =~ ^[1-9][0-9]*$ ]] || die "REHEARSE_STEPS must be a number from 1 on, got '$steps'"
 half=$(((steps + 1) / 2)) work=$OUTPUT_ROOT/rehearsal/${column}_$row
-if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then (ANY_SIZE=1 find_lists "$dataset" train val test); fi
-rm -rf "$work"
-mkdir -p "$work/lists/$dataset"
+if [ -n "${DATA_ROOT:-}" ]; then (ANY_SIZE=1 find_lists "$dataset" train val test); fi
 
 # The last value of flag $1 among the arguments $2...
 value_of() {
@@ -34,6 +32,12 @@ value_of() {
     done < <(for word; do if [[ $word = @* ]]; then sed 's/#.*//' "${word#@}" | tr -s ' ' '\n'; else echo "$word"; fi; done)
     echo "$last"
 }
+
+for flag in batch_size update_freq epochs test_num_segment test_num_crop; do   # bash counts with these
+    value=$(value_of $flag ${rest[@]+"${rest[@]}"})
+    [[ ! $value || $value =~ ^[1-9][0-9]*$ ]] || die "--$flag must be a number from 1 on, got '$value'"
+done
+{ rm -rf "$work" && mkdir -p "$work/lists/$dataset"; } 2>/dev/null || die "OUTPUT_ROOT=$OUTPUT_ROOT: $work cannot be written"
 
 processes=$((NNODES * (GPUS > 0 ? GPUS : 1)))
 
@@ -94,7 +98,7 @@ epochs="$(value_of epochs "${pretraining[@]}") $(value_of epochs "${finetuning[@
 views=$(($(value_of test_num_segment "${finetuning[@]}") * $(value_of test_num_crop "${finetuning[@]}")))
 validated=$((3 * processes * $(value_of batch_size "${finetuning[@]}")))
 tested=$((GPUS == 0 ? 6 : 3 * processes > 20 ? 3 * processes : 20))
-if [ -n "${DATA_ROOT:-}" ] && [ -f "$DATA_ROOT/$dataset/train.csv" ]; then
+if [ -n "${DATA_ROOT:-}" ]; then
     source=$DATA_ROOT/$dataset videos=''
     for list in train val test; do
         count_videos $list
@@ -106,7 +110,7 @@ else
     [ -f "$source/test.csv" ] || "$PYTHON" -m tats.datasets.moving_shapes --out "$source" --size 224 --render_size 256 \
         --frames 64 --train 8 --val 1 --test 2
     videos="$(usual train) $(usual test) $(usual test)"
-    echo "no lists ${DATA_ROOT:-DATA_ROOT}/$dataset/train.csv, val.csv, test.csv: moving shapes of 224 pixels stood in for" \
+    echo "no DATA_ROOT with $dataset/train.csv, val.csv, test.csv: moving shapes of 224 pixels stood in for" \
         "the videos, the loaders of your own may be slower" | tee -a "$work/problems.txt" >&2
 fi
 repeated "$source/test.csv" "$validated" >"$work/lists/$dataset/val.csv"

@@ -154,9 +154,14 @@ def test_half_a_rehearsal_is_no_report(work, name):
     (("ucf101_r095",), {"REHEARSE_STEPS": "x"}, "REHEARSE_STEPS"),
     (("ucf101_r095",), {"SMOKE": "1"}, "real flags"),
     (("ucf101_r095",), {"METHOD": "tat"}, "METHOD"),
+    (("ucf101_r095",), {"DATA_ROOT": "/nowhere"}, "no list /nowhere/ucf101/train.csv"),
+    (("ucf101_r095", "--batch_size", "x"), {}, "--batch_size must be a number from 1 on, got 'x'"),
+    (("ucf101_r095", "--epochs=09"), {}, "--epochs must be a number"),
+    (("ucf101_r095",), {"OUTPUT_ROOT": "/dev/null/x"}, "OUTPUT_ROOT=/dev/null/x"),
 ])
 def test_wrong_rehearsals_end_with_a_line(tmp_path, words, environment, said):
-    done = run_script("rehearse.sh", *words, OUTPUT_ROOT=str(tmp_path), PYTHON="true", GPUS="0", **environment)
+    settings = {"OUTPUT_ROOT": str(tmp_path), "PYTHON": "true", "GPUS": "0"} | environment
+    done = run_script("rehearse.sh", *words, **settings)
     assert done.returncode == 2 and said in done.stderr and not list(tmp_path.iterdir())
 
 

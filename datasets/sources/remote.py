@@ -98,7 +98,8 @@ def attempted(read: Callable[[], Result]) -> Result:
 def _unwrapped(error: Exception) -> Exception:
     """fsspec's HTTP calls everything that goes wrong with an object's size "not found": what it was."""
     cause = error.__cause__
-    is_http = isinstance(cause, FileNotFoundError | ValueError) or type(cause).__module__.split(".")[0] in ("aiohttp", "asyncio")
+    is_http = isinstance(cause, FileNotFoundError | ValueError) or (
+        type(cause).__module__.split(".")[0] in ("aiohttp", "asyncio"))
     return _unwrapped(cause) if isinstance(error, FileNotFoundError) and is_http else error
 
 
