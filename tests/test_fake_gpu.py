@@ -80,6 +80,8 @@ RUNS = {
     "target_kl": ([*TATS, "--update_every", "3", "--ppo_epochs", "2", "--target_kl", ".01"], KL),
     "target_entropy": ([*TATS, "--target_entropy", ".94"], {}),
     "shares": ([*TATS, "--random_share", ".5", "--context_share", ".2", "--ppo_ratio", "resampled"], {}),
+    "merge": ([*TATS, "--tats_merge", "2", "1", "1"], {}), "learnable": ([*TATS, "--reward", "learnable"], {}),
+    "telling": ([*TATS, "--reward", "telling"], {}), "progress": ([*TATS, "--reward", "progress"], {}),
     "orthoformer": ([*TATS, "--tats_approx", "orthoformer", "--num_landmarks", "16"], {}),
     "triton": ([*TATS, "--trajectory_kernel", "triton"], {}),
     "joint": ([*TATS, "--tats_attention", "mha", "--tats_depth", "2"], {}),
@@ -109,11 +111,11 @@ def test_a_run_mixes_no_devices_and_waits_between_steps_alone(name, monkeypatch,
     assert not unexpected(reads, BETWEEN_STEPS | SAVING | allowed)
 
 
-@pytest.mark.parametrize("name", ["tats", "tube", "adamae"])
+@pytest.mark.parametrize("name", ["tats", "tube", "adamae", "merge", "learnable", "telling", "progress"])
 def test_a_step_reads_nothing(name, monkeypatch, tmp_path):
-    """Every masking's step, the first look at the meters apart."""
+    """A step of maskings and rewards, the first look at the meters apart."""
     with fake_gpu(monkeypatch) as reads:
-        run = pretraining(monkeypatch, tmp_path, ["--mask_type", name, "--mae_only_epochs", "0"], [])
+        run = pretraining(monkeypatch, tmp_path, [*RUNS[name][0], "--mae_only_epochs", "0"], [])
         monkeypatch.setattr(run, "after_step", lambda: None)
         monkeypatch.setattr(run, "check_steps", lambda: reads.log.update({("read", "the last step's end"): 1}))
         run.fixed, run.flags = None, replace(run.flags, print_freq=10_000)
