@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .fused.own_frame import in_own_frame
+
 MOST_BYTES = 512 << 20   # of the four tensors (R, h, D) of the backward pass
 
 
@@ -31,7 +33,7 @@ class _PoolOverTime(torch.autograd.Function):
                 heads: int) -> Tensor:
         dim = trajectories.shape[-1]
         key_weight, value_weight = kv_weight.view(2, heads, dim // heads, dim)
-        queries = F.linear(_own(trajectories).flatten(0, 1), q_weight, q_bias)
+        queries = F.linear(in_own_frame(trajectories).flatten(0, 2), q_weight, q_bias)
         weights, pooled = [], torch.empty_like(queries)
         for rows in _pieces(trajectories, heads):
             along = trajectories.flatten(0, 1)[rows]                                  # (R, F, D)
@@ -70,9 +72,9 @@ class _PoolOverTime(torch.autograd.Function):
             d_value.baddbmm_(d_pooled.transpose(1, 2), mixed.transpose(0, 1))
             d_key.baddbmm_(of_queries.transpose(1, 2), d_absorbed.transpose(0, 1))
             torch.bmm(d_absorbed.transpose(0, 1), key_weight.transpose(1, 2), out=_per_head(d_queries[rows], heads))
-        own = _own(trajectories).flatten(0, 1)
+        own = in_own_frame(trajectories).flatten(0, 2)
         d_bias = d_queries.sum(dim=0) if ctx.has_bias else None
-        target = _diagonal(d_trajectories)
+        target = in_own_frame(d_trajectories)
         target += (d_queries @ q_weight).unflatten(0, (len(target), trajectories.shape[2], -1))
         return d_trajectories, d_queries.t() @ own, d_bias, d_kv, None
 
@@ -83,17 +85,6 @@ def _pieces(trajectories: Tensor, heads: int) -> list[slice]:
     pieces = math.ceil(4 * rows * heads * trajectories.shape[3] * trajectories.element_size() / MOST_BYTES)
     most = math.ceil(rows / min(rows, pieces))
     return [slice(start, min(start + most, rows)) for start in range(0, rows, most)]
-
-
-def _diagonal(trajectories: Tensor) -> Tensor:
-    """(B, N, F, D) -> a view of it, (B, F, P, D): y~ of each token in its own frame."""
-    by_frame = trajectories.unflatten(1, (trajectories.shape[2], -1))                 # (B, F, P, F, D)
-    return by_frame.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-
-
-def _own(trajectories: Tensor) -> Tensor:
-    """The diagonal, (B, N, D)."""
-    return _diagonal(trajectories).flatten(1, 2)
 
 
 def _per_head(tokens: Tensor, heads: int) -> Tensor:

@@ -169,8 +169,8 @@ def use_kernel(net: nn.Module | None, kernel: str, device: torch.device | None =
         if kernel == "triton" and (one.approx != "none" or not one.project_values):
             raise ValueError("trajectory kernel triton: it computes exact attention with projected values, not "
                              f"{'Orthoformer' if one.approx != 'none' else 'values as they are'}; leave it at plain")
-        fault = fused.kernel_fault(device or one.qkv.weight.device, one.qkv.in_features // one.num_heads)
-        if kernel == "triton" and fault:
+        if kernel == "triton" and (fault := fused.kernel_fault(device or one.qkv.weight.device,
+                                                               one.qkv.in_features // one.num_heads)):
             raise ValueError(f"trajectory kernel triton: {fault}; leave it at plain")
         one.kernel = kernel
 

@@ -60,16 +60,16 @@ def open_source(path: str) -> BinaryIO:
     container, name = split_member(path)
     if "://" not in container:
         return _local_member(container, name)
-    file = _object(path) if name is None else _remote_member(path, container, name)
+    cache = kept_files()
+    file = None if cache is None else cache.found(path)
+    if file is None:
+        file = _object(path) if name is None else _remote_member(path, container, name)
     if size_of(file) == 0:
         raise SourceError("the file is empty")
     return file
 
 
 def _object(address: str) -> BinaryIO:
-    cache = kept_files()
-    if cache is not None and (file := cache.found(address)):
-        return file
     known = described(address)
     if known.size is not None and known.size > WHOLE and known.has_ranges:
         return RangedObject(address, 0, known.size, total=known.size, version=known.version, kept=kept_files())
@@ -77,9 +77,6 @@ def _object(address: str) -> BinaryIO:
 
 
 def _remote_member(path: str, container: str, name: str) -> BinaryIO:
-    cache = kept_files()
-    if cache is not None and (file := cache.found(path)):
-        return file
     member = _found_in_shard(container, name)
     if member.size > WHOLE:
         version = described(container).version

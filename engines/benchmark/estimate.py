@@ -1,9 +1,8 @@
 """Time, memory and MFU of a step on a GPU that is not here, from what it does and two published figures of the GPU.
 
 A kernel takes the longest of its FLOPs at the matrix peak, those beside the matrix units at the peak of float32, its
-bytes at the bandwidth, and a launch. The shares of peak
-and bandwidth are what good kernels reach; the sum is a lower bound of the time. A measured step may take 1.2 to 1.7
-times as long.
+bytes at the bandwidth, and a launch. The shares of peak and bandwidth are what good kernels reach; the sum is a lower
+bound of the time. A measured step may take 1.2 to 1.7 times as long.
 """
 
 from collections.abc import Sequence

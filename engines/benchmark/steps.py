@@ -29,16 +29,17 @@ from ..training.batches import Normalizer
 # Contestants: flags beside the common ones. "tats-lean" runs g_theta again in phase 2 instead of keeping its graph;
 # "tats-merge-t2" and "-s2" have a policy over cells of two frames, of two by two places;
 # "-compiled" is torch.compile, whose first step takes minutes on a CPU.
+_TATS = ("--mask_type", "tats", "--mae_only_epochs", "0")
 METHODS = {
     "random": ("--mask_type", "random"),
     "tube": ("--mask_type", "tube"),
     "adamae": ("--mask_type", "adamae"),
-    "tats": ("--mask_type", "tats", "--mae_only_epochs", "0"),
-    "tats-lean": ("--mask_type", "tats", "--mae_only_epochs", "0", "--reuse_forward", "false"),
-    "tats-merge-t2": ("--mask_type", "tats", "--mae_only_epochs", "0", "--tats_merge", "2", "1", "1"),
-    "tats-merge-s2": ("--mask_type", "tats", "--mae_only_epochs", "0", "--tats_merge", "1", "2", "2"),
+    "tats": _TATS,
+    "tats-lean": (*_TATS, "--reuse_forward", "false"),
+    "tats-merge-t2": (*_TATS, "--tats_merge", "2", "1", "1"),
+    "tats-merge-s2": (*_TATS, "--tats_merge", "1", "2", "2"),
+    "tats-triton": (*_TATS, "--trajectory_kernel", "triton"),
 }
-METHODS["tats-triton"] = (*METHODS["tats"], "--trajectory_kernel", "triton")
 METHODS |= {f"{name}-compiled": (*METHODS[name], "--compile") for name in ("tube", "adamae", "tats")}
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from .availability import check_tensor, interpreted
+from .own_frame import in_own_frame
 from .tiles import CHANNELS, LEAST_ROWS, SPLITS, WARPS_EQ_2, heads_at_once, power_of_two, rows_at_once
 
 
@@ -29,7 +30,7 @@ class _PoolOverTime(torch.autograd.Function):
     @staticmethod
     def forward(ctx, trajectories: Tensor, q_weight: Tensor, q_bias: Tensor | None, kv_weight: Tensor,
                 heads: int) -> Tensor:
-        queries = F.linear(_own(trajectories), q_weight, q_bias)
+        queries = F.linear(in_own_frame(trajectories).flatten(0, 2), q_weight, q_bias)
         pooled, weights = _pool_rows(queries, trajectories.flatten(0, 1), kv_weight, heads)
         ctx.save_for_backward(trajectories, q_weight, kv_weight, queries, weights)
         ctx.has_bias = q_bias is not None
@@ -42,10 +43,10 @@ class _PoolOverTime(torch.autograd.Function):
         d_queries, d_trajectories, d_kv = _pool_rows_backward(
             gradient.flatten(0, 1).contiguous(), queries, trajectories.flatten(0, 1), kv_weight, weights)
         d_trajectories = d_trajectories.view_as(trajectories)
-        target = _diagonal(d_trajectories)
+        target = in_own_frame(d_trajectories)
         target += (d_queries @ q_weight).view(target.shape)
-        return (d_trajectories, d_queries.t() @ _own(trajectories), d_queries.sum(dim=0) if ctx.has_bias else None,
-                d_kv, None)
+        return (d_trajectories, d_queries.t() @ in_own_frame(trajectories).flatten(0, 2),
+                d_queries.sum(dim=0) if ctx.has_bias else None, d_kv, None)
 
 
 @torch.library.custom_op("tats::pool_rows", mutates_args=())
@@ -110,14 +111,3 @@ def _tiles(trajectories: Tensor, heads: int) -> dict[str, int]:
     _, frames, dim = trajectories.shape
     return {"ROWS": rows_at_once(frames, trajectories.element_size()), "WIDTH": power_of_two(dim // heads, 16),
             "CHANNELS": CHANNELS, "WIDEN": interpreted(), "num_warps": WARPS_EQ_2}
-
-
-def _diagonal(trajectories: Tensor) -> Tensor:
-    """(B, N, F, D) -> a view of it, (B, F, P, D): y~ of each token in its own frame."""
-    by_frame = trajectories.unflatten(1, (trajectories.shape[2], -1))                 # (B, F, P, F, D)
-    return by_frame.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)
-
-
-def _own(trajectories: Tensor) -> Tensor:
-    """The diagonal, (B N, D)."""
-    return _diagonal(trajectories).flatten(0, 2)
