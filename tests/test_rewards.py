@@ -11,7 +11,7 @@ from tats.engines.engine_for_pretraining import train_mae
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.hook.sampling import SamplingHook
 from tats.engines.pretrain.interface import patch_size_of
-from tats.engines.pretrain.learnable import learnable
+from tats.engines.pretrain.learnable import lasting, learnable
 from tats.engines.pretrain.outcome import Again, Outcome
 from tats.engines.pretrain.progress import Progress
 from tats.engines.pretrain.reconstruction import Reconstruction
@@ -47,6 +47,7 @@ def test_learnable_is_the_error_less_what_stays_of_it():
     assert torch.equal(torch.cat([first, second], dim=1).sort(dim=1).values, outcome.masked)
     assert all((half.diff(dim=1) > 0).all() for half in (first, second))
     assert len({tuple(row) for row in first.tolist()}) == 2   # a draw a clip
+    assert lasting(outcome).tolist() == [[1., .25, 0., 0., .5], [1., 1., 1., 1., 1.]]   # the other part
     alone = outcome_of([[3.]], [[4]], Told(torch.full((1, 8), 1.)))
     assert learnable(alone).tolist() == [[2.]]   # one token has no other half
 
@@ -136,7 +137,7 @@ def test_a_further_look_is_the_models_error_under_that_mask():
     assert torch.allclose(outcome.again.errors(outcome.masked), outcome.errors, atol=1e-4)   # one step later
 
 
-@pytest.mark.parametrize("name", ["learnable", "progress", "telling", "easy"])
+@pytest.mark.parametrize("name", ["learnable", "lasting", "progress", "telling", "easy"])
 def test_a_policy_is_paid_by_it_and_the_model_is_not_moved_by_it(name):
     runs = {}
     for reward in (name, "token"):

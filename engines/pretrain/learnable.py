@@ -1,7 +1,8 @@
-"""A reward for what can be learned: the error of a masked token, less what stays of it when far more is visible.
+"""Rewards from the error of a masked token that stays when far more is visible.
 
-A token that nothing foretells, noise, a flat patch whose target is normalised, costs as much with its surroundings
-in sight as without, and pays nothing. A token that is hard only because little is shown pays most.
+A token that nothing foretells, noise, a flat patch whose target is normalised, what moves, costs as much with its
+surroundings in sight as without. A token that is hard only because little is shown costs less then: `learnable` pays
+for the difference, `lasting` for what stays.
 """
 
 import torch
@@ -17,6 +18,11 @@ def learnable(outcome: Outcome) -> Tensor:
     """E_i(I_m) - E_i(H), (B, M), H being the half of I_m that holds i: the other half is shown, too."""
     rest, _ = errors_with_half_shown(outcome)
     return outcome.errors - rest
+
+
+def lasting(outcome: Outcome) -> Tensor:
+    """E_i(H), (B, M), the part of E_i(I_m) that `learnable` leaves out: what the surroundings do not tell is shown."""
+    return errors_with_half_shown(outcome)[0]
 
 
 def errors_with_half_shown(outcome: Outcome) -> tuple[Tensor, Tensor]:

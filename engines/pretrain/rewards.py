@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from ..config.pretraining import SamplerConfig
-from .learnable import learnable
+from .learnable import lasting, learnable
 from .outcome import Outcome
 from .progress import Progress
 from .telling import telling
@@ -73,6 +73,7 @@ REWARDS: dict[str, Reward] = {
     "token": Reward(of_token, name="token"),
     "clip": Reward(of_clip, per_token=False, name="clip"),
     "easy": Reward(of_easy_token, name="easy"),
+    "lasting": Reward(lasting, looks_again=True, name="lasting"),
     "learnable": Reward(learnable, looks_again=True, name="learnable"),
     "progress": Reward(Progress, looks_again=True, remembers=True, name="progress"),
     "telling": Reward(telling, looks_again=True, name="telling"),
