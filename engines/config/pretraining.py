@@ -120,9 +120,9 @@ class SamplerConfig:
     reward: str = flag("token", "what the policy is paid for: token, each masked token's own error; clip, the clip's "
                        "mean error (Eq. 6; learns nothing); easy, the token's negative error, which hides what is "
                        "hard; learnable, the token's error less what stays of it when far more is visible (two more "
-                       "forwards); lasting, what stays of it (two more forwards); telling, what showing the token takes "
-                       "off the errors around it (two more forwards); progress, the error of a slow copy of the model "
-                       "less that of the model (one more forward); or a row added by register_reward")
+                       "forwards); lasting, what stays of it (two more forwards); telling, what showing the token "
+                       "takes off the errors around it (two more forwards); progress, the error of a slow copy of the "
+                       "model less that of the model (one more forward); or a row added by register_reward")
     policy_head_init: str = flag("zeros", "zeros: start from the uniform policy; xavier: from a random one",
                                  choices=("zeros", "xavier"), identity=FIXED)
     tats_depth: int = flag(1, "trajectory attention blocks (Table 3e)", within="[1, inf)", identity=FIXED)
