@@ -25,30 +25,38 @@ if [ ! -f "$data/val.csv" ]; then
     "$python" -m tats.datasets.moving_shapes --out "$data"
 fi
 
-pretrain() { # mask type, folder
-    "$python" -m tats.engines.run_mae_pretraining "@$root/run_scripts/settings/demo.args" --data_path "$data/train.csv" \
-        --mask_type "$1" --output_dir "$2" --seed "$seed" --epochs "$epochs"
-}
 last=checkpoint-$((epochs - 1)).pth
-for name in random "$mask_type"; do
-    echo "== pre-training with --mask_type $name: $out/$name-seed$seed" >&2
-    pretrain "$name" "$out/$name-seed$seed"
-    [ -f "$out/$name-seed$seed/$last" ] || {   # a signal ends pre-training with a checkpoint and exit code 0
+train() { # mask type: pre-training, then fine-tuning on eight directions of motion
+    local run=$out/$1-seed$seed
+    echo "== pre-training with --mask_type $1: $run" >&2
+    "$python" -m tats.engines.run_mae_pretraining "@$root/run_scripts/settings/demo.args" --data_path "$data/train.csv" \
+        --mask_type "$1" --output_dir "$run" --seed "$seed" --epochs "$epochs"
+    [ -f "$run/$last" ] || {   # a signal ends pre-training with a checkpoint and exit code 0
         echo "demo.sh: stopped; the same command goes on from here" >&2
         exit 1
     }
-done
-random=$out/random-seed$seed learned=$out/$mask_type-seed$seed
-
-results=()
-for run in "$random" "$learned"; do
     echo "== fine-tuning $run on eight directions of motion" >&2
     "$python" -m tats.engines.run_class_finetuning "@$root/run_scripts/settings/demo_finetune.args" \
         --data_path "$data" --finetune "$run/$last" --output_dir "$run/finetune" --seed "$seed"
-    results+=("$run/finetune/result.json")
-done
+}
+random=$out/random-seed$seed learned=$out/$mask_type-seed$seed
+if [ "$mask_type" = random ]; then
+    train random
+elif [ "$(nproc)" = 1 ]; then
+    train random
+    train "$mask_type"
+else   # steps so small take one core each
+    echo "== random masks at the same time, what they print: $random.log" >&2
+    set -m   # a process group of its own, which ends with this script
+    train random >"$random.log" 2>&1 &
+    beside=$!
+    set +m
+    trap 'kill -TERM -- "-$beside" 2>/dev/null || true' EXIT
+    train "$mask_type"
+    wait "$beside" || { tail -n 3 "$random.log" >&2; exit 1; }
+fi
 "$python" -m tats.engines.measure_masks --data "$data" --out "$out/masks-seed$seed.json" \
-    --checkpoint "$random/$last" "$learned/$last" --fine_tuned "${results[@]}"
+    --checkpoint "$random/$last" "$learned/$last" --fine_tuned "$random/finetune/result.json" "$learned/finetune/result.json"
 "$python" -m tats.engines.run_mask_visualization --checkpoint "$learned/$last" --compare random tube \
     --data_path "$data/val.csv" --rows 0 1 2 --out "$out/pictures-seed$seed"
 echo "pictures: $out/pictures-seed$seed" >&2

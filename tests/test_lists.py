@@ -85,11 +85,14 @@ def test_rows_that_are_refused(tmp_path, text, reason):
         read_list(written(tmp_path, text))
 
 
-def test_missing_and_empty_lists(tmp_path):
+def test_what_is_no_list(tmp_path):
     with pytest.raises(FileNotFoundError, match="nothere"):
         read_list(tmp_path / "nothere.csv")
     with pytest.raises(FileNotFoundError):
         read_list(tmp_path)
+    (tmp_path / "one.MP4").write_bytes(b"\0\0\0\x1cftypisom")
+    with pytest.raises(ValueError, match="one.MP4 is a video, and a list of videos is wanted"):
+        read_list(tmp_path / "one.MP4")
     for text in ("", "\n \n", "path label\n"):
         with pytest.raises(ValueError, match="empty"):
             read_list(written(tmp_path, text))
