@@ -31,8 +31,9 @@ BATCH = 30
 
 
 def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
-    """A line a clip and map: map (policy, places: the mean policy of all clips, error, masks), row, the rank
-    correlations with each of KINDS and, given texture, with those of GIVEN_TEXTURE, the enrichment, fixed_error.
+    """A line a clip and map: map (policy, places: the mean policy of all clips, error, lasting: the error under masks
+    that hide half as much, masks), row, the rank correlations with each of KINDS and, given texture, with those of
+    GIVEN_TEXTURE, the enrichment, fixed_error.
 
     A policy that is the same everywhere ranks nothing: it has no lines. enrichment: the share of the most moving tenth
     (by flow) among the visible tokens, over its share among all; of the error map as if the tokens of largest error
@@ -54,11 +55,13 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     with seeded(0):
         per_clip = find_masking(mask_type).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         policy, visible = _policy(mae, sampler, batches, per_clip)
-    errors = torch.cat([error_map(mae, batch, masking, reconstruction, DRAWS) for batch in batches])
+    pays = {"error": masking, "lasting": RandomMasking(grid_of(mae), mask["mask_ratio"] / 2)}   # the mean of a reward
+    pays = {name: torch.cat([error_map(mae, batch, drawn, reconstruction, DRAWS) for batch in batches])
+            for name, drawn in pays.items()}
     fixed = torch.cat([look(mae, None, batch, reconstruction).errors.mean(dim=1) for batch in batches])
-    hardest = torch.zeros_like(moving).scatter_(1, errors.topk(masking.num_visible, dim=1).indices, True)
     tables = [pd.DataFrame({"map": "masks", "enrichment": enrichment(visible, moving), "fixed_error": fixed}),
-              _lines("error", errors, truth.motion, enrichment(hardest[None], moving))]
+              *(_lines(name, errors, truth.motion, enrichment(_largest(errors, masking.num_visible)[None], moving))
+                for name, errors in pays.items())]
     if policy is not None and not (policy == policy[:, :1]).all():
         tables += [_lines("policy", policy, truth.motion, enrichment(visible, moving)),
                    _lines("places", policy.mean(dim=0).expand_as(policy), truth.motion)]
@@ -98,8 +101,11 @@ def _policy(mae: nn.Module, sampler: nn.Module | None, batches: list[ClipBatch],
 
 def most_moving(flow: Tensor) -> Tensor:
     """The tenth of each clip's tokens that moves most, bool (V, N)."""
-    count = math.ceil(MOVING_SHARE * flow.shape[1])
-    return torch.zeros_like(flow, dtype=torch.bool).scatter_(1, flow.topk(count, dim=1).indices, True)
+    return _largest(flow, math.ceil(MOVING_SHARE * flow.shape[1]))
+
+
+def _largest(scores: Tensor, count: int) -> Tensor:
+    return torch.zeros_like(scores, dtype=torch.bool).scatter_(1, scores.topk(count, dim=1).indices, True)
 
 
 def enrichment(visible: Tensor, moving: Tensor) -> Tensor:
