@@ -5,7 +5,7 @@ from tats.datasets.clips import PretrainSample
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
 from tats.engines.engine_for_pretraining import PretrainSetup
 from tats.engines.engine_for_pretraining_ppo import EpisodeBuffer, PPOTraining
-from tats.engines.pretrain.interface import patch_size_of
+from tats.engines.pretrain.interface import grid_of, patch_size_of
 from tats.engines.pretrain.ppo import EntropyCoefficient
 from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.pretrain.rewards import reward_of
@@ -61,7 +61,8 @@ def setup(mae, update_freq=1, **options):
 def ppo_training(mae, update_freq=1, entropy=6e-5, epochs=None, **flags):
     """Algorithm 1's settings with these flags of `SamplerConfig`; the policy acts from the first epoch on."""
     config = resolve_recipe(SamplerConfig(**{"mae_only_epochs": 0} | flags))
-    return PPOTraining(setup(mae, update_freq, reward=reward_of(config)), config, EntropyCoefficient(entropy), epochs)
+    reward = reward_of(config, grid_of(mae))
+    return PPOTraining(setup(mae, update_freq, reward=reward), config, EntropyCoefficient(entropy), epochs)
 
 
 def snapshot(net):

@@ -76,6 +76,22 @@ def test_telling_divides_the_fall_of_a_tokens_error_among_the_shown_ones_near_it
     assert telling(alone).tolist() == [[0.]]   # it has nobody to tell anything
 
 
+def test_a_reach_averages_the_rewards_of_the_masked_tokens_around():
+    """Three masked tokens of a row: k of neighbours is exp(-1 / 2), of the outer two exp(-2); the fourth is shown."""
+    config = resolve_recipe(SamplerConfig(reward_reach=1.))
+    near, far = math.exp(-.5), math.exp(-2)
+    paid = reward_of(config, TokenGrid(1, 1, 4)).pay(outcome_of([[8., 2., 4.]], [[0, 1, 2]], None, tokens=4))[0]
+    assert paid.tolist() == pytest.approx([(8 + 2 * near + 4 * far) / (1 + near + far),
+                                           (8 * near + 2 + 4 * near) / (1 + 2 * near),
+                                           (8 * far + 2 * near + 4) / (1 + near + far)])
+    apart = outcome_of([[8., 4.]], [[0, 7]], None)   # along all three axes of the grid: |i - j|^2 is 3
+    corner = math.exp(-3 / 2)
+    assert reward_of(config, TokenGrid(2, 2, 2)).pay(apart)[0].tolist() == pytest.approx(
+        [(8 + 4 * corner) / (1 + corner), (8 * corner + 4) / (1 + corner)])
+    with pytest.raises(ValueError, match="--reward clip has one for the whole clip"):
+        reward_of(resolve_recipe(SamplerConfig(reward="clip", adv_norm="batch", reward_reach=1.)))
+
+
 def test_easy_is_the_negative_error():
     outcome = outcome_of([[1., 2.]], [[0, 1]], None)
     assert reward_of(resolve_recipe(SamplerConfig(reward="easy"))).pay(outcome).tolist() == [[-1., -2.]]
@@ -137,13 +153,13 @@ def test_a_further_look_is_the_models_error_under_that_mask():
     assert torch.allclose(outcome.again.errors(outcome.masked), outcome.errors, atol=1e-4)   # one step later
 
 
-@pytest.mark.parametrize("name", ["learnable", "lasting", "progress", "telling", "easy"])
+@pytest.mark.parametrize("name", ["learnable", "lasting", "progress", "telling", "easy", "around"])
 def test_a_policy_is_paid_by_it_and_the_model_is_not_moved_by_it(name):
     runs = {}
     for reward in (name, "token"):
         mae, sampler = tiny_mae(), tiny_sampler()
         phi, theta = learner(mae), learner(sampler)
-        training = ppo_training(mae, reward=reward)
+        training = ppo_training(mae, **({"reward_reach": 1.} if reward == "around" else {"reward": reward}))
         for epoch in range(2):
             train_one_epoch(epoch, loader(3, 4, seed=0), phi, theta, EpisodeBuffer(), training, Meters())
         runs[reward] = mae.state_dict(), sampler.state_dict()

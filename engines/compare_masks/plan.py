@@ -36,6 +36,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "paper": "--tats_recipe paper",   # but for the learning rate of the policy, which --pretrain gives
     "learnable": "--reward learnable", "progress": "--reward progress", "telling": "--reward telling",
     "lasting": "--reward lasting", "lasting-c3-0.3": "--reward lasting --entropy_coef 3e-5",
+    "reach-1": "--reward_reach 1", "lasting-reach-1": "--reward lasting --reward_reach 1",
     "learnable-c3-0.3": "--reward learnable --entropy_coef 3e-5",
     "merge-t2": "--tats_merge 2 1 1", "merge-s2": "--tats_merge 1 2 2", "merge-ts2": "--tats_merge 2 2 2",
     "easy": "--reward easy", "easy-half-random": "--reward easy --random_share .5",

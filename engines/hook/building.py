@@ -68,13 +68,13 @@ def build_policy(row: Masking, grid: TokenGrid, width: int, masks: MaskConfig, c
     return net
 
 
-def reward_of_a_loop(config: SamplerConfig) -> Reward:
+def reward_of_a_loop(config: SamplerConfig, grid: TokenGrid) -> Reward:
     """The row that `reward` names, for a loop that gives errors and no model.
 
     Raises:
         ValueError: as `reward_of`, or it would run the model once more.
     """
-    reward = reward_of(config)
+    reward = reward_of(config, grid)
     if reward.looks_again:
         able = ", ".join(sorted(name for name, row in REWARDS.items() if not row.looks_again))
         raise ValueError(f"reward {config.reward!r} runs the autoencoder once more, which only run_mae_pretraining "
@@ -117,7 +117,7 @@ def _constant(rate: float, step: int) -> float:
 def _say_ignored(row: Masking, config: SamplerConfig) -> None:
     """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
     read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward",
-            "trajectory_kernel"}
+            "reward_reach", "trajectory_kernel"}
     usual = resolve_recipe(SamplerConfig())
     ignored = [item.name for item in fields(config)
                if item.name not in read and getattr(config, item.name) != getattr(usual, item.name)]

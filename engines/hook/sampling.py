@@ -78,7 +78,7 @@ class SamplingHook:
         self.numbers = EpochNumbers(self.grid, self.runtime, config)
         normalizer, patch = Normalizer(self.device, options.mean, options.std), PatchSize(1, 1)
         setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch, options.update_freq,   # own targets
-                              reward=reward_of_a_loop(config), diagnostics=self.numbers.diagnostics)
+                              reward=reward_of_a_loop(config, self.grid), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
                                  options.layout or ("btchw" if time_first(model) else "bcthw"))
         self.training = PPOTraining(setup, config, EntropyCoefficient(

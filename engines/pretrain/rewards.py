@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from ...masking.grid import TokenGrid
 from ..config.pretraining import SamplerConfig
 from .learnable import lasting, learnable
+from .nearness import Around
 from .outcome import Outcome
 from .progress import Progress
 from .telling import telling
@@ -22,7 +24,8 @@ class Reward(NamedTuple):
     of: `of(outcome) -> Tensor`, (B, M), a number a masked token, or (B, 1), a number a clip. per_token: which of them.
     looks_again: it runs the model once more (`outcome.again`), which only our own training loop can offer.
     remembers: `of` is a class without arguments; a run has an object of it, with `state()` and `load(state)` for its
-        checkpoints. name: in the table.
+        checkpoints. name: in the table. around: averages the rewards of a clip's tokens over their neighbourhoods;
+        None: each token has its own.
     """
 
     of: Callable[[Outcome], Tensor]
@@ -30,6 +33,7 @@ class Reward(NamedTuple):
     looks_again: bool = False
     remembers: bool = False
     name: str = ""
+    around: Around | None = None
 
     def begin(self) -> "Reward":
         """The row for one run: with an object of its own, where it remembers. Raises ValueError: there is none."""
@@ -39,10 +43,11 @@ class Reward(NamedTuple):
             return self._replace(of=self.of())
 
     def pay(self, outcome: Outcome) -> Tensor:
-        """`of(outcome)`. Raises ValueError: it raises, or is not of the promised shape and type."""
+        """`of(outcome)`, averaged `around`. Raises ValueError: it raises, or is not of the promised shape and type."""
         with blaming(f"the reward {self.name!r}", self.of):
             reward = self.of(outcome)
-        return checked_reward(self.name, reward, outcome, self.per_token)
+        reward = checked_reward(self.name, reward, outcome, self.per_token)
+        return reward if self.around is None else self.around(reward, outcome.masked)
 
     def state(self) -> dict | None:
         """What a run's checkpoint keeps of it; None where it keeps nothing."""
@@ -93,11 +98,14 @@ def register_reward(name: str, of: Callable[[Outcome], Tensor], per_token: bool 
     return REWARDS[name]
 
 
-def reward_of(config: SamplerConfig) -> Reward:
+def reward_of(config: SamplerConfig, grid: TokenGrid | None = None) -> Reward:
     """The row that `--reward` names, for one run.
 
+    Args:
+        grid: of the run's tokens, over which `--reward_reach` averages; None: look at the flags alone.
+
     Raises:
-        ValueError: there is none, or the advantage takes away all that it says.
+        ValueError: there is none, the advantage takes away all that it says, or it has nothing to average.
     """
     if config.reward not in REWARDS:
         raise ValueError(f"unknown reward {config.reward!r}: use one of {', '.join(sorted(REWARDS))}, or bring the "
@@ -106,4 +114,9 @@ def reward_of(config: SamplerConfig) -> Reward:
     if not reward.per_token and config.adv_norm == "clip":
         raise ValueError(f"--reward {config.reward} with --adv_norm clip leaves no advantage: one reward a clip, "
                          "centred in the clip, is 0; use --adv_norm batch or none")
+    if config.reward_reach and not reward.per_token:
+        raise ValueError(f"--reward_reach averages the rewards of neighbouring tokens, and --reward {config.reward} "
+                         "has one for the whole clip: leave one of them out")
+    if config.reward_reach and grid is not None:
+        reward = reward._replace(around=Around(grid, config.reward_reach))
     return reward.begin()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .learnable import errors_with_half_shown
+from .nearness import nearness
 from .outcome import Outcome
 
 REACH = 1.   # standard deviation of the neighbourhood, in tokens, along time, height and width
@@ -22,7 +23,7 @@ def telling(outcome: Outcome) -> Tensor:
     """
     rest, is_first = errors_with_half_shown(outcome)
     masked, like = outcome.masked, outcome.batch.mask
-    near = _nearness(outcome.again.grid(), masked.device)
+    near = nearness(outcome.again.grid(), REACH, masked.device)
 
     def over_the_grid(values: Tensor) -> Tensor:
         return torch.zeros(like.shape, device=like.device).scatter_(1, masked, values)
@@ -34,9 +35,3 @@ def telling(outcome: Outcome) -> Tensor:
         share = fall / divided_among.clamp_min(torch.finfo(torch.float32).tiny)
         credit += (share @ near).gather(1, masked) * shown
     return credit
-
-
-def _nearness(grid: tuple[int, int, int], device: torch.device) -> Tensor:
-    """k, float32 (N, N), of a grid (T', H', W')."""
-    places = torch.cartesian_prod(*(torch.arange(float(side), device=device) for side in grid))
-    return torch.exp(torch.cdist(places, places) ** 2 / (-2 * REACH ** 2))

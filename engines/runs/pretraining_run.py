@@ -57,11 +57,11 @@ class Pretraining(TrainingRun):
     def __init__(self, settings: Settings, here: runtime.Runtime):
         super().__init__(settings.run, here)
         self.settings, self.epochs = settings, settings.optim.epochs
-        reward = reward_of(settings.sampler)
         runtime.seed_everything(settings.run.seed)
         self.model_config = model_config(settings.model)
         mae = create_model(self.model_config["name"], **self.model_config["kwargs"])
         row, per_clip = build_masking(settings.mask, grid_of(mae))
+        reward = reward_of(settings.sampler, grid_of(mae))
         check_decoded(settings, row, reward)
         self.sampler_config = sampler_config(settings.mask, settings.sampler)
         sampler = build_sampler(row, mae, self.sampler_config)

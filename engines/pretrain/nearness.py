@@ -1,0 +1,37 @@
+"""How near tokens are to each other, and numbers of tokens averaged over those around them.
+
+B: clips, N: tokens, M: masked tokens of a clip.
+"""
+
+import torch
+from torch import Tensor
+
+from ...masking.grid import TokenGrid
+
+
+def nearness(grid: TokenGrid, reach: float, device: torch.device) -> Tensor:
+    """k_ij = exp(-|i - j|^2 / (2 reach^2)), float32 (N, N); |i - j| in tokens along time, height and width."""
+    places = torch.cartesian_prod(*(torch.arange(float(side), device=device) for side in grid))
+    return torch.exp(torch.cdist(places, places) ** 2 / (-2 * reach ** 2))
+
+
+class Around:
+    """Averages numbers of masked tokens over the masked tokens around each.
+
+    Args:
+        grid: of the tokens. reach: standard deviation of the neighbourhood, in tokens along time, height and width.
+    """
+
+    def __init__(self, grid: TokenGrid, reach: float):
+        self.grid, self.reach = grid, reach
+        self._near: Tensor | None = None   # made on the device of the first numbers
+
+    def __call__(self, values: Tensor, masked: Tensor) -> Tensor:
+        """sum_j k_ij r_j / sum_j k_ij over j in I_m: r and I_m (B, M) -> (B, M)."""
+        if self._near is None or self._near.device != values.device:
+            self._near = nearness(self.grid, self.reach, values.device)
+
+        def over_the_grid(numbers: Tensor) -> Tensor:
+            return numbers.new_zeros(len(numbers), len(self._near)).scatter_(1, masked, numbers) @ self._near
+
+        return (over_the_grid(values.float()) / over_the_grid(torch.ones_like(values.float()))).gather(1, masked)
