@@ -123,7 +123,7 @@ class SamplerConfig:
                        "forwards); lasting, what stays of it (two more forwards); telling, what showing the token "
                        "takes off the errors around it (two more forwards); progress, the error of a slow copy of the "
                        "model less that of the model (one more forward); or a row added by register_reward")
-    reward_reach: float = flag(0, "each masked token is paid the mean reward of the masked tokens around it, weighted "
+    reward_reach: float = flag(0., "each masked token is paid the mean reward of the masked tokens around it, weighted "
                                "by a normal distribution of this standard deviation, in tokens; 0: its own, as in the "
                                "paper", within="[0, inf)")
     policy_head_init: str = flag("zeros", "zeros: start from the uniform policy; xavier: from a random one",
