@@ -1,4 +1,4 @@
-"""A policy over fewer, coarser tokens: it sees the means of cells of the grid, and its numbers are spread over them."""
+"""Cells of the token grid: what a coarse policy sees the means of, or what is shown or hidden as one."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,13 +40,17 @@ class Cells(NamedTuple):
         i, j, k = self.size
         return (time // i * (height // j) + row // j) * (width // k) + column // k
 
+    def first(self, values: Tensor) -> Tensor:
+        """(B, N) -> (B, N / cell): the value of the first token of each cell."""
+        return rearrange(values, "b (t i h j w k) -> b (t h w) (i j k)", **self._sides())[..., 0]
+
     def _sides(self) -> dict[str, int]:
         return dict(zip("thwijk", (*self.coarse, *self.size), strict=True))
 
 
-def cells_of(grid: TokenGrid, size: Sequence[int]) -> Cells:
-    """Raises ValueError: the grid cannot be divided so."""
+def cells_of(grid: TokenGrid, size: Sequence[int], flag: str = "--tats_merge") -> Cells:
+    """Raises ValueError: the grid cannot be divided as `flag` wants."""
     if len(size) != 3 or any(part < 1 or side % part for side, part in zip(grid, size, strict=False)):
         raise ValueError(f"cells of {'x'.join(map(str, size))} tokens do not divide the token grid "
-                         f"{'x'.join(map(str, grid))}: --tats_merge wants three divisors of its sides")
+                         f"{'x'.join(map(str, grid))}: {flag} wants three divisors of its sides")
     return Cells(TokenGrid(*grid), tuple(size))

@@ -44,7 +44,7 @@ MASKINGS: dict[str, Masking] = {
     "tats": Masking(RandomMasking, sampler=TATS, learner="ppo", flags={
         "depth": "tats_depth", "attention": "tats_attention", "num_heads": "tats_heads", "approx": "tats_approx",
         "num_landmarks": "num_landmarks", "project_values": "tats_project_values", "head_init": "policy_head_init",
-        "softmax_temp": "softmax_temp", "merge": "tats_merge"}),
+        "softmax_temp": "softmax_temp", "merge": "tats_merge", "block": "tats_block"}),
 }
 
 ALIASES = {"learnable": "adamae"}  # AdaMAE's own name for its strategy

@@ -3,6 +3,7 @@
 B: clips, N: tokens, D: embedding dimension, N_v: visible tokens.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from ..models import TrajectoryAttention, kernels
 from ..models.mixed_precision import float32_product, gelu_product
-from .grid import TokenGrid
+from .grid import TokenGrid, checked_visible
+from .gumbel import Draw, gumbel_top_k
 from .merging import cells_of
 from .sampler import TokenSampler
 
@@ -91,19 +93,24 @@ class TATS(TokenSampler):
         merge: tokens of a cell along time, height and width; None: one. Cells of several are averaged before the
             blocks, which then cost as much less; a token's logit is its cell's, and the head's number of what the
             token differs from its cell by. Not in the paper.
+        block: tokens along time, height and width that are shown or hidden as one, (1, H', W') for whole frames; None:
+            one. Their logits are averaged, so that log pi is the same in a block. Not in the paper.
 
     Raises:
-        ValueError: unknown attention or head_init, a width that the heads do not divide, or such cells.
+        ValueError: unknown attention or head_init, a width that the heads do not divide, such cells or blocks, or a
+            number of visible tokens that is no whole number of blocks.
     """
 
     def __init__(self, grid: TokenGrid, embed_dim: int, num_heads: int | None = None, depth: int = 1,  # noqa: PLR0913 - one keyword a row of Tables 3-4
                  attention: str = "trajectory", *, mask_ratio: float = 0.95, visible: int | None = None,
                  approx: str = "none", num_landmarks: int = 128, project_values: bool = True,
                  head_init: str = "zeros", softmax_temp: float = 1.0,
-                 merge: Sequence[int] | None = None):
+                 merge: Sequence[int] | None = None, block: Sequence[int] | None = None):
         super().__init__(grid, mask_ratio=mask_ratio, visible=visible)
         self.softmax_temp = softmax_temp
         self.cells = cells_of(self.grid, merge or (1, 1, 1))
+        self.block = cells_of(self.grid, block or (1, 1, 1), "--tats_block")
+        checked_visible(self.grid, self.num_visible, unit=math.prod(self.block.size))
         num_heads = num_heads or max(1, embed_dim // 64)
         if embed_dim % num_heads:
             raise ValueError(f"the sampler's {num_heads} heads do not divide its width {embed_dim}")
@@ -140,7 +147,10 @@ class TATS(TokenSampler):
         with torch.autocast(tokens.device.type, enabled=False):
             mean = tokens.mean(dim=-1, dtype=torch.float32)                           # X_mu, over the channels
             value = self.value_net(mean).squeeze(-1)                                  # psi(X_mu)
-        return self._logits(tokens), value
+        logits = self._logits(tokens)
+        if not self.block.is_fine:
+            logits = self.block.spread(self.block.mean(logits[..., None]).squeeze(-1))
+        return logits, value
 
     def _logits(self, tokens: Tensor) -> Tensor:
         """Z = TA(X) (Eq. 3), no norm after it, as in AdaMAE's sampler, and the head's number of each token (B, N)."""
@@ -155,6 +165,16 @@ class TATS(TokenSampler):
 
     def _read(self, tokens: Tensor) -> Tensor:
         return self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head).squeeze(-1)
+
+    def draw(self, log_pi: Tensor, keys: Tensor | None = None, stream: int = 0, visible: int | None = None) -> Draw:
+        """As `TokenSampler.draw`; of blocks, where they are shown as one. kappa is then that of a block's tokens, since
+        a constant that is added to all logits moves it as much."""
+        if self.block.is_fine:
+            return super().draw(log_pi, keys, stream, visible)
+        size = math.prod(self.block.size)
+        count = checked_visible(self.grid, visible or self.num_visible, unit=size) // size
+        drawn = gumbel_top_k(self.block.first(log_pi), count, keys, stream)
+        return Draw(self.block.spread(drawn.mask), drawn.threshold)
 
     def trajectories(self, tokens: Tensor, query_index: Tensor) -> Tensor:
         """As `TokenSampler.trajectories`: Eq. 1's weights in the last block, mean of the heads."""

@@ -106,7 +106,7 @@ SAMPLER = {   # of TATS_RECIPE=paper
     "tats_attention": "trajectory",     # grey in Table 3a
     "flush_buffer": True, "reward": "token", "policy_head_init": "zeros",   # not said, see docs/reproducing.md
     "mae_only_explained": 0, "random_share": 0, "context_share": 0, "ppo_epochs": 1, "target_kl": None,   # ours, off
-    "target_entropy": None, "tats_merge": None,
+    "target_entropy": None, "tats_merge": None, "tats_block": None, "reward_reach": 0,
 }
 TABLE_7 = {   # fine-tuning, all methods
     "model": "vit_base_patch16_224",                 # "ViT-Base", Sec. 4

@@ -1,11 +1,13 @@
-"""--tats_merge: a policy over cells of tokens."""
+"""--tats_merge: a policy over cells of tokens; --tats_block: blocks of tokens that are shown or hidden as one."""
+
+import math
 
 import pytest
 import torch
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
-from tats.masking import TokenGrid
+from tats.masking import TokenGrid, masked_probability
 from tats.masking.merging import cells_of
 from tats.masking.tats import TATS
 
@@ -77,10 +79,50 @@ def test_a_trajectory_is_that_of_the_tokens_cell():
     assert not torch.allclose(maps[0], maps[2])
 
 
-def test_a_merged_policy_learns():
+@pytest.mark.parametrize("size", [(1, 4, 6), (2, 2, 2)])
+def test_a_draw_of_blocks_shows_whole_ones_by_their_policy(size):
+    torch.manual_seed(0)
+    members = slow_cells(GRID, size)
+    sampler = TATS(GRID, 24, 2, visible=2 * len(members[0]), head_init="xavier", block=size)
+    tokens = 3 * torch.randn(1, GRID.num_tokens, 24)
+    plain = TATS(GRID, 24, 2, visible=2 * len(members[0]))
+    plain.load_state_dict(sampler.state_dict())
+    logits = plain.policy(tokens)[0]
+    log_pi = sampler(tokens, log=True)[0].detach()
+    of_blocks = torch.stack([logits[0, one].mean() for one in members]).detach()
+    expected = (of_blocks - of_blocks.exp().sum().log() - math.log(len(members[0])))
+    torch.testing.assert_close(torch.stack([log_pi[0, one[0]] for one in members]), expected)
+    assert all((log_pi[0, one] == log_pi[0, one[0]]).all() for one in members)
+
+    draws = 4000
+    drawn = sampler.draw(log_pi.expand(draws, -1), torch.arange(draws))
+    shown = torch.stack([~drawn.mask[:, one] for one in members], dim=1)               # (draws, blocks, tokens)
+    assert (shown.all(-1) == shown.any(-1)).all() and (shown.any(-1).sum(-1) == 2).all()
+    share, chance = shown.any(-1).float().mean(0), of_blocks.softmax(0)
+    for number, one in enumerate(chance):   # without replacement: first, or second after another
+        second = sum(float(other / (1 - other) * one) for place, other in enumerate(chance) if place != number)
+        assert float(share[number]) == pytest.approx(float(one) + second, abs=.03)
+    # kappa belongs to log pi of tokens: sums over masked tokens, divided by P(masked), are without bias.
+    probability = masked_probability(log_pi.expand(draws, -1), drawn.threshold, floor=0)
+    estimate = (drawn.mask / probability).mean(0)
+    torch.testing.assert_close(estimate, torch.ones_like(estimate), rtol=0, atol=.1)
+
+
+def test_visible_tokens_that_are_no_whole_number_of_blocks_are_refused():
+    with pytest.raises(ValueError, match="groups of 24: num_visible=9 cannot be met, the nearest is 24"):
+        TATS(GRID, 24, mask_ratio=.9, block=(1, 4, 6))
+    with pytest.raises(ValueError, match="--tats_block wants three divisors"):
+        TATS(GRID, 24, block=(3, 1, 1))
+    sampler = TATS(GRID, 24, mask_ratio=.75, block=(1, 4, 6))
+    with pytest.raises(ValueError, match="groups of 24"):
+        sampler.draw(torch.zeros(1, GRID.num_tokens), visible=30)
+
+
+@pytest.mark.parametrize("cells", [{"merge": (2, 1, 3)}, {"block": (1, 3, 3)}])
+def test_such_a_policy_learns(cells):
     mae = tiny_mae()
-    sampler = TATS(TokenGrid(*mae.encoder.grid), mae.encoder.patch_embed.proj.out_channels, mask_ratio=.75,
-                   merge=(2, 1, 3))
+    grid = TokenGrid(*mae.encoder.grid)
+    sampler = TATS(grid, mae.encoder.patch_embed.proj.out_channels, mask_ratio=.75, **cells)
     before = {name: value.clone() for name, value in sampler.state_dict().items()}
     phi, theta = learner(mae), learner(sampler)
     train_one_epoch(0, loader(4, 4, seed=0), phi, theta, EpisodeBuffer(), ppo_training(mae), Meters())

@@ -39,6 +39,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "reach-1": "--reward_reach 1", "lasting-reach-1": "--reward lasting --reward_reach 1",
     "learnable-c3-0.3": "--reward learnable --entropy_coef 3e-5",
     "merge-t2": "--tats_merge 2 1 1", "merge-s2": "--tats_merge 1 2 2", "merge-ts2": "--tats_merge 2 2 2",
+    "frames": "--tats_block 1 6 6",   # of the demo's grid; ratios of whole frames, .875 of its eight
     "easy": "--reward easy", "easy-half-random": "--reward easy --random_share .5",
 }.items()}
 # What the features are asked for; frozen, a linear probe and k-NN.

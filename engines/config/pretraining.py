@@ -142,6 +142,9 @@ class SamplerConfig:
                                         "is faster the more they are, and the policy coarser; None: each by itself, as "
                                         "in the paper", nargs=3, type=int, metavar=("T", "H", "W"),
                                         within="[1, inf)", identity=FIXED)
+    tats_block: list[int] | None = flag(None, "tokens along time, height and width that TATS shows or hides as one; 1 "
+                                        "H' W' of the token grid: whole frames; None: each by itself, as in the paper",
+                                        nargs=3, type=int, metavar=("T", "H", "W"), within="[1, inf)", identity=FIXED)
     tats_project_values: bool = flag(True, "v~ of Eq. 2 is W~ y~; false: y~ itself, as Motionformer's code has it",
                                      identity=FIXED)
     trajectory_kernel: str = flag("plain", "exact trajectory attention by operations of torch, or triton: by fused "

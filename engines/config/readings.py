@@ -101,9 +101,10 @@ PRETRAINING = (
     Reading("Z = TA(X) (Eq. 3)", (), "pre-norm TA and MLP, both residual: AdaMAE's sampler block".format,
             "\"Following AdaMAE\"; a prototype without them ranked moving tokens worse (AUROC .84, not .92). No flag.",
             TATS),
-    Reading("no word of random shares, several passes, cells of tokens, or a target of the entropy or KL divergence",
+    Reading("no word of random shares, several passes, cells or blocks of tokens, rewards of neighbours, or a target "
+            "of the entropy or KL divergence",
             ("mae_only_explained", "num_visible", "random_share", "context_share", "ppo_epochs", "target_kl",
-             "target_entropy", "tats_merge"), _extras, "Ours, off in the rows.", TATS),
+             "target_entropy", "tats_merge", "tats_block", "reward_reach"), _extras, "Ours, off in the rows.", TATS),
     Reading("\"fixed 3D periodic positional encoding\" (Sec. 3.1)", ("pos_embed",),
             {None: "the model's own: sine and cosine of the flattened index", "sincos1d": "of the flattened index",
              "sincos3d": "of time, height and width"},
