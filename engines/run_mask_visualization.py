@@ -17,7 +17,7 @@ from ..datasets.program import run_program
 from ..datasets.transforms.pretraining import pretrain_transform
 from ..datasets.video.decode import open_video
 from ..datasets.video.frame_numbers import center_indices
-from ..masking import find_masking, num_visible
+from ..masking import TokenGrid, find_masking
 from .config.flags import FlagParser
 from .core import checkpointing
 from .core.logs import set_up_logging
@@ -66,8 +66,9 @@ def read_clip(path: str, frames: int, stride: int, size) -> Tensor:
         return pretrain_transform("center", size)(torch.from_numpy(video.read(numbers)))[None]
 
 
-def compared_mask(name: str, ratio: float, batch: ClipBatch, mae: nn.Module) -> tuple[str, Tensor]:
-    """(title, mask bool (1, N)) of another strategy: its loader half, or the policy of another checkpoint."""
+def compared_mask(name: str, ratio: float, visible: int, batch: ClipBatch, mae: nn.Module) -> tuple[str, Tensor]:
+    """(title, mask bool (1, N)) of another strategy: its loader half, which rounds the ratio in its own way, or the
+    policy of another checkpoint, with so many visible tokens."""
     if not Path(name).is_file():
         return f"{name} mask", find_masking(name).per_clip(grid_of(mae), ratio)()[None]
     other, sampler, mask_type = rebuild(checkpointing.load(name))
@@ -76,7 +77,13 @@ def compared_mask(name: str, ratio: float, batch: ClipBatch, mae: nn.Module) -> 
         raise ValueError(f"{name} has the token grid {grid_of(other)}, --checkpoint has {grid_of(mae)}")
     if sampler is None:
         return title, find_masking(mask_type).per_clip(grid_of(mae), ratio)()[None]
-    return title, look(other, sampler, batch, Reconstruction(), num_visible(grid_of(mae), ratio)).mask
+    return title, look(other, sampler, batch, Reconstruction(), visible).mask
+
+
+def trained_share(mask: dict, grid: TokenGrid) -> tuple[float, int | None]:
+    """The mask ratio of a checkpoint's settings, and its number of visible tokens where that was given instead."""
+    count = mask["num_visible"]
+    return (1 - count / grid.num_tokens, count) if count else (mask["mask_ratio"], None)
 
 
 def shortened(name: str, length: int = 20) -> str:
@@ -170,15 +177,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         clip = read_clip(path, grid.frames * mae.tubelet_size, stride, clip_size(mae))
         title = f"{args.data_set}, {Path(path).name}" if args.data_set else Path(path).name
         stem = args.out / f"{file_stem}-{name}"
-        for ratio in args.mask_ratio or [settings["mask"]["mask_ratio"]]:
+        for ratio, count in [(ratio, None) for ratio in args.mask_ratio] or [trained_share(settings["mask"], grid)]:
             torch.manual_seed(0)   # a clip's masks do not depend on what else is drawn
-            per_clip = find_masking(name).per_clip(grid, ratio)
+            per_clip = find_masking(name).per_clip(grid, ratio, count)
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible
             rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak, f"{name} mask")
             rows = [row for row in rows if row.title.split("\n")[0] not in args.without]
             for other in args.compare:
-                label, mask = compared_mask(other, ratio, batch, mae)
+                label, mask = compared_mask(other, ratio, visible, batch, mae)
                 rows.append(mask_row(label, batch.pixels, mask, mae))
             caption = f"{title}: {trained}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
             if normalized:

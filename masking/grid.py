@@ -52,6 +52,9 @@ def checked_visible(grid: TokenGrid, count: int, unit: int = 1) -> int:
     if not 0 < count < grid.num_tokens:
         raise ValueError(f"num_visible must lie between 1 and {grid.num_tokens - 1} for the token grid "
                          f"{'x'.join(map(str, grid))}, got {count}")
+    if unit >= grid.num_tokens:
+        raise ValueError(f"groups of {unit} tokens are the whole token grid {'x'.join(map(str, grid))}: nothing would "
+                         "be hidden; use smaller ones")
     if count % unit:
         nearest = min(max(1, round(count / unit)), grid.num_tokens // unit - 1) * unit
         raise ValueError(f"this masking shows tokens in groups of {unit}: num_visible={count} cannot be met, "

@@ -51,7 +51,7 @@ else   # steps so small take one core each
     train random >"$random.log" 2>&1 &
     beside=$!
     set +m
-    trap 'kill -TERM -- "-$beside" 2>/dev/null || true' EXIT
+    trap 'kill -TERM -- "-$beside" 2>/dev/null && wait "$beside" || true' EXIT   # until it is saved
     train "$mask_type"
     wait "$beside" || { tail -n 3 "$random.log" >&2; exit 1; }
 fi

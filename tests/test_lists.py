@@ -93,6 +93,8 @@ def test_what_is_no_list(tmp_path):
     (tmp_path / "one.MP4").write_bytes(b"\0\0\0\x1cftypisom")
     with pytest.raises(ValueError, match="one.MP4 is a video, and a list of videos is wanted"):
         read_list(tmp_path / "one.MP4")
+    (tmp_path / "list.ts").write_text("/d/a.mp4 0\n")
+    assert list(read_list(tmp_path / "list.ts").paths) == ["/d/a.mp4"]
     for text in ("", "\n \n", "path label\n"):
         with pytest.raises(ValueError, match="empty"):
             read_list(written(tmp_path, text))

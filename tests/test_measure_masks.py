@@ -6,6 +6,7 @@ import pytest
 import torch
 from tats.datasets.program import run_program
 from tats.engines import measure_masks
+from tats.engines.figures import inference
 from tats.engines.figures.inference import Seen
 from tats.engines.measure_masks import Measured, held_out_clips, run_names, table
 from tats.engines.measure_masks import main as measure
@@ -78,6 +79,15 @@ def test_the_error_map_shows_what_is_hardest(shapes, monkeypatch):
     found = measure_masks.measure_error_map(mae, clips, Reconstruction(), masking, 1)
     assert (found.auroc, found.moving_auroc) == (1., 1.)
     assert found.enrichment == pytest.approx(1 / float(clips.moving.float().mean())) and found.texture_enrichment == 0
+
+
+def test_every_token_of_an_error_map_has_been_hidden(shapes, monkeypatch):
+    """Masks that hide a tenth leave most tokens out of one draw; none of them counts as easy for it."""
+    mae = create_model("pretrain_tats_tiny").eval()
+    batch = held_out_clips(shapes, "val", grid_of(mae), .9, mae).batches[0]
+    monkeypatch.setattr(inference, "look", lambda mae, sampler, batch, reconstruction: Seen(
+        None, batch.mask, None, torch.ones(len(batch.mask), int(batch.mask[0].sum()))))
+    assert (inference.error_map(mae, batch, RandomMasking(grid_of(mae), .1), Reconstruction(), 1) == 1).all()
 
 
 def test_what_the_fixed_masks_hide_by_hand(shapes, monkeypatch):

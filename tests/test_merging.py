@@ -7,6 +7,7 @@ import torch
 from pretraining_setup import EpisodeBuffer, learner, loader, ppo_training, tiny_mae
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
+from tats.engines.hook.sampling import SamplingHook
 from tats.masking import TokenGrid, masked_probability
 from tats.masking.merging import cells_of
 from tats.masking.tats import TATS
@@ -111,11 +112,19 @@ def test_a_draw_of_blocks_shows_whole_ones_by_their_policy(size):
 def test_visible_tokens_that_are_no_whole_number_of_blocks_are_refused():
     with pytest.raises(ValueError, match="groups of 24: num_visible=9 cannot be met, the nearest is 24"):
         TATS(GRID, 24, mask_ratio=.9, block=(1, 4, 6))
+    with pytest.raises(ValueError, match="groups of 96 tokens are the whole token grid 4x4x6: nothing would be hidden"):
+        TATS(GRID, 24, block=GRID)
     with pytest.raises(ValueError, match="--tats_block wants three divisors"):
         TATS(GRID, 24, block=(3, 1, 1))
     sampler = TATS(GRID, 24, mask_ratio=.75, block=(1, 4, 6))
     with pytest.raises(ValueError, match="groups of 24"):
         sampler.draw(torch.zeros(1, GRID.num_tokens), visible=30)
+
+
+@pytest.mark.parametrize("size", [(1., 3, 3), ("1", "3", "3"), (True, True, True)])
+def test_a_loop_of_ones_own_is_told_of_sides_that_are_no_whole_numbers(size):
+    with pytest.raises(ValueError, match="--tats_block must be of type list"):
+        SamplingHook(None, "tats", (2, 3, 3), tokens="pixels", mask_ratio=.5, tats_block=size)
 
 
 @pytest.mark.parametrize("cells", [{"merge": (2, 1, 3)}, {"block": (1, 3, 3)}])

@@ -5,6 +5,7 @@ import pytest
 import torch
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
 from tats.datasets.program import run_program
+from tats.engines import run_mask_visualization
 from tats.engines.figures.pictures import error_map, reconstructed_frames, token_map
 from tats.engines.figures.rows import MASKED, sheet_rows
 from tats.engines.figures.sheet import Row, _wrapped, draw_sheet
@@ -101,6 +102,20 @@ def test_a_caption_longer_than_the_picture_is_wide_is_broken():
     caption, height = _wrapped("a very long name of a video " * 6, width=6)
     lines = caption.split("\n")
     assert len(lines) > 1 and max(map(len, lines)) <= 62 and height > _wrapped("short", width=6)[1]
+
+
+def test_without_a_ratio_as_many_tokens_are_visible_as_in_training(shapes, tmp_path, monkeypatch):
+    """--num_visible counts, not the ratio that it stands in for, and blocks are shown whole."""
+    pretrain(["--model", "pretrain_tats_tiny", "--data_path", str(shapes / "train.csv"), "--output_dir", str(tmp_path),
+              "--batch_size", "8", "--num_workers", "0", "--mask_type", "tats", "--mae_only_epochs", "0", "--epochs",
+              "1", "--sampling_rate", "1", "--device", "cpu", "--num_visible", "108", "--tats_block", "1", "6", "6"])
+    drawn = []
+    monkeypatch.setattr(run_mask_visualization, "save_figure", lambda rows, caption, stem, *_: drawn.append(
+        (caption, stem.name)))
+    draw(["--checkpoint", str(tmp_path / "checkpoint-0.pth"), "--data_path", str(shapes / "val.csv"), "--rows", "0",
+          "--compare", "random", "tube", str(tmp_path / "checkpoint-0.pth"), "--out", str(tmp_path)])
+    (caption, stem), = drawn
+    assert "mask ratio 0.625, 108 of 288 tokens visible" in caption and stem.endswith("-r0.625")
 
 
 def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):

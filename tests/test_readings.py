@@ -75,6 +75,14 @@ def test_another_value_of_a_flag_is_another_reading(words, reading):
     assert changed[1] == reading and words[0].replace("--no_", "--") in changed[2]
 
 
+def test_the_papers_row_has_no_additions():
+    """Of every flag of the row of extras the paper's value is the one that counts as none."""
+    (row,) = [row for row in readings.explained(readings.PRETRAINING, settings(*ROW)) if "random shares" in row[0]]
+    assert row[1] == "none of them"
+    (words,) = [one.flags for one in readings.PRETRAINING if "random shares" in one.paper]
+    assert len(words) == len(readings.EXTRAS_OFF)
+
+
 def test_sentences_that_play_no_part_say_so():
     """Exact attention has no landmarks, joint attention no trajectories, a run without a policy none of its rows."""
     def changed(*words):

@@ -88,6 +88,12 @@ def test_a_reach_averages_the_rewards_of_the_masked_tokens_around():
     corner = math.exp(-3 / 2)
     assert reward_of(config, TokenGrid(2, 2, 2)).pay(apart)[0].tolist() == pytest.approx(
         [(8 + 4 * corner) / (1 + corner), (8 * corner + 4) / (1 + corner)])
+    for tiny in (5e-324, 1e-30):
+        alone = reward_of(resolve_recipe(SamplerConfig(reward_reach=tiny)), TokenGrid(2, 2, 2)).pay(apart)
+        assert alone.tolist() == [[8., 4.]]
+    for huge in (1e155, 1e308):
+        alike = reward_of(resolve_recipe(SamplerConfig(reward_reach=huge)), TokenGrid(2, 2, 2)).pay(apart)
+        assert alike.tolist() == [[6., 6.]]
     with pytest.raises(ValueError, match="--reward clip has one for the whole clip"):
         reward_of(resolve_recipe(SamplerConfig(reward="clip", adv_norm="batch", reward_reach=1.)))
 

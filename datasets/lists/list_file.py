@@ -132,7 +132,7 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"list of videos not found: {path}")
-    if path.suffix.lower() in VIDEO_ENDINGS:
+    if path.suffix.lower() in VIDEO_ENDINGS and b"\0" in _start(path, 4096):   # a list may be called a.ts
         raise ValueError(f"{path} is a video, and a list of videos is wanted: a text file with a path a line")
     labels, lines, spans, bad = array("q"), array("q"), array("q"), []
 
@@ -167,12 +167,16 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
 
 def _opened(path: Path) -> TextIO:
     """The list as text, whatever it was saved as."""
-    with open(path, "rb") as file:
-        start = file.read(4)
+    start = _start(path, 4)
     encoding = next((name for mark, name in _MARKS if start.startswith(mark)), None)
     if encoding:
         return open(path, encoding=encoding)
     return open(path, encoding="utf-8-sig", errors="surrogateescape")
+
+
+def _start(path: Path, size: int) -> bytes:
+    with open(path, "rb") as file:
+        return file.read(size)
 
 
 def _rows(file: TextIO) -> Iterator[tuple[int, str]]:

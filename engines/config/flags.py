@@ -169,11 +169,11 @@ def check_values(config: Any) -> None:
 
 def _is_a(value: Any, kind: Any) -> bool:
     """Whether a value may stand where its field says `kind`; whole numbers count as numbers, lists as tuples."""
-    kind = get_origin(kind) or kind
+    members, kind = get_args(kind), get_origin(kind) or kind
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     if kind in (list, tuple):
-        return isinstance(value, list | tuple)
+        return isinstance(value, list | tuple) and all(_is_a(one, members[0]) for one in value if members)
     return not isinstance(kind, type) or isinstance(value, kind)
 
 

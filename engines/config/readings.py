@@ -47,7 +47,7 @@ def _extras(*values: Any) -> str:
     return "none of them" if values == EXTRAS_OFF else "with additions that the paper does not have"
 
 
-EXTRAS_OFF = (0, None, 0, 0, 1, None, None, None)
+EXTRAS_OFF = (0, None, 0, 0, 1, None, None, None, None, 0)   # in the order of the row's flags
 PRETRAINING = (
     Reading("TA; \"in practice, we employ an approximation of TA (Orthoformer)\" (Sec. 3.2)", ("tats_approx",),
             {"orthoformer": "Orthoformer's landmarks", "none": "exact trajectory attention"},

@@ -1,5 +1,6 @@
 """What a trained policy says about clips: probabilities and masks, for figures and measurements."""
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -57,14 +58,16 @@ def look(mae: nn.Module, sampler: TokenSampler | None, batch: ClipBatch, reconst
 @torch.no_grad()
 def error_map(mae: nn.Module, batch: ClipBatch, masking: RandomMasking, reconstruction: Reconstruction,
               draws: int) -> Tensor:
-    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on."""
+    """The mean error of each token in the draws of random masks that hide it, (B, N): what the policy is trained on.
+    There are more draws where a token was hidden in none of them."""
     errors, times = torch.zeros_like(batch.mask, dtype=torch.float32), torch.zeros_like(batch.mask, dtype=torch.float32)
-    for draw in range(draws):
+    for draw in itertools.count():
+        if draw >= draws and times.all():
+            return errors / times
         with seeded(draw):   # the same masks for all models
             mask = torch.stack([masking() for _ in batch.mask]).to(batch.mask.device)
         errors[mask] += look(mae, None, batch._replace(mask=mask), reconstruction).errors.flatten()
         times += mask
-    return errors / times.clamp(min=1)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from ...masking import ALIASES, Masking, find_masking, gumbel_top_k, masked_indices
+from ...masking import ALIASES, Masking, find_masking, masked_indices
 from ..config.pretraining import MaskConfig
 from ..core.runtime import Runtime, choose_precision
 from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
@@ -178,7 +178,7 @@ class SamplingHook:
         # gets random masks instead of the first tokens.
         fine = log_pi.detach().isfinite().all(dim=1, keepdim=True)
         uniform = torch.zeros_like(log_pi.detach())
-        mask = torch.where(fine, mask, gumbel_top_k(uniform, self.sampler.module.num_visible, batch.keys, -2).mask)
+        mask = torch.where(fine, mask, self.sampler.module.draw(uniform, batch.keys, -2).mask)
         return mask, choice._replace(mask=mask) if isinstance(choice, Choice) else choice
 
     def learn(self, errors: Tensor, known: Tensor | None = None) -> None:

@@ -8,11 +8,13 @@ from torch import Tensor
 
 from ...masking.grid import TokenGrid
 
+_LEAST_REACH = 1e-6   # of it and of anything below only the token itself is near
+
 
 def nearness(grid: TokenGrid, reach: float, device: torch.device) -> Tensor:
     """k_ij = exp(-|i - j|^2 / (2 reach^2)), float32 (N, N); |i - j| in tokens along time, height and width."""
     places = torch.cartesian_prod(*(torch.arange(float(side), device=device) for side in grid))
-    return torch.exp(torch.cdist(places, places) ** 2 / (-2 * reach ** 2))
+    return torch.exp((torch.cdist(places, places) / max(reach, _LEAST_REACH)) ** 2 / -2)
 
 
 class Around:
