@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     opencv()   # before anything is decoded
     rows: list[tuple[str, list[dict]]] = []
     read: dict[Geometry, list[Video]] = {}
-    for path in args.checkpoint:
+    for path, name in zip(args.checkpoint, checkpointing.run_names(args.checkpoint), strict=True):
         state = checkpointing.load(path)
         mae, _, _ = rebuild(state)
         grid, data = grid_of(mae), state["settings"]["data"]
@@ -172,9 +172,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             videos = read[geometry] = read_videos(args.list, geometry, args.windows, args.flow_size)
             what = f"{geometry.frames} x {geometry.size} x {geometry.size} at stride {geometry.stride}"
             for kind in ("difference", "texture"):
-                name = f"{kind} alone ({what})"
-                rows.append((name, records_of(name, videos, [getattr(video.motion, kind) for video in videos])))
-        rows += measure(state, path.resolve().parent.name, read[geometry], args.draws)
+                alone = f"{kind} alone ({what})"
+                rows.append((alone, records_of(alone, videos, [getattr(video.motion, kind) for video in videos])))
+        rows += measure(state, name, read[geometry], args.draws)
     sys.stdout.write("\n".join(table(rows)) + "\n")
     if args.out:
         write_csv(args.out, [record for _, records in rows for record in records])

@@ -146,14 +146,6 @@ def table(rows: list[tuple[str, Measured]]) -> str:
                            formatters={COLUMNS[-1]: "{:.1f}".format})
 
 
-def run_names(paths: Sequence[str]) -> list[str]:
-    """What tells checkpoints apart in a table: nothing for one, the folders' names, else the paths."""
-    folders = [Path(path).resolve().parent.name for path in paths]
-    if len(paths) == 1:
-        return [""]
-    return folders if len(set(folders)) == len(folders) else list(map(str, paths))
-
-
 def read_top1(path: Path, checkpoint: Path) -> float:
     """top1 of the result.json of a fine-tuning that began with `checkpoint`.
 
@@ -198,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.out:
         require_writable(args.out, "--out")
     top1 = list(map(read_top1, args.fine_tuned, args.checkpoint)) or [None] * len(args.checkpoint)
-    names = run_names(args.checkpoint)
+    names = checkpointing.run_names(args.checkpoint) if len(args.checkpoint) > 1 else [""]
     rows: list[tuple[str, Measured]] = []
     clips, first = None, None
     for path, run, accuracy in zip(args.checkpoint, names, top1, strict=True):

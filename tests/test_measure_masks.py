@@ -6,9 +6,10 @@ import pytest
 import torch
 from tats.datasets.program import run_program
 from tats.engines import measure_masks
+from tats.engines.core.checkpointing import run_names
 from tats.engines.figures import inference
 from tats.engines.figures.inference import Seen
-from tats.engines.measure_masks import Measured, held_out_clips, run_names, table
+from tats.engines.measure_masks import Measured, held_out_clips, table
 from tats.engines.measure_masks import main as measure
 from tats.engines.motion.metrics import MotionMetrics
 from tats.engines.pretrain.interface import grid_of, patch_size_of
@@ -129,6 +130,7 @@ def test_the_table_fits_into_120_columns():
 
 
 def test_names_in_the_table():
-    assert run_names(["out/a/checkpoint-1.pth"]) == [""]
+    assert run_names(["out/a/checkpoint-1.pth"]) == ["a"]
     assert run_names(["out/a/x.pth", "out/b/x.pth"]) == ["a", "b"]
-    assert run_names(["a/x.pth", "b/a/x.pth"]) == ["a/x.pth", "b/a/x.pth"]
+    assert run_names(["out/a/run/x.pth", "out/b/run/x.pth"]) == ["a/run", "b/run"]
+    assert run_names(["a/x.pth", "a/y.pth"]) == ["a/x.pth", "a/y.pth"]

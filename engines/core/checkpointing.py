@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -89,3 +90,14 @@ def clear_unfinished(output_dir: str | Path) -> None:
     """Delete what a kill during saving has left."""
     for path in Path(output_dir).glob("*.pth*.writing"):
         path.unlink(missing_ok=True)
+
+
+def run_names(paths: Sequence[str | Path]) -> list[str]:
+    """What tells checkpoints apart in a table: their folders' names, with as many folders above as it takes; the paths,
+    where two are of one folder."""
+    folders = [Path(path).resolve().parent.parts for path in paths]
+    for depth in range(1, max(map(len, folders)) + 1):
+        names = ["/".join(parts[-depth:]) for parts in folders]
+        if len(set(names)) == len(names):
+            return names
+    return list(map(str, paths))
