@@ -1,5 +1,6 @@
 """Cells of the token grid: what a coarse policy sees the means of, or what is shown or hidden as one."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,9 +22,14 @@ class Cells(NamedTuple):
         return TokenGrid(*(side // part for side, part in zip(self.grid, self.size, strict=True)))
 
     @property
+    def tokens(self) -> int:
+        """Of one cell."""
+        return math.prod(self.size)
+
+    @property
     def is_fine(self) -> bool:
         """Whether a cell is one token."""
-        return self.size == (1, 1, 1)
+        return self.tokens == 1
 
     def mean(self, tokens: Tensor) -> Tensor:
         """(B, N, D) -> (B, N / cell, D), in the order of the coarse grid."""

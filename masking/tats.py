@@ -3,7 +3,6 @@
 B: clips, N: tokens, D: embedding dimension, N_v: visible tokens.
 """
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -110,7 +109,7 @@ class TATS(TokenSampler):
         self.softmax_temp = softmax_temp
         self.cells = cells_of(self.grid, merge or (1, 1, 1))
         self.block = cells_of(self.grid, block or (1, 1, 1), "--tats_block")
-        checked_visible(self.grid, self.num_visible, unit=math.prod(self.block.size))
+        checked_visible(self.grid, self.num_visible, unit=self.block.tokens)
         num_heads = num_heads or max(1, embed_dim // 64)
         if embed_dim % num_heads:
             raise ValueError(f"the sampler's {num_heads} heads do not divide its width {embed_dim}")
@@ -171,8 +170,8 @@ class TATS(TokenSampler):
         a constant that is added to all logits moves it as much."""
         if self.block.is_fine:
             return super().draw(log_pi, keys, stream, visible)
-        size = math.prod(self.block.size)
-        count = checked_visible(self.grid, visible or self.num_visible, unit=size) // size
+        unit = self.block.tokens
+        count = checked_visible(self.grid, visible or self.num_visible, unit) // unit
         drawn = gumbel_top_k(self.block.first(log_pi), count, keys, stream)
         return Draw(self.block.spread(drawn.mask), drawn.threshold)
 

@@ -17,6 +17,11 @@ def nearness(grid: TokenGrid, reach: float, device: torch.device) -> Tensor:
     return torch.exp((torch.cdist(places, places) / max(reach, _LEAST_REACH)) ** 2 / -2)
 
 
+def over_the_grid(values: Tensor, masked: Tensor, tokens: int) -> Tensor:
+    """Numbers of the masked tokens I_m, both (B, M), at their places: (B, N), 0 elsewhere."""
+    return values.new_zeros(len(values), tokens).scatter_(1, masked, values)
+
+
 class Around:
     """Averages numbers of masked tokens over the masked tokens around each.
 
@@ -33,7 +38,8 @@ class Around:
         if self._near is None or self._near.device != values.device:
             self._near = nearness(self.grid, self.reach, values.device)
 
-        def over_the_grid(numbers: Tensor) -> Tensor:
-            return numbers.new_zeros(len(numbers), len(self._near)).scatter_(1, masked, numbers) @ self._near
+        def summed(numbers: Tensor) -> Tensor:
+            return over_the_grid(numbers, masked, self.grid.num_tokens) @ self._near
 
-        return (over_the_grid(values.float()) / over_the_grid(torch.ones_like(values.float()))).gather(1, masked)
+        values = values.float()
+        return (summed(values) / summed(torch.ones_like(values))).gather(1, masked)

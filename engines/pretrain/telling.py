@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .learnable import errors_with_half_shown
-from .nearness import nearness
+from .nearness import nearness, over_the_grid
 from .outcome import Outcome
 
 REACH = 1.   # standard deviation of the neighbourhood, in tokens, along time, height and width
@@ -22,16 +22,12 @@ def telling(outcome: Outcome) -> Tensor:
     most of it to the near ones. The sum over H is the whole fall. Two forwards without a graph, as `learnable`.
     """
     rest, is_first = errors_with_half_shown(outcome)
-    masked, like = outcome.masked, outcome.batch.mask
+    masked, tokens = outcome.masked, outcome.batch.mask.shape[1]
     near = nearness(outcome.again.grid(), REACH, masked.device)
-
-    def over_the_grid(values: Tensor) -> Tensor:
-        return torch.zeros(like.shape, device=like.device).scatter_(1, masked, values)
-
     credit = torch.zeros_like(rest)
     for shown in (is_first, ~is_first):
-        divided_among = over_the_grid(shown.float()) @ near
-        fall = over_the_grid((outcome.errors - rest) * ~shown)
+        divided_among = over_the_grid(shown.float(), masked, tokens) @ near
+        fall = over_the_grid((outcome.errors - rest) * ~shown, masked, tokens)
         share = fall / divided_among.clamp_min(torch.finfo(torch.float32).tiny)
         credit += (share @ near).gather(1, masked) * shown
     return credit
