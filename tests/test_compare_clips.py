@@ -75,7 +75,8 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     assert rows[0]["visible_tokens"] == rows[0]["error_flow"] == ""
     assert rows[1]["entropy_share"] == "" and float(rows[2]["entropy_share"]) > .9
     assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting"))
-    assert all(row["error_flow"] != row["lasting_flow"] for row in rows[1:])
+    for row in rows[1:]:   # another map, though a ranking or two may agree in all digits shown
+        assert any(row[f"error_{kind}"] != row[f"lasting_{kind}"] for kind in ("flow", "own_flow", "difference"))
     assert float(rows[1]["visible_tokens"]) == 28 and rows[1]["policy_flow"] == "" != rows[2]["policy_flow"]
     assert "saw all clips" in shown and "frame difference, linear" in shown and "Top-1 in % of 12 clips" in shown
     for reading in ("linear", "knn", "finetuned"):   # every tested clip once, and no other
