@@ -25,8 +25,8 @@ from .truth import geometry_of, read_truth
 
 
 def measure_reading(checkpoint: str, data: Path, folds: Mapping[int, int], tested: tuple[int, ...]) -> pd.DataFrame:
-    """Lines as those of `measure_maps`, of the map "features": a ridge regression of frozen tokens on their ranks by
-    flow, in clips of the tested folds; it is trained on the clips of the other folds.
+    """Lines as those of `measure_maps`, of the map "features": a ridge regression of frozen tokens on flow, in
+    clips of the tested folds; it is trained on the clips of the other folds.
 
     Args:
         data: folder of the prepared clips. folds: of the clips by their numbers in the manifest.
@@ -51,15 +51,16 @@ def frozen_tokens(mae: nn.Module, videos: Tensor) -> Tensor:
 
 
 def read_flow(tokens: np.ndarray, flow: Tensor, folds: np.ndarray, tested: tuple[int, ...]) -> Tensor:
-    """The regression's answers to the tested folds' tokens, float64 (V, N), NaN elsewhere.
+    """The regression's answers to the tested folds' tokens, float64 (V, N), NaN elsewhere. Its target is the rank of a
+    token's flow among all that it is trained on: flow itself is nearly 0 in most tokens, and large in a few.
 
     Args:
         tokens: (V, N, D). flow: (V, N). folds: (V,).
     """
-    target, found = ranks(flow).numpy(), np.full(tokens.shape[:2], np.nan)
+    found = np.full(tokens.shape[:2], np.nan)
     for fold in tested:
         test = folds == fold
-        probe = make_pipeline(StandardScaler(), Ridge()).fit(tokens[~test].reshape(-1, tokens.shape[2]),
-                                                             target[~test].ravel())
+        target = ranks(flow[torch.from_numpy(~test)].reshape(1, -1))[0]
+        probe = make_pipeline(StandardScaler(), Ridge()).fit(tokens[~test].reshape(-1, tokens.shape[2]), target)
         found[test] = probe.predict(tokens[test].reshape(-1, tokens.shape[2])).reshape(-1, tokens.shape[1])
     return torch.from_numpy(found)
