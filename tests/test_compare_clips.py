@@ -80,7 +80,8 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     for row in rows[1:]:   # another map, though a ranking or two may agree in all digits shown
         assert any(row[f"error_{kind}"] != row[f"lasting_{kind}"] for kind in ("flow", "own_flow", "difference"))
     assert float(rows[1]["visible_tokens"]) == 28 and rows[1]["policy_flow"] == "" != rows[2]["policy_flow"]
-    assert "saw all clips" in shown and "frame difference, linear" in shown and "Top-1 in % of 12 clips" in shown
+    assert "saw all clips" in shown and "frame difference, linear" in shown
+    assert "| flow, from tokens |" in shown and "Top-1 in % of 12 clips" in shown
     for reading in ("linear", "knn", "finetuned"):   # every tested clip once, and no other
         answers = pd.read_csv(tmp_path / f"out/all/tats-r0.9-seed0/{reading}.csv")
         assert sorted(answers["path"]) == sorted(f"toys/{number}.mp4" for number in range(12))
