@@ -142,8 +142,8 @@ def _differences(results: Results) -> Iterator[str]:
                 if seeds:
                     rows.append({"method": method, "ρ": f"{ratio:g}", "less": other, "reading": name,
                                  **_difference([own[seed] for seed in seeds], [base[seed] for seed in seeds])})
-    yield from _markdown("Paired differences in points (of flow: .01 of the rank correlation), seed by seed and clip by "
-                         "clip; would miss: an effect below that is missed more often than one time in five", rows)
+    yield from _markdown("Paired differences in points (of flow: .01 of the rank correlation), seed by seed and clip "
+                         "by clip; would miss: an effect below that is missed more often than one time in five", rows)
 
 
 def _difference(own: Sequence[pd.Series], base: Sequence[pd.Series]) -> dict[str, str]:
