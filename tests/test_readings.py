@@ -75,6 +75,36 @@ def test_another_value_of_a_flag_is_another_reading(words, reading):
     assert changed[1] == reading and words[0].replace("--no_", "--") in changed[2]
 
 
+def reasons(words):
+    return {row[2].split()[0]: row[3] for row in readings.explained(readings.PRETRAINING, settings(*words))}
+
+
+@pytest.mark.parametrize("data_set", ["ucf101", "hmdb51", "k400", "ssv2"])
+def test_the_reasons_are_given_for_what_the_rows_run(data_set):
+    """"As printed" beside a reading that is not as printed would be wrong: the table then names the rows' own value."""
+    row = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_{data_set}.args", *ROW[2:]]
+    assert not [why for why in reasons(row).values() if "instead" in why]
+    args = [f"@{SCRIPTS}/settings/{name}.args" for name in ("finetune", f"finetune_{data_set}")]
+    tuned = finetuning.Settings.from_args(finetuning_parser().parse_args(["--data_path", "x", *args]))
+    assert not [row[3] for row in readings.explained(readings.FINETUNING, tuned) if "instead" in row[3]]
+
+
+def test_another_reading_is_not_given_the_rows_reason():
+    ours = reasons([*ROW, "--tats_recipe", "ours"])
+    assert ours["--adv_norm"] == "The rows run `--adv_norm none` instead. Why: As printed."
+    assert {flag for flag, why in ours.items() if "instead" in why} == {
+        "--tats_approx", "--ppo_ratio", "--ppo_weighting", "--adv_norm", "--policy_coef", "--sampler_lr"}
+    assert "instead" not in ours["--num_landmarks"]   # it plays no part
+    assert reasons([*ROW, "--epochs", "800"])["--mae_only_epochs"].startswith(
+        "The rows run `--mae_only_epochs 10 --update_every 1 --epochs 400` instead. Why: As printed")
+
+
+def test_a_reward_that_the_paper_has_not():
+    (row,) = [row for row in readings.explained(readings.PRETRAINING, settings(*ROW, "--reward", "lasting"))
+              if "--reward" in row[2].split()]
+    assert row[1] == "lasting, which the paper does not have"
+
+
 def test_the_papers_row_has_no_additions():
     """Of every flag of the row of extras the paper's value is the one that counts as none."""
     (row,) = [row for row in readings.explained(readings.PRETRAINING, settings(*ROW)) if "random shares" in row[0]]
