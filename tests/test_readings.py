@@ -13,6 +13,7 @@ from tats.engines.config.pretraining import MaskConfig, SamplerConfig, resolve_r
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
+from tats.engines.run_class_finetuning import main as finetune_main
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_build import sampler_config, sampler_config_in, sampler_schedule
 from tats.masking import TATS
@@ -97,6 +98,15 @@ def test_another_reading_is_not_given_the_rows_reason():
     assert "instead" not in ours["--num_landmarks"]   # it plays no part
     assert reasons([*ROW, "--epochs", "800"])["--mae_only_epochs"].startswith(
         "The rows run `--mae_only_epochs 10 --update_every 1 --epochs 400` instead. Why: As printed")
+
+
+@pytest.mark.parametrize(("words", "views", "stride"), [
+    (["--data_set", "UCF101"], "2 x 3 views", "2"), (["--data_set", "UCF101", "--test_num_segment", "7"], "7 x 3 views",
+                                                     "2"), (["--nb_classes", "5"], "5 x 3 views", "4")])
+def test_what_is_left_to_the_data_set_is_explained_with_its_number(words, views, stride, capsys):
+    assert finetune_main([*words, "--explain", "markdown"]) == {}
+    told = capsys.readouterr().out
+    assert f"| {views} |" in told and f"| stride {stride} in fine-tuning, too |" in told and "None" not in told
 
 
 def test_a_reward_that_the_paper_has_not():

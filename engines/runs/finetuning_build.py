@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,10 +55,23 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
     classes = data.nb_classes if known is None else known.classes
     sampling = Sampling(data.sampling or (known.style if known else "dense"), num_frames,
                         stride_of(data.data_set, data.sampling_rate))
-    defaults = (known.test_segments, known.test_crops) if known else (5, 3)
-    given = (data.test_num_segment, data.test_num_crop)
-    segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
-    return Task(classes, sampling, data.flip and (known is None or known.flip), segments, crops)
+    return Task(classes, sampling, data.flip and (known is None or known.flip), *_views(data))
+
+
+def _views(data: LabelledDataConfig) -> tuple[int, int]:
+    """Clips in time and crops of a test video: the flags over the data set's row of the catalog."""
+    known = data_set(data.data_set) if data.data_set else None
+    segments, crops = (known.test_segments, known.test_crops) if known else (5, 3)
+    return (segments if data.test_num_segment is None else data.test_num_segment,
+            crops if data.test_num_crop is None else data.test_num_crop)
+
+
+def with_defaults_of_the_data_set(settings: Settings) -> Settings:
+    """The settings with numbers where a flag was left to --data_set: for --explain, which reads no list."""
+    data = settings.data
+    segments, crops = _views(data)
+    return replace(settings, data=replace(data, sampling_rate=stride_of(data.data_set, data.sampling_rate),
+                                          test_num_segment=segments, test_num_crop=crops))
 
 
 def classifier_config(config: ClassifierConfig, classes: int, source: Mapping[str, Any]) -> dict:
