@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -11,9 +10,10 @@ from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
-from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
+from ..config.pretraining import MaskConfig, SamplerConfig
 from ..core.runtime import Precision, Runtime
 from ..pretrain.rewards import REWARDS, Reward, reward_of
+from ..pretrain.unused_flags import unused_flags
 from ..runs.pretraining_build import sampler_config, sampler_schedule
 from ..training.learner import Learner
 from ..training.optim import make_optimizer, parameter_groups
@@ -116,10 +116,5 @@ def _constant(rate: float, step: int) -> float:
 
 def _say_ignored(row: Masking, config: SamplerConfig) -> None:
     """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
-    read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward",
-            "reward_reach", "trajectory_kernel"}
-    usual = resolve_recipe(SamplerConfig())
-    ignored = [item.name for item in fields(config)
-               if item.name not in read and getattr(config, item.name) != getattr(usual, item.name)]
-    if ignored:
+    if ignored := unused_flags(row, config, ("sampler_lr", "sampler_lr_final", "sampler_warmup_epochs")):
         logger.warning("a strategy that PPO does not train takes no notice of %s", ", ".join(ignored))

@@ -25,7 +25,7 @@ from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import schedules_of
-from .loading import clip_bytes, training_loader, watched, worker_options
+from .loading import clip_bytes, other_model, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +103,6 @@ def build_classifier(config: ClassifierConfig, classes: int, whole: bool, key: s
     source = read_checkpoint(config.finetune, config.trust_checkpoint) if config.finetune else {}
     description = classifier_config(config, classes, source)
     classifier = create_model(description["name"], **description["kwargs"])
-    if not hasattr(classifier, "forward_features"):
-        raise ValueError(f"--model {config.model} is no classifier; use one of vit_*")
     if config.finetune:
         load_weights(classifier, source, config, whole, key)
     return classifier, description
@@ -131,7 +129,8 @@ def load_weights(classifier: nn.Module, source: Mapping[str, Any], config: Class
     try:
         report = load_encoder(classifier, source, model_key=key, allow_partial=config.allow_partial)
     except ValueError as error:
-        raise ValueError(f"--finetune {config.finetune}: {error}") from error
+        hint = other_model(source, classifier, config.model)
+        raise ValueError(f"--finetune {config.finetune}: {error}{hint}") from error
     logger.info("%s", report._replace(source=config.finetune))
     if whole and report.missing:
         raise ValueError(f"{config.finetune} is no fine-tuned classifier of {classifier.num_classes} classes: it "
@@ -158,7 +157,13 @@ def labelled_loader(clips: ClipList, task: Task, size: int, settings: Settings,
                                   tuple(augment.crop_scale or SCALE))
     dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, decoding=data.decoding,
                             bad_videos=watched(clips, settings, runtime))
-    return training_loader(dataset, settings, runtime, flatten_repeats)
+    loader, order = training_loader(dataset, settings, runtime, flatten_repeats)
+    frames, stride = task.sampling.num_frames, task.sampling.stride
+    how = f"at stride {stride}" if task.sampling.style == "dense" else "from as many parts of the video"
+    logger.info("%s on %d videos of %d classes: %d epochs of %d steps; clips of %d frames %s, the test in %d x %d "
+                "views", settings.model.model, len(clips), task.classes, settings.optim.epochs,
+                len(loader) // settings.optim.update_freq, frames, how, task.segments, task.crops)
+    return loader, order
 
 
 def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, runtime: Runtime) -> DataLoader:

@@ -7,19 +7,21 @@ import shutil
 import torch
 from torch import nn
 
+from ...datasets.catalog import stride_of
 from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_sampler, find_masking
-from ...models import create_model, use_kernel
+from ...models import create_model, read_checkpoint, use_kernel
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
 from ..pretrain.rewards import Reward
+from ..pretrain.unused_flags import unused_flags
 from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
-from .loading import clip_bytes
+from .loading import clip_bytes, other_model
 
 logger = logging.getLogger(__name__)
 
@@ -172,9 +174,12 @@ def compile_in_place(*nets: nn.Module | None) -> None:
 def initialise(mae: nn.Module, sampler: TokenSampler | None, settings: Settings) -> None:
     """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
     path = settings.model.init_from
-    report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
-                                             allow_partial=settings.model.allow_partial)
-    logger.info("%s", report)
+    source = read_checkpoint(path, settings.model.trust_checkpoint)
+    try:
+        report, sampler_state = load_pretraining(mae, source, allow_partial=settings.model.allow_partial)
+    except ValueError as error:
+        raise ValueError(f"--init_from {path}: {error}{other_model(source, mae, settings.model.model)}") from error
+    logger.info("%s", report._replace(source=path))
     initialise_sampler(sampler, sampler_state, path)
 
 
@@ -208,6 +213,24 @@ def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
                 "--update_every")
     return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
             "there are epochs in which the policy is not updated")
+
+
+def say_what_begins(settings: Settings, row: Masking, size: tuple[int, int], tokens: tuple[int, int]) -> None:
+    """The run in a line of the log, and the flags that do not do what they read.
+
+    Args:
+        size: videos, and steps of an epoch. tokens: visible ones of a clip, and all.
+    """
+    data, mask, epochs = settings.data, settings.mask, settings.optim.epochs
+    logger.info("%s on %d videos: %d epochs of %d steps; clips of %d frames at stride %d, --mask_type %s shows %d of "
+                "%d tokens", settings.model.model, size[0], epochs, size[1], settings.model.num_frames,
+                stride_of(data.data_set, data.sampling_rate), mask.mask_type, *tokens)
+    if row.learner == "ppo" and (idle := idle_policy(settings.sampler, epochs, size[1])):
+        logger.warning("%s", idle)
+    if unused := unused_flags(row, settings.sampler):
+        named = ", ".join(f"--{name}" for name in unused)
+        logger.info("without effect in this run (%s): %s", "other flags leave it without a part" if
+                    row.learner == "ppo" else f"--mask_type {mask.mask_type} does not read it", named)
 
 
 def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:

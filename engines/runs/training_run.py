@@ -55,6 +55,9 @@ class TrainingRun(GoingOn):
         """All epochs, with a line of log.txt after each, then `finish`, whose result it returns; a signal ends it
         early, saved, see `Interrupts`."""
         every, device = self.flags.save_ckpt_freq, self.runtime.device
+        if self.epoch >= self.epochs:
+            logger.info("all %d epochs of this run are done: nothing is left to train. More --epochs goes on, another "
+                        "--output_dir begins a new run", self.epochs)
         with RunLog(self.flags, self.epoch, self.runtime.is_main) as log, self.interrupts:
             while self.epoch < self.epochs:
                 start = time.time()
@@ -70,6 +73,9 @@ class TrainingRun(GoingOn):
                 self.after_epoch(log, record)
                 self.epoch, self.position = self.epoch + 1, 0
             self.must_be_saved()
+            last = None if self.folder is None else self.folder / f"checkpoint-{self.epochs - 1}.pth"
+            if last is not None and last.is_file():
+                logger.info("the last checkpoint is %s", last)
             return self.finish()
 
     def finish(self) -> Any:
