@@ -274,6 +274,12 @@ def test_a_run_says_what_it_is(sampling, how, shapes, tmp_path, caplog):
         f"{how}, the test in 4 x 1 views" in caplog.text
 
 
+def test_the_number_of_classes_is_named_where_classes_txt_has_it(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("run\nsit\n\n")
+    line = error_line(capsys, main, *flags(tmp_path, "", "--data_set", ""))
+    assert line.endswith(f"for lists of your own: --nb_classes 2, as {tmp_path}/classes.txt names them")
+
+
 def test_a_file_of_ours_names_the_model_that_it_wants(shapes, tmp_path, capsys):
     """Of --finetune and of --init_from; where the name is right and other sizes are not, nothing is said of it."""
     torch.save({"model": create_model("pretrain_tats_mini").state_dict(),

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets.catalog import data_set, stride_of
 from ...datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
+from ...datasets.lists.class_names import count_class_names
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
@@ -49,7 +50,9 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
                          "tats.datasets.build_lists makes them, tats.datasets.moving_shapes a toy set)")
     known = data_set(data.data_set) if data.data_set else None
     if known is None and data.nb_classes is None:
-        raise ValueError("give --data_set NAME, or --nb_classes for lists of your own")
+        names = count_class_names(data.data_path)
+        raise ValueError("give --data_set NAME, or --nb_classes for lists of your own" +
+                         (f": --nb_classes {names}, as {data.data_path}/classes.txt names them" if names else ""))
     if known and data.nb_classes not in (None, known.classes):
         raise ValueError(f"--nb_classes {data.nb_classes}, but {data.data_set} has {known.classes} classes")
     classes = data.nb_classes if known is None else known.classes
