@@ -13,6 +13,7 @@ from processes import wait_for
 from tats.datasets.program import run_program
 from tats.engines.config.pretraining import SamplerConfig, Settings, resolve_recipe
 from tats.engines.core import checkpointing, runtime
+from tats.engines.core.logs import RunLog
 from tats.engines.pretrain.unused_flags import unused_flags
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_run import Pretraining
@@ -160,6 +161,18 @@ def test_a_run_says_what_it_is_what_has_no_effect_and_where_it_ended(shapes, tmp
 ])
 def test_flags_that_nothing_reads(name, given, unused):
     assert unused_flags(MASKINGS[name], resolve_recipe(SamplerConfig(**given))) == unused
+
+
+@pytest.mark.parametrize(("name", "epoch", "said"), [("tats", 7, False), ("tats", 8, True), ("adamae", 2, False),
+                                                     ("adamae", 3, True)])
+def test_a_policy_that_has_just_begun_is_not_called_uniform(name, epoch, said, shapes, caplog):
+    """After m_o = 5 random epochs the policy acts in 5, 6, 7 (from 0); AdaMAE's acts from the first on."""
+    arguments = small_flags(shapes, "", "--mask_type", name, "--mae_only_epochs", "5", "--vis_clips", "0")
+    run = Pretraining(Settings.from_args(get_parser().parse_args(arguments)), runtime.start("cpu"))
+    run.epoch = epoch
+    run.after_epoch(RunLog(run.flags), {"train_entropy_share": 0.9999, "train_loss": 1.0, "train_data_share": 0.0,
+                                             "seconds": 1.0})
+    assert ("as good as uniform" in caplog.text) == said
 
 
 def test_dead_flags_warn_by_name(shapes, tmp_path, caplog):

@@ -11,6 +11,12 @@ UNIFORM = 0.999         # entropy's share of log N over which the policy draws a
 SATURATED = 0.3         # clip fraction over which much of the gradient is thrown away
 IDLE = 1e-4             # clip fraction under which the clip does nothing
 RARE, OFTEN = 0.1, 4.0  # coverage of a frame or place, as a multiple of uniform
+YOUNG = 3   # epochs of the policy in which "as good as uniform" is to be expected
+
+
+def is_young(acted: int) -> bool:
+    """Whether the policy has just begun to act. acted: epochs of it so far."""
+    return acted <= YOUNG
 
 
 def alerts(record: dict, config: SamplerConfig, fork: bool = False, young: bool = False) -> list[str]:

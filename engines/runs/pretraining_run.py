@@ -210,7 +210,8 @@ class Pretraining(TrainingRun):
         with outliving_a_full_disk("pictures"):
             log.pictures(self.draw(), self.epoch)
         if self.runtime.is_main:
-            for message in alerts.alerts(record, self.settings.sampler):
+            acted = self.epoch + 1 - (self.training.mae_only_epochs if self.learner_kind == "ppo" else 0)
+            for message in alerts.alerts(record, self.settings.sampler, young=alerts.is_young(acted)):
                 logger.warning("epoch %d: %s", self.epoch, message)
         shown = ("loss", "reward", "sampling_loss", "entropy_share", "clip_fraction")
         numbers = ", ".join(f"{name} {record[f'train_{name}']:.4f}" for name in shown if f"train_{name}" in record)
