@@ -39,6 +39,8 @@ def resolve_backend(name: str = "auto") -> str:
 def _resolve(name: str) -> str:
     for backend in BACKENDS if name == "auto" else (name,):
         if loads(backend):
+            if name == "auto":
+                return _resolve(backend)   # which says it once, whether it was named or found
             first = multiprocessing.parent_process() is None   # a loader's workers do not say it again
             logger.log(logging.INFO if first else logging.DEBUG, "reading videos with %s", backend)
             return backend

@@ -35,8 +35,8 @@ def alerts(record: dict, config: SamplerConfig, fork: bool = False, young: bool 
         see = "see that the autoencoder has begun to reconstruct, and raise --mae_only_epochs if not"
     found = [*_policy(values, config, see, fork), *_ppo(values, config), *_masks(values, fork)]
     if values.get("data_share", 0.0) > DATA_SHARE:
-        found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers, "
-                     "or shrink the videos (python -m tats.datasets.prepare_videos)")
+        found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers "
+                     "where cores are free, or shrink the videos (python -m tats.datasets.prepare_videos)")
     return found
 
 
