@@ -17,6 +17,7 @@ from ...datasets.sources.kept_arrays import keep_indexes
 from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ...datasets.video.decode import keep_videos
+from ..config.companions import given_in_vain
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
 from ..core.changes import must_be_changeable
@@ -120,6 +121,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
         logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
+    if vain := given_in_vain(settings):
+        logger.info("without effect in this run: %s", ", ".join(vain))
     run = None
     try:
         run = program.run(settings, here)
