@@ -14,7 +14,7 @@ from tats.datasets.program import run_program
 from tats.engines.config.pretraining import SamplerConfig, Settings, resolve_recipe
 from tats.engines.core import checkpointing, runtime
 from tats.engines.core.logs import RunLog
-from tats.engines.pretrain.unused_flags import unused_flags
+from tats.engines.pretrain.unused_flags import policy_in_words, unused_flags
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_run import Pretraining
 from tats.masking import MASKINGS
@@ -80,7 +80,8 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     line = error_line(capsys, main, *TINY, *out, *good, "--mask_type", "cube")
     assert "cube" in line and "tats" in line
     assert "pretrain_tats_tiny" in error_line(capsys, main, *out, *good, "--model", "resnet50")
-    assert "nearest is 72" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    line = error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    assert "give --num_visible 72, the nearest" in line
     assert "batch_size" in error_line(capsys, main, *TINY, *out, *good, "--batch_size", "64")
     line = error_line(capsys, main, *TINY, *out, *good, "--num_sample", "3")
     assert "--batch_size" in line and "--num_sample" in line
@@ -161,6 +162,18 @@ def test_a_run_says_what_it_is_what_has_no_effect_and_where_it_ended(shapes, tmp
 ])
 def test_flags_that_nothing_reads(name, given, unused):
     assert unused_flags(MASKINGS[name], resolve_recipe(SamplerConfig(**given))) == unused
+
+
+@pytest.mark.parametrize(("name", "given", "words"), [
+    ("tats", {}, "--tats_recipe ours"),
+    ("tats", {"tats_recipe": "paper", "reward": "lasting", "reward_reach": 1.0, "tats_block": [1, 4, 4],
+              "flush_buffer": False, "sampler_lr": 1e-3},
+     "--tats_recipe paper, --sampler_lr 0.001, --flush_buffer false, --reward lasting, --reward_reach 1, "
+     "--tats_block 1 4 4"),
+    ("adamae", {"reward": "easy", "ppo_epochs": 4}, "reinforce, --reward easy"),
+])
+def test_the_policy_in_a_line_of_the_log(name, given, words):
+    assert policy_in_words(MASKINGS[name], resolve_recipe(SamplerConfig(**given))) == words
 
 
 @pytest.mark.parametrize(("name", "epoch", "said"), [("tats", 7, False), ("tats", 8, True), ("adamae", 2, False),

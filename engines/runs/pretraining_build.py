@@ -16,7 +16,7 @@ from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
 from ..pretrain.rewards import Reward
-from ..pretrain.unused_flags import unused_flags
+from ..pretrain.unused_flags import policy_in_words, unused_flags
 from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
@@ -227,6 +227,8 @@ def say_what_begins(settings: Settings, row: Masking, size: tuple[int, int], tok
                 stride_of(data.data_set, data.sampling_rate), mask.mask_type, *tokens)
     if row.learner == "ppo" and (idle := idle_policy(settings.sampler, epochs, size[1])):
         logger.warning("%s", idle)
+    if row.sampler is not None:
+        logger.info("the policy: %s", policy_in_words(row, settings.sampler))
     if unused := unused_flags(row, settings.sampler):
         named = ", ".join(f"--{name}" for name in unused)
         logger.info("without effect in this run (%s): %s", "other flags leave it without a part" if
