@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pickle
 from functools import partial
 from pathlib import Path
@@ -367,3 +368,13 @@ def test_damage_is_said_without_torchs_advice(tmp_path):
 def test_a_model_key_that_is_not_there_is_refused(checkpoint, said):
     with pytest.raises(ValueError, match=f"no weights under net in the checkpoint; .*{said}"):
         find_weights(checkpoint, "net")
+
+
+def test_a_folder_in_place_of_a_file_names_the_newest_in_it(tmp_path):
+    with pytest.raises(ValueError, match="import_hf FOLDER OUT"):
+        read_checkpoint(tmp_path)
+    for name, time in (("checkpoint-9.pth", 100), ("checkpoint-10.pth", 200), ("checkpoint-8.pth", 50)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    with pytest.raises(ValueError, match="the newest is .*checkpoint-10.pth"):
+        read_checkpoint(tmp_path)

@@ -88,7 +88,10 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     assert "epochs" in error_line(capsys, main, *TINY, *out, *good, "--epochs", "0")
     assert "--reward clip" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
     assert "true or false" in error_line(capsys, main, *TINY, *out, *good, "--normlize_target", "maybe")
-    assert "unrecognized" in error_line(capsys, main, *TINY, *out, *good, "--no_such_flag")
+    assert "unrecognized arguments: --no_such_flag (see" in error_line(capsys, main, *TINY, *out, *good,
+                                                                       "--no_such_flag")
+    line = error_line(capsys, main, *TINY, *out, *good, "--mask_ration=.5", "--epoch", "3")
+    assert line.endswith("(did you mean --mask_ratio --epochs? see --help)")
     assert "keep_last" in error_line(capsys, main, *TINY, *out, *good, "--keep_last", "-1")
     assert "max_bad_steps" in error_line(capsys, main, *TINY, *out, *good, "--max_bad_steps", "0")
     assert "missing.pth" in error_line(capsys, main, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")

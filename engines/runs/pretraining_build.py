@@ -116,8 +116,8 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, 
     Raises:
         ValueError: it was not written by run_mae_pretraining, or by another version of it.
     """
-    if not {"model", "config", "mask_type"} <= set(checkpoint):
-        raise ValueError("not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or 'mask_type'")
+    if lacks := ", ".join(sorted({"model", "config", "mask_type"} - set(checkpoint))):
+        raise ValueError(f"not a checkpoint of run_mae_pretraining, as one of fine-tuning is not: it lacks {lacks}")
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
     load_exactly(mae, checkpoint["model"], "the checkpoint's model")
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
