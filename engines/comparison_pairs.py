@@ -18,8 +18,9 @@ from ..datasets.program import run_program
 from .compare_masks.table import BASELINE, FEATURES, TOKENS, pairs, read_csv
 from .config.flags import FlagParser
 
-_COLUMNS = FEATURES | {name: (f"single tokens: {words}", digits) for name, (words, digits) in TOKENS.items()}
 _TARGET = {"motion": " on motion", "appearance": " on appearance"}
+_COLUMNS = {name: (words + _TARGET.get(name.split("_")[-1], ""), digits) for name, (words, digits) in FEATURES.items()}
+_COLUMNS |= {name: (f"single tokens: {words}", digits) for name, (words, digits) in TOKENS.items()}
 
 
 def shown(differences: pd.Series, digits: int = 1) -> str:
@@ -49,7 +50,7 @@ def report(tables: Sequence[pd.DataFrame], methods: Sequence[str], baseline: str
            "one seed share their warm-up and count as independent all the same.")
     for name in measured:
         title, digits = _COLUMNS[name]
-        yield f"\n**{title}{_TARGET.get(name.split('_')[-1], '')}**\n"
+        yield f"\n**{title}**\n"
         own = found.dropna(subset=name)
         cells = own.pivot_table(name, "method", "mask_ratio", partial(shown, digits=digits), sort=False)
         cells = cells.sort_index(axis=1).rename(columns="ρ = {:g}".format).fillna("–")
