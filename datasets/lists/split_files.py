@@ -7,11 +7,14 @@
 """
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from .text_file import read_text
 
 
 class Entry(NamedTuple):
@@ -123,7 +126,7 @@ def read_k400(folder: Path, split: int = 1) -> Splits:
 
 def _kinetics_rows(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     rows = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file)
         missing = {"label", "youtube_id", "time_start", "time_end"} - set(reader.fieldnames or ())
         if missing:
@@ -190,8 +193,8 @@ def _ssv2_file(folder: Path, name: str) -> Path:
 
 def _json(path: Path, kind: type):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, kind) or not content:
         raise ValueError(f"{path}: expected a JSON {'object' if kind is dict else 'list'} that is not empty")
@@ -211,7 +214,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}: put the official file there, or name its folder "
                                 f"with --annotations")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     found = [(f"{path} line {number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise ValueError(f"{path} is empty")
