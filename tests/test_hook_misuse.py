@@ -193,3 +193,13 @@ def test_what_a_strategy_takes_no_notice_of_is_named(caplog):
     caplog.set_level(logging.WARNING)
     hook("adamae", update_every=3)
     assert "takes no notice of update_every" in caplog.text
+    caplog.clear()
+    hook("tube", reward="easy", mae_only_epochs=3)
+    assert [record.message.split("of ")[1] for record in caplog.records] == ["sampler_lr, mae_only_epochs, reward"]
+
+
+def test_an_entropy_that_blocks_cannot_have_is_refused():
+    """Of 24 tokens in blocks of 12 the sharpest policy has log 12 / log 24 = .782 of the largest entropy."""
+    with pytest.raises(ValueError, match="--target_entropy 0.78 cannot be reached.* 0.782 of log N"):
+        hook(tats_block=(1, 3, 4), num_visible=12, target_entropy=.78)
+    hook(tats_block=(1, 3, 4), num_visible=12, target_entropy=.79)

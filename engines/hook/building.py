@@ -11,10 +11,12 @@ from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
+from ..config.unread import unread_flags
 from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
 from ..core.runtime import Precision, Runtime
+from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.rewards import REWARDS, Reward, reward_of
-from ..runs.pretraining_build import sampler_config, sampler_schedule
+from ..runs.pretraining_build import check_target, sampler_config, sampler_schedule
 from ..training.learner import Learner
 from ..training.optim import make_optimizer, parameter_groups
 from .options import HookOptions
@@ -87,14 +89,19 @@ def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: S
     """g_theta with its optimiser and schedule; without an optimiser where it has nothing to learn."""
     if config.trajectory_kernel != "plain":
         use_kernel(net, config.trajectory_kernel, runtime.device)
-    if row.learner != "ppo":
-        _say_ignored(row, config)
     if row.learner is None:
         return Learner(net, precision=precision)
     optimizer = make_optimizer(parameter_groups(net, options.weight_decay), options.opt, eps=options.opt_eps,
                                betas=options.opt_betas, momentum=options.momentum)
     return Learner(net, optimizer, _rate(row, options, config), clip_grad=options.clip_grad, runtime=runtime,
                    precision=precision)
+
+
+def entropy_of(sampler: Learner | None, config: SamplerConfig, device: torch.device) -> EntropyCoefficient:
+    """c3. Raises ValueError: it is to hold an entropy that this policy cannot have."""
+    if sampler is not None:
+        check_target(sampler.module, config.target_entropy)
+    return EntropyCoefficient(config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=device)
 
 
 def _rate(row: Masking, options: HookOptions, config: SamplerConfig) -> Callable[[int], float]:
@@ -114,12 +121,10 @@ def _constant(rate: float, step: int) -> float:
     return rate
 
 
-def _say_ignored(row: Masking, config: SamplerConfig) -> None:
-    """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
-    read = {*row.flags.values(), "sampler_lr", "sampler_lr_final", "sampler_warmup_epochs", "reward",
-            "reward_reach", "trajectory_kernel"}
-    usual = resolve_recipe(SamplerConfig())
+def say_unread(row: Masking, options: HookOptions, config: SamplerConfig) -> None:
+    """Warn of settings of the policy that were given to a strategy that takes no notice of them."""
+    unread, usual = unread_flags(row, own_rate=options.follow is None), resolve_recipe(SamplerConfig())
     ignored = [item.name for item in fields(config)
-               if item.name not in read and getattr(config, item.name) != getattr(usual, item.name)]
+               if item.name in unread and getattr(config, item.name) != getattr(usual, item.name)]
     if ignored:
-        logger.warning("a strategy that PPO does not train takes no notice of %s", ", ".join(ignored))
+        logger.warning("this strategy takes no notice of %s", ", ".join(ignored))

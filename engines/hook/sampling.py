@@ -19,12 +19,11 @@ from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
 from ..engine_for_pretraining_ppo import Choice, EpisodeBuffer, PPOTraining, choose_masks, phase_two, recorded
 from ..pretrain.interface import PatchSize
 from ..pretrain.outcome import Outcome
-from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.users_code import measured
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, checked_grid, policy_learner, reward_of_a_loop, token_source
+from .building import build_policy, checked_grid, entropy_of, policy_learner, reward_of_a_loop, say_unread, token_source
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
@@ -75,15 +74,14 @@ class SamplingHook:
             net = build_policy(self.row, self.grid, self.tokens.width,
                                MaskConfig(self.mask_type, mask_ratio, options.num_visible), config)
             self.sampler = policy_learner(self.row, net.to(self.device), options, config, self.runtime, self.precision)
+        say_unread(self.row, self.options, config)
         self.numbers = EpochNumbers(self.grid, self.runtime, config)
         normalizer, patch = Normalizer(self.device, options.mean, options.std), PatchSize(1, 1)
         setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch, options.update_freq,   # own targets
                               reward=reward_of_a_loop(config, self.grid), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
                                  options.layout or ("btchw" if time_first(model) else "bcthw"))
-        self.training = PPOTraining(setup, config, EntropyCoefficient(
-            config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=self.device),
-            options.epochs)
+        self.training = PPOTraining(setup, config, entropy_of(self.sampler, config, self.device), options.epochs)
         self.buffer = EpisodeBuffer()
         self.bad_steps = BadSteps({"sampler": self.sampler}, None, options.max_bad_steps, {})
         self.epoch, self.next_epoch = None, 0

@@ -1,6 +1,7 @@
 """Building a pre-training run from its settings: model, masking, sampler, learners; and building one again."""
 
 import logging
+import math
 import os
 import shutil
 
@@ -105,6 +106,14 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler |
     return sampler
 
 
+def check_target(sampler: TokenSampler, target: float | None) -> None:
+    """Raises ValueError: the entropy of this policy never falls to the share of log N that --target_entropy wants."""
+    least = sampler.least_entropy / math.log(max(2, sampler.grid.num_tokens))
+    if target is not None and target <= least:
+        raise ValueError(f"--target_entropy {target:g} cannot be reached: the sharpest policy that shows tokens by "
+                         f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
+
+
 def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, TokenSampler | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
@@ -150,6 +159,7 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     if how is None:
         return phi, Learner(sampler, precision=precision)
     if how == "ppo":
+        check_target(sampler, settings.sampler.target_entropy)
         return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
 
@@ -195,6 +205,8 @@ def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
     """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
     first = config.mae_only_epochs
     acting = epochs - first
+    if config.random_share == 1 and config.random_share_final in (None, 1):
+        return "the policy never chooses a mask: --random_share 1 gives a random one to every clip"
     if acting <= 0:
         return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
     if config.update_every <= steps:

@@ -19,7 +19,7 @@ from ...datasets.video.children import end_with_parent
 from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
-from ..core.changes import must_be_changeable
+from ..core.changes import canonical, must_be_changeable
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
 from ..core.run_record import read_record, write_record
@@ -81,7 +81,7 @@ class Program(NamedTuple):
 
     parser: its command line. settings: `settings(args) -> Settings`, checked. dead_flags: accepted ones that do
     nothing, with the reason. run: `run(settings, runtime) -> Resumable`. train: what to do with it. work: of a step,
-    `work(settings)`.
+    `work(settings)`. remarks: `remarks(settings, names of the given flags)`: lines about those that change nothing.
     """
 
     parser: FlagParser
@@ -90,6 +90,7 @@ class Program(NamedTuple):
     run: Callable
     train: Callable
     work: Callable[..., Work]
+    remarks: Callable = lambda settings, given: ()
 
 
 def run_training(program: Program, argv: Sequence[str] | None):
@@ -114,6 +115,9 @@ def run_training(program: Program, argv: Sequence[str] | None):
         logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
+    given = canonical({*given_flags(argv), *(name for name, _ in settings.run.change or ())}, type(settings))
+    for remark in program.remarks(settings, given):
+        logger.warning("%s", remark)
     run = None
     try:
         run = program.run(settings, here)
