@@ -11,8 +11,8 @@ from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
-from ..config.unread import unread_flags
 from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
+from ..config.unread import unread_flags
 from ..core.runtime import Precision, Runtime
 from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.rewards import REWARDS, Reward, reward_of
