@@ -106,9 +106,11 @@ def test_members_of_a_shard_that_was_replaced_by_one_of_the_same_size(store, tmp
     assert shard.stat().st_size == before.st_size
     os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
     opening._shard.cache_clear()   # as in another process
+    opening._shard_version.cache_clear()
     opening._INDEXES.forget((first.split("::")[0], None))
     assert np.array_equal(frames_of(first), old[1]) and np.array_equal(frames_of(second), old[0])
     opening._shard.cache_clear()
+    opening._shard_version.cache_clear()
     store.faults["HEAD"] = ["403"] * 9
     assert np.array_equal(frames_of(first), old[1])
 

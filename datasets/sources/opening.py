@@ -83,11 +83,14 @@ def _shard(pid: int, container: str) -> Described:
 def _version_for(container: str, name: str | None) -> str | None:
     """That of a member's shard; None, which takes any copy, for an object of its own, and for a shard of which the
     store says nothing now: what is kept can be read without it."""
-    if name is None:
-        return None
+    return None if name is None else _shard_version(os.getpid(), container)
+
+
+@functools.cache
+def _shard_version(pid: int, container: str) -> str | None:
     try:
-        return _shard(os.getpid(), container).version
-    except SourceError:
+        return _shard(pid, container).version
+    except SourceError:   # asked once: each attempt takes seconds
         return None
 
 
