@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -30,9 +31,21 @@ TokenSource = ModelTokens | CalledTokens | PixelTokens
 def checked_grid(grid: Any) -> TokenGrid:
     """The grid. Raises ValueError: it is not three positive whole numbers."""
     sides = tuple(grid) if isinstance(grid, tuple | list) else (grid,)
-    if len(sides) != 3 or any(side != int(side) or side < 1 for side in sides):
+    if len(sides) != 3 or not all(isinstance(side, Real) and side >= 1 and float(side).is_integer() for side in sides):
         raise ValueError(f"grid must be (T', H', W') in tokens, for images (1, H', W'), got {grid!r}")
     return TokenGrid(*map(int, sides))
+
+
+def device_of(model: nn.Module | None, options: HookOptions) -> torch.device:
+    """The policy's. Raises ValueError: the model is none, or there is no such device."""
+    if model is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__} and no torch.nn.Module; give None where the tokens come "
+                         "from elsewhere")
+    parameter = None if model is None else next(model.parameters(), None)
+    try:
+        return torch.device(options.device or ("cpu" if parameter is None else parameter.device))
+    except RuntimeError as error:
+        raise ValueError(f"device={options.device!r} is none: {error}") from None
 
 
 def token_source(model: nn.Module | None, grid: TokenGrid, tokens: Any, width: int | None) -> TokenSource:

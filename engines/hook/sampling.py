@@ -23,7 +23,16 @@ from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.users_code import measured
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, checked_grid, entropy_of, policy_learner, reward_of_a_loop, say_unread, token_source
+from .building import (
+    build_policy,
+    checked_grid,
+    device_of,
+    entropy_of,
+    policy_learner,
+    reward_of_a_loop,
+    say_unread,
+    token_source,
+)
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
@@ -63,8 +72,7 @@ class SamplingHook:
         self.row = mask_type if isinstance(mask_type, Masking) else find_masking(mask_type)
         self.mask_type = ALIASES.get(mask_type, mask_type) if isinstance(mask_type, str) else ""
         self.grid = checked_grid(grid)
-        parameter = None if model is None else next(model.parameters(), None)
-        self.device = torch.device(options.device or ("cpu" if parameter is None else parameter.device))
+        self.device = device_of(model, options)
         ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else ()
         self.runtime = Runtime(self.device, *ranks)
         self.precision = choose_precision(options.amp, self.device)
