@@ -39,8 +39,8 @@ def checked_grid(grid: Any) -> TokenGrid:
 def device_of(model: nn.Module | None, options: HookOptions) -> torch.device:
     """The policy's. Raises ValueError: the model is none, or there is no such device."""
     if model is not None and not isinstance(model, nn.Module):
-        raise ValueError(f"the model is a {type(model).__name__} and no torch.nn.Module; give None where the tokens come "
-                         "from elsewhere")
+        raise ValueError(f"the model is a {type(model).__name__} and no torch.nn.Module; give None where "
+                         "the tokens come from elsewhere")
     parameter = None if model is None else next(model.parameters(), None)
     try:
         return torch.device(options.device or ("cpu" if parameter is None else parameter.device))

@@ -104,6 +104,8 @@ def _refuse_growth(path: Path) -> None:
     """
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[:4] == b"PK\x03\x04":   # the list of what is in a zip file stands at its end
+                raise zipfile.BadZipFile("its end is missing: it was not written or copied whole")
             has_bytearray = content.find(b"bytearray") >= 0
     else:
         with zipfile.ZipFile(path) as archive:
