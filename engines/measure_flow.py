@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     read: dict[Geometry, list[Video]] = {}
     for path, name in zip(args.checkpoint, checkpointing.run_names(args.checkpoint), strict=True):
         state = checkpointing.load(path)
-        mae, _, _ = rebuild(state)
+        mae, _, _ = rebuild(state, source=path)
         grid, data = grid_of(mae), state["settings"]["data"]
         geometry = Geometry(grid, grid.frames * mae.tubelet_size,
                             args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"]), clip_size(mae))

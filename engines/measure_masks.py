@@ -195,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     clips, first = None, None
     for path, run, accuracy in zip(args.checkpoint, names, top1, strict=True):
         state = checkpointing.load(path)
-        mae, sampler, name = rebuild(state)
+        mae, sampler, name = rebuild(state, source=path)
         mask, loss = state["settings"]["mask"], state["settings"]["loss"]
         shape = (grid_of(mae), clip_size(mae))
         if clips is None:

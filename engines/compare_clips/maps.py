@@ -43,7 +43,7 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
         data: folder of the prepared clips. rows: numbers in the manifest of the clips that are measured.
     """
     state = checkpointing.load(checkpoint)
-    mae, sampler, mask_type = rebuild(state)
+    mae, sampler, mask_type = rebuild(state, source=checkpoint)
     settings, truth = state["settings"], read_truth(data, geometry_of(mae))
     mask, loss = settings["mask"], settings["loss"]
     reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])

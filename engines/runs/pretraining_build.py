@@ -114,23 +114,26 @@ def check_target(sampler: TokenSampler, target: float | None) -> None:
                          f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
 
 
-def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, TokenSampler | None, str]:
+def rebuild(checkpoint: dict, sampler_weights: bool = True,
+            source: object = "the file") -> tuple[nn.Module, TokenSampler | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
     Args:
         sampler_weights: False leaves the sampler as it was before the first step.
+        source: where the checkpoint is from, for the errors.
 
     Raises:
         ValueError: it was not written by run_mae_pretraining, or by another version of it.
     """
     if not {"model", "config", "mask_type"} <= set(checkpoint):
-        raise ValueError("not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or 'mask_type'")
+        raise ValueError(f"{source} is not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or "
+                         "'mask_type'")
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
-    load_exactly(mae, checkpoint["model"], "the checkpoint's model")
+    load_exactly(mae, checkpoint["model"], f"the model of {source}")
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
     if sampler is not None:
         if sampler_weights:
-            load_exactly(sampler, checkpoint["sampler"], "the checkpoint's sampler")
+            load_exactly(sampler, checkpoint["sampler"], f"the sampler of {source}")
         sampler.eval()
     return mae.eval(), sampler, checkpoint["mask_type"]
 
