@@ -8,26 +8,28 @@ the pairs, its 95 % interval (Student's t), how many pairs are above 0, and how 
 
 import sys
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from scipy.stats import t as student
 
 from ..datasets.program import run_program
-from .compare_masks.table import BASELINE, FEATURES, pairs, read_csv
+from .compare_masks.table import BASELINE, FEATURES, TOKENS, pairs, read_csv
 from .config.flags import FlagParser
 
+_COLUMNS = FEATURES | {name: (f"single tokens: {words}", digits) for name, (words, digits) in TOKENS.items()}
 _TARGET = {"motion": " on motion", "appearance": " on appearance"}
 
 
-def shown(differences: pd.Series) -> str:
+def shown(differences: pd.Series, digits: int = 1) -> str:
     """`+2.4 [-0.5, +5.3], 5 of 6`: mean, its 95 % interval by Student's t, how many are above 0; a dash for none."""
     known = differences.dropna()
     if known.empty:
         return "–"
     mean, half = known.mean(), student.ppf(.975, len(known) - 1) * known.sem()
-    between = f" [{mean - half:+.1f}, {mean + half:+.1f}]" if len(known) > 1 else ""
-    return f"{mean:+.1f}{between}, {(known > 0).sum()} of {len(known)}"
+    between = f" [{mean - half:+.{digits}f}, {mean + half:+.{digits}f}]" if len(known) > 1 else ""
+    return f"{mean:+.{digits}f}{between}, {(known > 0).sum()} of {len(known)}"
 
 
 def report(tables: Sequence[pd.DataFrame], methods: Sequence[str], baseline: str) -> Iterator[str]:
@@ -36,22 +38,23 @@ def report(tables: Sequence[pd.DataFrame], methods: Sequence[str], baseline: str
     Raises:
         ValueError: there is no pair.
     """
-    found = pairs(tables, list(FEATURES), baseline)
+    found = pairs(tables, list(_COLUMNS), baseline)
     if methods:
         found = found[found["method"].isin(methods)]
-    measured = [name for name in FEATURES if found[name].notna().any()]
+    measured = [name for name in _COLUMNS if found[name].notna().any()]
     if not measured:
         raise ValueError(f"nothing to pair: no method{' that was asked for' * bool(methods)} has features and the mask "
                          f"ratio and seed of a cell of {baseline}")
-    yield (f"Points of top-1 above {baseline} of the same seed: mean [95 % interval], pairs above 0 of all. Pairs of "
+    yield (f"Points above {baseline} of the same seed: mean [95 % interval], pairs above 0 of all. Pairs of "
            "one seed share their warm-up and count as independent all the same.")
     for name in measured:
-        yield f"\n**{FEATURES[name][0]}{_TARGET.get(name.split('_')[-1], '')}**\n"
+        title, digits = _COLUMNS[name]
+        yield f"\n**{title}{_TARGET.get(name.split('_')[-1], '')}**\n"
         own = found.dropna(subset=name)
-        cells = own.pivot_table(name, "method", "mask_ratio", shown, sort=False).sort_index(axis=1)
-        cells = cells.rename(columns="ρ = {:g}".format).fillna("–")
+        cells = own.pivot_table(name, "method", "mask_ratio", partial(shown, digits=digits), sort=False)
+        cells = cells.sort_index(axis=1).rename(columns="ρ = {:g}".format).fillna("–")
         if len(cells.columns) > 1:
-            cells["all"] = own.groupby("method", sort=False)[name].agg(shown)
+            cells["all"] = own.groupby("method", sort=False)[name].agg(shown, digits)
         yield cells.to_markdown(disable_numparse=True)
 
 

@@ -18,11 +18,13 @@ from tats.engines.compare_clips.maps import enrichment, most_moving
 from tats.engines.compare_clips.plan import ClipsPlan, answers_file
 from tats.engines.compare_clips.readings import answers_by_fold, difference_statistics, linear, nearest
 from tats.engines.compare_clips.table import Results, summary
+from tats.engines.compare_clips.token_reading import read_flow
 from tats.engines.compare_clips.truth import geometry_of
 from tats.engines.compare_clips.untrained import untrained
 from tats.engines.compare_masks.plan import Cell, keep
 from tats.engines.config import finetuning
 from tats.engines.config.common import parser_of
+from tats.engines.motion.rank_correlation import rank_correlation, ranks
 
 PRETRAIN = """--model pretrain_tats_tiny --sampling_rate 1 --pretrain_aug multiscale --batch_size 4 --epochs 1
 --mae_only_epochs 0 --warmup_epochs 0 --sampler_lr 1e-2 --vis_clips 0 --device cpu"""
@@ -74,11 +76,12 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     assert all(0 <= float(row[reading]) <= 100 for row in rows for reading in ("linear", "knn", "finetuned"))
     assert rows[0]["visible_tokens"] == rows[0]["error_flow"] == ""
     assert rows[1]["entropy_share"] == "" and float(rows[2]["entropy_share"]) > .9
-    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting"))
+    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting", "features"))
     for row in rows[1:]:   # another map, though a ranking or two may agree in all digits shown
         assert any(row[f"error_{kind}"] != row[f"lasting_{kind}"] for kind in ("flow", "own_flow", "difference"))
     assert float(rows[1]["visible_tokens"]) == 28 and rows[1]["policy_flow"] == "" != rows[2]["policy_flow"]
-    assert "saw all clips" in shown and "frame difference, linear" in shown and "Top-1 in % of 12 clips" in shown
+    assert "saw all clips" in shown and "frame difference, linear" in shown
+    assert "| flow, from tokens |" in shown and "Top-1 in % of 12 clips" in shown
     for reading in ("linear", "knn", "finetuned"):   # every tested clip once, and no other
         answers = pd.read_csv(tmp_path / f"out/all/tats-r0.9-seed0/{reading}.csv")
         assert sorted(answers["path"]) == sorted(f"toys/{number}.mp4" for number in range(12))
@@ -299,3 +302,17 @@ def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr("tats.engines.compare_clips.cell._run", run_one)
     (failed,) = run(parts(tmp_path)[:1], [Cell("scratch", 0., 3)], jobs=0)
     assert failed == "without-fold0, scratch-r0-seed3: disk on fire"
+
+
+def test_flow_is_read_from_tokens_by_other_folds_alone():
+    """Feature 0 is the rank by flow, feature 1 is noise; in fold 2 the flow is turned round, which nobody else sees."""
+    generator, folds = np.random.default_rng(0), np.array([0, 0, 1, 1, 2, -1])
+    flow = torch.from_numpy(generator.random((6, 50)))
+    tokens = np.stack([ranks(flow).numpy(), generator.normal(size=(6, 50))], axis=2)
+    found = read_flow(tokens, flow, folds, (0, 2))
+    torch.testing.assert_close(rank_correlation(found, flow)[folds == 0], torch.ones(2, dtype=torch.float64),
+                               atol=.01, rtol=0)
+    assert found[torch.from_numpy((folds == 1) | (folds == -1))].isnan().all()
+    turned = torch.where(torch.from_numpy(folds == 2)[:, None], -flow, flow)
+    assert read_flow(tokens, turned, folds, (2,))[4].equal(found[4])
+    assert rank_correlation(found, turned)[4] < -.99

@@ -17,6 +17,7 @@ from tats.engines.compare_masks.features import linear_probe
 from tats.engines.compare_masks.plan import (
     METHODS,
     SWITCHES,
+    TOKENS,
     Cell,
     Plan,
     is_finished,
@@ -34,6 +35,7 @@ from tats.engines.compare_masks.table import (
     spread,
     summary,
 )
+from tats.engines.compare_masks.tokens import Tokens, read_tokens
 from tats.engines.comparison_pairs import main as main_of_pairs
 from tats.engines.comparison_pairs import shown
 from tats.engines.core.records import write_csv
@@ -66,11 +68,12 @@ def test_cells_run_through_all_programs_and_only_once(tmp_path, capsys, monkeypa
         assert float(row["visible_tokens"]) == 28   # int(.1 * 288)
         assert all(0 <= float(row[name]) <= 100 for name in ONCE)
     assert rows[0]["entropy_share"] == "" and float(rows[1]["entropy_share"]) > .9
-    main([*arguments, "--masks_only", "--methods", "tats-c3-1", "--seeds", "0"])
+    main([*arguments, "--masks_only", "--tokens", "--methods", "tats-c3-1", "--seeds", "0"])
     table = (tmp_path / "out" / "moving_shapes.csv").read_text()
     *others, row = csv.DictReader(table.splitlines())
     assert [{name: other[name] for name in rows[0]} for other in others] == rows   # cells of earlier calls stay
     assert (row["method"], row["mask_ratio"]) == ("tats-c3-1", "0.9") and row["finetune_motion"] == ""
+    assert all(0 < float(row[name]) < 100 for name in TOKENS) and not list((tmp_path / "out").glob("*/tokens.npz"))
     for program in (run_mae_pretraining, run_class_finetuning, measure_masks):
         monkeypatch.setattr(program, "main", lambda *_: pytest.fail("a finished cell was run again"))
     main([*arguments, "--methods", "random", "tats", "--seeds", "0"])
@@ -110,6 +113,7 @@ def test_what_is_measured_is_not_measured_again(tmp_path, monkeypatch):
     numbers = run_cell((plan, cell))
     assert is_finished(plan, cell) and asked == ["masks"] and "finetune_motion" not in numbers
     for more, names in (({"masks_only": False}, ONCE), ({"few_labels": True}, {"finetune_few"}),
+                        ({"tokens": True}, set(TOKENS)),
                         ({"finetunings": 3}, {"finetune_motion_2", "finetune_motion_3"})):
         plan = plan._replace(**more)
         assert not is_finished(plan, cell)
@@ -275,6 +279,19 @@ def test_the_linear_probe_finds_what_is_linear():
     assert linear_probe(features, labels) > 95
     noise = {split: generator.normal(size=(90, 3)) for split in labels}
     assert linear_probe(noise, labels) < 60
+
+
+def test_single_tokens_are_read_by_what_they_show():
+    """Of 400 tokens every fifth moves and every fifth shows a still thing; two textures. Feature 0 tells what moves,
+    feature 1 half of the textures, none tells what stands still."""
+    generator, places = np.random.default_rng(0), np.arange(400)
+    moving, still, texture = places % 5 == 0, places % 5 == 1, places // 5 % 2
+    features = np.stack([2. * moving, texture * (places % 4 < 2), *generator.normal(size=(2, 400))], axis=1)
+    tokens = Tokens(features, moving, still, texture)
+    found = read_tokens(tokens, tokens)
+    assert found["token_moving"] == 100 and 40 < found["token_still"] < 75 and 70 <= found["token_texture"] <= 80
+    none = read_tokens(tokens, tokens._replace(features=np.zeros_like(features)))
+    assert none == {"token_moving": 50, "token_still": 50, "token_texture": 50}
 
 
 def test_names_of_cells_differ():

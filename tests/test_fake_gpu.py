@@ -82,7 +82,9 @@ RUNS = {
     "shares": ([*TATS, "--random_share", ".5", "--context_share", ".2", "--ppo_ratio", "resampled"], {}),
     "merge": ([*TATS, "--tats_merge", "2", "1", "1"], {}), "learnable": ([*TATS, "--reward", "learnable"], {}),
     "telling": ([*TATS, "--reward", "telling"], {}), "progress": ([*TATS, "--reward", "progress"], {}),
-    "lasting": ([*TATS, "--reward", "lasting", "--reward_reach", "1"], {}),
+    "lasting": ([*TATS, "--reward", "lasting", "--reward_reach", "1"], {}), "easy": ([*TATS, "--reward", "easy"], {}),
+    "blocks": ([*TATS, "--tats_block", "1", "2", "2"], {}),
+    "clip": ([*TATS, "--reward", "clip", "--adv_norm", "batch"], {}),
     "orthoformer": ([*TATS, "--tats_approx", "orthoformer", "--num_landmarks", "16"], {}),
     "triton": ([*TATS, "--trajectory_kernel", "triton"], {}),
     "joint": ([*TATS, "--tats_attention", "mha", "--tats_depth", "2"], {}),
@@ -112,7 +114,8 @@ def test_a_run_mixes_no_devices_and_waits_between_steps_alone(name, monkeypatch,
     assert not unexpected(reads, BETWEEN_STEPS | SAVING | allowed)
 
 
-@pytest.mark.parametrize("name", ["tats", "tube", "adamae", "merge", "learnable", "telling", "progress"])
+@pytest.mark.parametrize("name", ["tats", "tube", "adamae", "merge", "blocks", "learnable", "telling", "progress",
+                                  "lasting", "easy", "clip"])
 def test_a_step_reads_nothing(name, monkeypatch, tmp_path):
     """A step of maskings and rewards, the first look at the meters apart."""
     with fake_gpu(monkeypatch) as reads:

@@ -2,12 +2,15 @@
 
 import time
 
+import pandas as pd
+
 from ...datasets.files import written_whole
 from ..compare_masks import cell as shared
 from ..compare_masks.plan import Cell, checkpoint_file, stored
 from .features import evaluated_clips, measure_features
 from .maps import measure_maps
 from .plan import SCRATCH, ClipsPlan, maps_file
+from .token_reading import measure_reading
 
 
 def run_cell(task: tuple[ClipsPlan, Cell]) -> dict | str:
@@ -25,10 +28,12 @@ def _run(plan: ClipsPlan, cell: Cell) -> dict:
 
 
 def _maps(plan: ClipsPlan, cell: Cell) -> dict:
-    """Pre-train, and see what the policy and the errors look at."""
+    """Pre-train, and see what the policy and the errors look at, and what single tokens know of flow."""
     numbers = shared.pretrained(plan, cell)
     clips = evaluated_clips(plan.clips)
-    table = measure_maps(checkpoint_file(plan, cell), plan.clips, tested_rows(plan))
+    table = pd.concat([measure_maps(checkpoint_file(plan, cell), plan.clips, tested_rows(plan)),
+                       measure_reading(checkpoint_file(plan, cell), plan.clips, clips.set_index("row")["fold"],
+                                       plan.folds)])
     named = clips.set_index("row")[["path", "group"]]
     with written_whole(maps_file(plan, cell)) as file:
         table.join(named, on="row").to_csv(file, index=False)

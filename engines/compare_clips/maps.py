@@ -50,7 +50,7 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
     places = [truth.rows.index(row) for row in rows]
     truth = Truth(truth.clips[places], TokenMotion(*(kind[places] for kind in truth.motion)), list(rows))
-    batches = _batches(truth, masking)
+    batches = prepared(truth, masking)
     moving = most_moving(truth.motion.flow)
     with seeded(0):
         per_clip = find_masking(mask_type).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
@@ -60,11 +60,11 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
             for name, drawn in pays.items()}
     fixed = torch.cat([look(mae, None, batch, reconstruction).errors.mean(dim=1) for batch in batches])
     tables = [pd.DataFrame({"map": "masks", "enrichment": enrichment(visible, moving), "fixed_error": fixed}),
-              *(_lines(name, errors, truth.motion, enrichment(_largest(errors, masking.num_visible)[None], moving))
+              *(map_lines(name, errors, truth.motion, enrichment(_largest(errors, masking.num_visible)[None], moving))
                 for name, errors in pays.items())]
     if policy is not None and not (policy == policy[:, :1]).all():
-        tables += [_lines("policy", policy, truth.motion, enrichment(visible, moving)),
-                   _lines("places", policy.mean(dim=0).expand_as(policy), truth.motion)]
+        tables += [map_lines("policy", policy, truth.motion, enrichment(visible, moving)),
+                   map_lines("places", policy.mean(dim=0).expand_as(policy), truth.motion)]
     return pd.concat([table.assign(row=truth.rows) for table in tables], ignore_index=True)
 
 
@@ -74,11 +74,12 @@ def plain_maps(data: Path, geometry: Geometry) -> pd.DataFrame:
     moving, tables = most_moving(truth.motion.flow), []
     for name, scores in (("frame difference", truth.motion.difference), ("texture", truth.motion.texture)):
         enriched = enrichment(most_moving(scores)[None], moving)
-        tables.append(_lines(f"{name} alone", scores, truth.motion, enriched).assign(row=truth.rows))
+        tables.append(map_lines(f"{name} alone", scores, truth.motion, enriched).assign(row=truth.rows))
     return pd.concat(tables, ignore_index=True)
 
 
-def _batches(truth: Truth, masking: RandomMasking) -> list[ClipBatch]:
+def prepared(truth: Truth, masking: RandomMasking) -> list[ClipBatch]:
+    """The truth's clips for a model, with a mask each that depends on the clip alone."""
     device = torch.device("cpu")
     normalizer, masks = Normalizer(device), []
     for row in truth.rows:
@@ -120,7 +121,8 @@ def enrichment(visible: Tensor, moving: Tensor) -> Tensor:
     return seen.mean(dim=0) / moving.float().mean(dim=1)
 
 
-def _lines(name: str, scores: Tensor, motion: TokenMotion, enriched: Tensor | None = None) -> pd.DataFrame:
+def map_lines(name: str, scores: Tensor, motion: TokenMotion, enriched: Tensor | None = None) -> pd.DataFrame:
+    """A line a clip of a ranking of its tokens, scores (V, N): see `measure_maps`. enriched: (V,), its enrichment."""
     found = {kind: rank_correlation(scores, getattr(motion, kind)) for kind in KINDS}
     found |= {f"{kind}_given_texture": partial_rank_correlation(scores, getattr(motion, kind), motion.texture)
               for kind in GIVEN_TEXTURE}

@@ -56,6 +56,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="seeds of everything but the data")
     add_training_flags(parser, 12, " on motion")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
+    parser.add_argument("--tokens", action="store_true", help="read single frozen tokens linearly, also with "
+                        "--masks_only: which move, which show a thing that stands still, of which texture")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
     parser.add_argument("--finetunings", type=int, default=1, help="on motion, of each cell's checkpoint: one alone is "
                         "chaotic; their mean is one more column")
@@ -109,7 +111,7 @@ def _check(args: argparse.Namespace) -> None:
 def _plan(args: argparse.Namespace) -> Plan:
     return Plan(args.data.resolve(), args.out.resolve(), arguments_of(args.pretrain, args.epochs),
                 arguments_of(args.finetune, args.finetune_epochs), args.warm_epochs, args.masks_only, args.few_labels,
-                args.finetunings)
+                args.finetunings, args.tokens)
 
 
 def write_tables(plan: Plan, cells: Sequence[dict]) -> None:

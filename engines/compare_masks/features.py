@@ -13,7 +13,8 @@ from ...datasets.lists.list_file import read_list
 from .. import extract_features, run_class_finetuning
 from ..finetune.evaluation import RowTable, accuracies
 from ..finetune.frozen import knn_scores
-from .plan import FEW, FROZEN, TARGETS, Cell, Plan, checkpoint_file
+from .plan import FEW, FROZEN, TARGETS, TOKENS, Cell, Plan, checkpoint_file
+from .tokens import measure_tokens
 
 # Lists and arguments of each fine-tuning. Textures are learned in few epochs, as a control; a quarter of the labels is
 # seen four times as often.
@@ -25,9 +26,11 @@ _PENALTIES = (1e-3, 1e-2, 1e-1, 1.)   # of the linear probe, chosen on the valid
 
 
 def measure_features(plan: Plan, cell: Cell, names: list[str]) -> dict[str, float]:
-    """The numbers `names` of a cell's features, top-1 in percent on the test split."""
+    """The numbers `names` of a cell's features on the test split: top-1 in percent, and what `measure_tokens` gives."""
     folder, checkpoint = plan.out / cell.name, checkpoint_file(plan, cell)
     numbers = _frozen(plan, checkpoint, folder) if set(names) & set(FROZEN) else {}
+    if set(names) & set(TOKENS):
+        numbers |= measure_tokens(plan, cell)
     runs = {f"finetune_{target}": (target, 0) for target in FINETUNED}
     runs |= {name: ("motion", more) for name, more in plan.more_finetunings.items()}
     for name, (target, more) in runs.items():

@@ -45,6 +45,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
 # What the features are asked for; frozen, a linear probe and k-NN.
 TARGETS = ("motion", "appearance")
 FROZEN = [f"{probe}_{target}" for target in TARGETS for probe in ("linear", "knn")]
+TOKENS = ["token_moving", "token_still", "token_texture"]   # single frozen tokens, read linearly
 FEW = 256   # labelled clips of the fine-tuning with few of them
 RATIOS, ONE_RATIO = (.85, .9, .95), (.9,)
 
@@ -78,6 +79,7 @@ class Plan(NamedTuple):
         pretrain, finetune: arguments of the two programs, the same for all cells.
         masks_only: measure what the masks look at, not what the features are worth.
         few_labels: fine-tune on the first FEW labelled clips, too.
+        tokens: read single frozen tokens, too, also with masks_only.
         finetunings: on motion, with other seeds; one is as chaotic as a pre-training.
         warm_epochs: with random masks at WARM_RATIO, once a seed; all its cells go on from there. A tiny autoencoder
             that starts at a ratio of .95 does not leave its plateau within such a budget, whatever the masks.
@@ -91,14 +93,16 @@ class Plan(NamedTuple):
     masks_only: bool = False
     few_labels: bool = False
     finetunings: int = 1
+    tokens: bool = False
 
     @property
     def features(self) -> list[str]:
         """Names of the features' numbers that are wanted."""
+        tokens = TOKENS * self.tokens
         if self.masks_only:
-            return []
+            return tokens
         more = ["finetune_few"] if self.few_labels else []
-        return [*FROZEN, *(f"finetune_{target}" for target in TARGETS), *more, *self.more_finetunings]
+        return [*tokens, *FROZEN, *(f"finetune_{target}" for target in TARGETS), *more, *self.more_finetunings]
 
     def wanted(self, cell: Cell) -> set[str]:
         """Names of the numbers that make the cell a finished one."""

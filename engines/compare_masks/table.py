@@ -17,6 +17,8 @@ FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune
             "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),
             "finetune_few": ("fine-tuned on motion, few labels", 1),
             "finetune_motion_mean": ("fine-tuned on motion, mean of several", 1)}
+TOKENS = {"token_moving": ("what moves", 2), "token_still": ("things that stand still", 2),
+          "token_texture": ("their textures", 2)}
 LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
             "value_explained_variance": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),
             "pretraining_cpu_seconds": ("pre-training, CPU s", 0), "peak_rss_mib": ("peak MiB", 0)}
@@ -56,6 +58,10 @@ def summary(cells: Sequence[dict]) -> Iterator[str]:
             yield from table("Features, top-1 in %: three columns on motion classes, then three on appearance classes",
                              features, here, spread)
             yield from differences(features, here)
+        if tokens := _measured(TOKENS, here):
+            yield from table("Single frozen tokens, read linearly, in %: two columns of AUROC, then top-1", tokens,
+                             here, spread)
+            yield from differences(tokens, here)
         yield from table("How the policy learned, and its cost", LEARNING, here, spread)
 
 
@@ -108,7 +114,7 @@ def agreement(cells: Sequence[dict], earlier: Path) -> Iterator[str]:
     Raises:
         ValueError: the file has no number of these cells with two seeds or more.
     """
-    names = [name for name in [*MASKS, *FEATURES] if name != "visible_tokens"]
+    names = [name for name in [*MASKS, *FEATURES, *TOKENS] if name != "visible_tokens"]
     there, here = (dict(list(frame.reindex(columns=[*CELL, *names]).groupby(["method", "mask_ratio"], sort=False)))
                    for frame in (read_csv(earlier), as_frame(cells)))
     outside, count, same = [], 0, 0

@@ -1,0 +1,66 @@
+"""How well a linear reading of single frozen tokens ranks flow: one more map, of features instead of a policy.
+
+V: clips, N: tokens, D: numbers of a token.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
+
+from ...masking import RandomMasking
+from ..core import checkpointing
+from ..motion.optical_flow import TokenMotion
+from ..motion.rank_correlation import ranks
+from ..pretrain.interface import grid_of
+from ..runs.pretraining_build import rebuild
+from .maps import map_lines, prepared
+from .truth import geometry_of, read_truth
+
+
+def measure_reading(checkpoint: str, data: Path, folds: Mapping[int, int], tested: tuple[int, ...]) -> pd.DataFrame:
+    """Lines as those of `measure_maps`, of the map "features": a ridge regression of frozen tokens on flow, in
+    clips of the tested folds; it is trained on the clips of the other folds.
+
+    Args:
+        data: folder of the prepared clips. folds: of the clips by their numbers in the manifest.
+    """
+    mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
+    truth = read_truth(data, geometry_of(mae))
+    own = np.array([folds[row] for row in truth.rows])
+    batches = prepared(truth, RandomMasking(grid_of(mae), .5))   # of which the videos alone are looked at
+    scores = read_flow(torch.cat([frozen_tokens(mae, batch.videos) for batch in batches]).numpy(), truth.motion.flow,
+                       own, tested)
+    asked = torch.from_numpy(np.isin(own, tested))
+    motion = TokenMotion(*(kind[asked] for kind in truth.motion))
+    rows = [row for row, fold in zip(truth.rows, own, strict=True) if fold in tested]
+    return map_lines("features", scores[asked], motion).assign(row=rows)
+
+
+@torch.no_grad()
+def frozen_tokens(mae: nn.Module, videos: Tensor) -> Tensor:
+    """(B, C, T, H, W) -> what the encoder makes of all tokens, (B, N, D)."""
+    grid = grid_of(mae)
+    return mae.encoder(videos, torch.arange(grid.num_tokens).expand(len(videos), -1))
+
+
+def read_flow(tokens: np.ndarray, flow: Tensor, folds: np.ndarray, tested: tuple[int, ...]) -> Tensor:
+    """The regression's answers to the tested folds' tokens, float64 (V, N), NaN elsewhere. Its target is the rank of a
+    token's flow among all that it is trained on: flow itself is nearly 0 in most tokens, and large in a few.
+
+    Args:
+        tokens: (V, N, D). flow: (V, N). folds: (V,).
+    """
+    found = np.full(tokens.shape[:2], np.nan)
+    for fold in tested:
+        test = folds == fold
+        target = ranks(flow[torch.from_numpy(~test)].reshape(1, -1))[0]
+        probe = make_pipeline(StandardScaler(), Ridge()).fit(tokens[~test].reshape(-1, tokens.shape[2]), target)
+        found[test] = probe.predict(tokens[test].reshape(-1, tokens.shape[2])).reshape(-1, tokens.shape[1])
+    return torch.from_numpy(found)

@@ -1,0 +1,71 @@
+"""What single frozen tokens know, read linearly: which move, which show a thing that stands still, of which texture.
+
+A clip's one label leaves differences of several points to chance; a test split has thousands of tokens.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.linear_model import Ridge
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from ...datasets.lists.list_file import read_list
+from ...datasets.moving_shapes import truth_for
+from .. import extract_features
+from ..core import checkpointing
+from ..pretrain.interface import grid_of
+from ..runs.pretraining_build import rebuild
+from .plan import Cell, Plan, checkpoint_file
+
+MOST = 512   # clips of a split
+
+
+class Tokens(NamedTuple):
+    """n tokens of many clips: features float (n, D), moving and still bool (n,), texture int (n,), that of the clip."""
+
+    features: np.ndarray
+    moving: np.ndarray
+    still: np.ndarray
+    texture: np.ndarray
+
+
+def measure_tokens(plan: Plan, cell: Cell) -> dict[str, float]:
+    """`read_tokens` on the test split, of the frozen encoder that a cell's pre-training ended with; it sees all."""
+    checkpoint, out = checkpoint_file(plan, cell), plan.out / cell.name / "tokens.npz"
+    mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
+    splits = [_tokens(plan.data, split, (checkpoint, out), mae) for split in ("train", "test")]
+    return read_tokens(*splits)
+
+
+def _tokens(data: Path, split: str, extraction: tuple[str, Path], mae) -> Tokens:
+    checkpoint, out = extraction
+    extract_features.main(["--checkpoint", checkpoint, "--list", str(data / f"{split}.csv"), "--out", str(out),
+                           "--per_token", "--sampling_rate", "1", "--num_workers", "0", "--device", "cpu"])
+    with np.load(out) as stored:
+        features, paths = stored["features"][:MOST], stored["paths"][:MOST]
+    out.unlink()
+    grid, truth = grid_of(mae), truth_for(data, split)
+    frames, rows = range(grid.frames * mae.tubelet_size), [truth.row_of(path) for path in paths]
+    texture = read_list(data / f"{split}_appearance.csv").labels[:MOST]
+    moving, still = (np.concatenate([kind(row, frames, grid) for row in rows])
+                     for kind in (truth.moving, truth.static_texture))
+    return Tokens(features.reshape(len(moving), -1), moving, still, np.repeat(texture, features.shape[1]))
+
+
+def read_tokens(train: Tokens, test: Tokens) -> dict[str, float]:
+    """Ridge regressions on standardised features of `train`, asked on `test`.
+
+    In percent. token_moving, token_still: AUROC among all tokens. token_texture: top-1 of the tokens that show a thing.
+    """
+    probe = make_pipeline(StandardScaler(), Ridge()).fit(train.features, np.stack([train.moving, train.still], axis=1))
+    moving, still = probe.predict(test.features).T
+    shown, asked = train.moving | train.still, test.moving | test.still
+    classes = np.eye(train.texture.max() + 1)[train.texture[shown]]
+    textures = make_pipeline(StandardScaler(), Ridge()).fit(train.features[shown], classes)
+    right = textures.predict(test.features[asked]).argmax(axis=1) == test.texture[asked]
+    found = {"token_moving": roc_auc_score(test.moving, moving), "token_still": roc_auc_score(test.still, still),
+             "token_texture": right.mean()}
+    return {name: 100 * float(value) for name, value in found.items()}
