@@ -44,7 +44,7 @@ defaults() {
     [[ $GPUS =~ ^[0-9]+$ && $NNODES =~ ^[1-9][0-9]*$ ]] || die "GPUS and NNODES must be numbers, got '$GPUS' and '$NNODES'"
     if on DRY_RUN; then DATA_ROOT=${DATA_ROOT:-DATA_ROOT}; return; fi
     "$PYTHON" -c 'import tats.engines' 2>/dev/null ||
-        die "tats is not installed for $PYTHON: run $scripts/setup_env.sh, or set PYTHON"
+        die "tats is not installed for $PYTHON: run $(printf %q "$scripts/setup_env.sh"), or set PYTHON"
     [ "$NNODES" = 1 ] || [ -n "${MASTER_ADDR:-}" ] || die "NNODES=$NNODES: set MASTER_ADDR to the first node's name"
 }
 
@@ -124,7 +124,7 @@ find_checkpoint() {
             found=("$1"/checkpoint-*.pth)
         fi
         [ -f "$1/finished" ] && [ -f "${found[0]}" ] ||
-            die "no finished pre-training in $1: run METHOD=$METHOD $scripts/$2 ${*:3} first, or set CHECKPOINT"
+            die "no finished pre-training in $1: run METHOD=$METHOD $(printf %q "$scripts")/$2 ${*:3} first, or set CHECKPOINT"
         checkpoint=$(printf '%s\n' "${found[@]}" | sort -V | tail -n 1)
     fi
 }

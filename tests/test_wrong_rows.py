@@ -162,6 +162,13 @@ def test_a_switch_of_another_word_is_refused(name):
         assert_ends_with_one_line(run_script(*script, **{name: "2"}), f"{name} is on", "'2'")
 
 
+def test_commands_in_errors_can_be_copied(tmp_path):
+    """Also where a folder's name has a space."""
+    world = make_world(tmp_path) | {"DATA_ROOT": str(tmp_path / "my data")}
+    done = run_script("pretrain_ucf101_r095.sh", **world)
+    assert_ends_with_one_line(done, f"--out {tmp_path}/my\\ data/ucf101")
+
+
 def test_a_missing_list_is_said_once_before_anything_runs(tmp_path):
     """Not once a column; the rows of other data sets run all the same."""
     world = make_world(tmp_path)

@@ -19,13 +19,14 @@ find_lists() {
     [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv (tats.datasets.build_lists makes it)"
     for list; do
         [ -f "$data/$list.csv" ] || die "no list $data/$list.csv: set DATA_ROOT, or make it with" \
-            "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data$subset"
+            "$(printf %q "$PYTHON") -m tats.datasets.build_lists ${name%full} --root VIDEOS" \
+            "--out $(printf %q "$data")$subset"
         check_size "$name" "$list"
     done
 }
 
-# Sets $unlisted to those of the data sets $2... that do not have the lists "$1" as the paper has them, and says so once for
-# each; ends where none has.
+# Sets $unlisted to those of the data sets $2... that do not have the lists "$1" as the paper has them, and says so once
+# for each; ends where none has.
 check_lists() {
     local dataset lists said seen=' ' whole=
     read -ra lists <<<"$1"
