@@ -21,12 +21,20 @@ set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 settings=$scripts/settings
+source "$scripts/lib/usage.sh"
 source "$scripts/lib/switches.sh"
 source "$scripts/lib/supervise.sh"
 source "$scripts/lib/variants.sh"
 source "$scripts/lib/lists.sh"
 source "$scripts/lib/run.sh"
 source "$scripts/lib/table.sh"
+# A program that only prints its help or version ends well, and its folder would count as finished.
+more_usage=${BASH_SOURCE[0]}
+usage "$@"
+for one; do
+    [ "$one" != --version ] || { echo "error: --version is for the programs, and not for scripts" >&2; exit 2; }
+done
+unset one
 paper_gpus=8   # batch sizes in the settings are for one of 8 GPUs
 
 die() { echo "error: $*" >&2; exit 2; }

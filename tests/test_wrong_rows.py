@@ -162,6 +162,31 @@ def test_a_switch_of_another_word_is_refused(name):
         assert_ends_with_one_line(run_script(*script, **{name: "2"}), f"{name} is on", "'2'")
 
 
+@pytest.mark.parametrize("word", ["--help", "-h", "--version"])
+def test_a_question_marks_no_run_as_finished(tmp_path, word):
+    """The program ends well when it has printed its help: its half a run would be taken for a whole one."""
+    world = make_world(tmp_path)
+    half = tmp_path / "out/tats/pretrain_ucf101_r095"
+    half.mkdir(parents=True)
+    (half / "checkpoint-3.pth").touch()
+    for script, row in (("pretrain_ucf101_r095.sh", []), ("table1.sh", ["ucf101_r095"]), ("row.sh", ["ucf101_r095"]),
+                        ("figures.sh", ["10"])):
+        done = run_script(script, *row, word, **world)
+        assert done.returncode == (2 if word == "--version" else 0)
+        assert not (half / "finished").exists() and calls(world) == []
+        assert word == "--version" or done.stdout.strip()
+
+
+def test_extras_and_help_of_the_setup_are_looked_at_before_anything_is_installed(tmp_path):
+    where = {"VENV": str(tmp_path / "venv")}
+    done = run_script("setup_env.sh", "deepspeeed", **where)
+    assert done.returncode == 2 and "no extras 'deepspeeed'" in done.stderr
+    for script in ("setup_env.sh", "check_gpu.sh"):
+        done = run_script(script, "--help", **where)
+        assert done.returncode == 0 and f"run_scripts/{script}" in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
 def test_commands_in_errors_can_be_copied(tmp_path):
     """Also where a folder's name has a space."""
     world = make_world(tmp_path) | {"DATA_ROOT": str(tmp_path / "my data")}
