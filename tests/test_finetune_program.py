@@ -11,6 +11,7 @@ from tats.datasets.labelled import Sampling, TestViews, Views
 from tats.datasets.lists.list_file import read_list
 from tats.engines import extract_features
 from tats.engines.run_class_finetuning import get_parser, main
+from tats.engines.runs.finetuning_build import unseen_classes
 from tats.models import create_model
 from tiny_runs import error_line
 from tiny_runs import finetuning_flags as flags
@@ -276,3 +277,14 @@ def test_videomaes_command_line_is_understood():
         "--num_segments 1".split())
     assert args.dist_eval == "true" and args.opt_betas == [.9, .999] and args.layer_decay == .7
     assert not (args.pin_mem or args.save_ckpt or args.auto_resume) and args.use_cls and args.enable_deepspeed
+
+
+def test_classes_that_are_tested_and_never_trained_are_told(tmp_path):
+    """Labels 0 and 1 in training, 1 and 2 in the test: two of its three videos cannot be found."""
+    lists = {}
+    for split, labels in (("train", (0, 1, 1)), ("val", (0,)), ("test", (1, 2, 2))):
+        (tmp_path / f"{split}.csv").write_text("".join(f"{place}.mp4 {label}\n" for place, label in enumerate(labels)))
+        lists[split] = read_list(tmp_path / f"{split}.csv")
+    assert unseen_classes(lists) == [f"2 of 3 videos of {tmp_path}/test.csv are of 1 class(es) without a training "
+                                     "video, label 2 first: none of them can be found"]
+    assert unseen_classes({"test": lists["test"]}) == []
