@@ -57,7 +57,7 @@ def get_parser() -> argparse.ArgumentParser:
     add_training_flags(parser, 12, " on motion")
     parser.add_argument("--masks_only", action="store_true", help="no features: shorter, for the policy's switches")
     parser.add_argument("--tokens", action="store_true", help="read single frozen tokens linearly, also with "
-                        "--masks_only: which move, which show a thing that stands still, of which texture")
+                        "--masks_only: which show a thing, which of these move, of which texture")
     parser.add_argument("--few_labels", action="store_true", help=f"fine-tune on {FEW} labelled clips, too")
     parser.add_argument("--finetunings", type=int, default=1, help="on motion, of each cell's checkpoint: one alone is "
                         "chaotic; their mean is one more column")

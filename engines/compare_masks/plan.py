@@ -45,7 +45,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
 # What the features are asked for; frozen, a linear probe and k-NN.
 TARGETS = ("motion", "appearance")
 FROZEN = [f"{probe}_{target}" for target in TARGETS for probe in ("linear", "knn")]
-TOKENS = ["token_moving", "token_still", "token_texture"]   # single frozen tokens, read linearly
+TOKENS = ["token_things", "token_motion", "token_texture"]   # single frozen tokens, read linearly
 FEW = 256   # labelled clips of the fine-tuning with few of them
 RATIOS, ONE_RATIO = (.85, .9, .95), (.9,)
 

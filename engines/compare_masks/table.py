@@ -17,7 +17,7 @@ FEATURES = {"linear_motion": ("linear", 1), "knn_motion": ("k-NN", 1), "finetune
             "linear_appearance": ("linear", 1), "knn_appearance": ("k-NN", 1), "finetune_appearance": ("fine-tuned", 1),
             "finetune_few": ("fine-tuned on motion, few labels", 1),
             "finetune_motion_mean": ("fine-tuned on motion, mean of several", 1)}
-TOKENS = {"token_moving": ("what moves", 2), "token_still": ("things that stand still", 2),
+TOKENS = {"token_things": ("things", 2), "token_motion": ("which of them move", 2),
           "token_texture": ("their textures", 2)}
 LEARNING = {"entropy_share": ("entropy share", 3), "clip_fraction": ("clip fraction", 3), "approx_kl": ("KL", 5),
             "value_explained_variance": ("value explains", 2), "motion_correlation": ("corr. with frame difference", 2),

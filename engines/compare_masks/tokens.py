@@ -1,4 +1,4 @@
-"""What single frozen tokens know, read linearly: which move, which show a thing that stands still, of which texture.
+"""What single frozen tokens know, read linearly: which show a thing, which of these move, of which texture it is.
 
 A clip's one label leaves differences of several points to chance; a test split has thousands of tokens.
 """
@@ -56,16 +56,20 @@ def _tokens(data: Path, split: str, extraction: tuple[str, Path], mae) -> Tokens
 
 
 def read_tokens(train: Tokens, test: Tokens) -> dict[str, float]:
-    """Ridge regressions on standardised features of `train`, asked on `test`.
+    """Ridge regressions on standardised features of `train`, asked on `test`; in percent.
 
-    In percent. token_moving, token_still: AUROC among all tokens. token_texture: top-1 of the tokens that show a thing.
+    token_things: AUROC of the tokens that show a thing among all. token_motion: of those that move among these.
+    token_texture: top-1 of the texture, of these.
     """
-    probe = make_pipeline(StandardScaler(), Ridge()).fit(train.features, np.stack([train.moving, train.still], axis=1))
-    moving, still = probe.predict(test.features).T
     shown, asked = train.moving | train.still, test.moving | test.still
-    classes = np.eye(train.texture.max() + 1)[train.texture[shown]]
-    textures = make_pipeline(StandardScaler(), Ridge()).fit(train.features[shown], classes)
-    right = textures.predict(test.features[asked]).argmax(axis=1) == test.texture[asked]
-    found = {"token_moving": roc_auc_score(test.moving, moving), "token_still": roc_auc_score(test.still, still),
-             "token_texture": right.mean()}
+
+    def read(of: np.ndarray, target: np.ndarray, to: np.ndarray) -> np.ndarray:
+        probe = make_pipeline(StandardScaler(), Ridge()).fit(train.features[of], target)
+        return probe.predict(test.features[to])
+
+    things = read(np.full_like(shown, True), shown, np.full_like(asked, True))
+    motion = read(shown, train.moving[shown], asked)
+    textures = read(shown, np.eye(train.texture.max() + 1)[train.texture[shown]], asked).argmax(axis=1)
+    found = {"token_things": roc_auc_score(asked, things), "token_motion": roc_auc_score(test.moving[asked], motion),
+             "token_texture": (textures == test.texture[asked]).mean()}
     return {name: 100 * float(value) for name, value in found.items()}
