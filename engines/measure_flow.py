@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     set_up_logging(True)
     if args.out:
-        require_writable(args.out, "--out")
+        require_writable(args.out, "--out", [args.list, *args.checkpoint])
     opencv()   # before anything is decoded
     rows: list[tuple[str, list[dict]]] = []
     read: dict[Geometry, list[Video]] = {}

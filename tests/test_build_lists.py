@@ -268,3 +268,10 @@ def test_a_split_file_that_is_no_text_is_named(tmp_path, content, said):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ValueError, match=f"{name} {said}"):
             read(tmp_path)
+
+
+def test_the_official_files_of_kinetics_are_not_replaced(tmp_path):
+    """They are called as the lists are."""
+    (tmp_path / "train.csv").write_text("label,youtube_id,time_start,time_end,split\n")
+    with pytest.raises(ValueError, match="--out would replace .*train.csv"):
+        main(["k400", "--root", str(tmp_path), "--out", str(tmp_path)])

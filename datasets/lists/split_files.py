@@ -48,6 +48,7 @@ class SplitFormat:
         read: (folder of the split files, number of the split) -> Splits.
         annotations, videos: folders that the published archives make, looked for below the root in this order.
         splits: how many there are.
+        like_lists: its files that are called as our lists are.
         videos_vanish: videos are taken from the web and some are always gone: those are left out and counted.
     """
 
@@ -57,6 +58,7 @@ class SplitFormat:
     videos: tuple[str, ...]
     splits: int = 1
     videos_vanish: bool = False
+    like_lists: tuple[str, ...] = ()
 
 
 def read_ucf101(folder: Path, split: int = 1) -> Splits:
@@ -228,5 +230,6 @@ def _without_ending(name: str) -> str:
 UCF101 = SplitFormat("ucf101", read_ucf101, ("ucfTrainTestlist", "annotations"), ("UCF-101", "videos"), splits=3)
 HMDB51 = SplitFormat("hmdb51", read_hmdb51, ("testTrainMulti_7030_splits", "splits", "annotations"),
                      ("hmdb51_org", "videos"), splits=3)
-K400 = SplitFormat("k400", read_k400, ("annotations",), ("videos",), videos_vanish=True)
+K400 = SplitFormat("k400", read_k400, ("annotations",), ("videos",), videos_vanish=True,
+                   like_lists=("train.csv", "val.csv"))
 SSV2 = SplitFormat("ssv2", read_ssv2, ("labels", "annotations"), ("20bn-something-something-v2", "videos"))
