@@ -80,6 +80,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         table.must_hold_something(clips.source)
     if where.is_main:
         write_answers(Path(config.out), found, config)
+        logger.info("the answers are in %s", Path(config.out) / "predictions.csv")
         if config.sheet:
             draw_sheet(Path(config.out) / "predictions.png", found[:config.sheet], clips, predictor)
         report(table, found)

@@ -14,7 +14,7 @@ from .config.common import parser_of
 from .config.explain import explain, explaining
 from .config.finetuning import DEAD_FLAGS, FINETUNING, Settings
 from .config.flags import FlagParser
-from .runs.finetuning_build import work_of_a_step
+from .runs.finetuning_build import with_defaults_of_the_data_set, work_of_a_step
 from .runs.finetuning_run import Finetuning
 from .runs.training_run import Program, run_training
 
@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> dict:
 
     Returns what is in result.json.
     """
-    if explain(get_parser(), argv, Settings.from_args, readings.FINETUNING):
+    if explain(get_parser(), argv, lambda args: with_defaults_of_the_data_set(Settings.from_args(args)),
+               readings.FINETUNING):
         return {}
     return run_training(Program(get_parser(), Settings.from_args, DEAD_FLAGS, Finetuning, train_and_test,
                                 work_of_a_step), argv)

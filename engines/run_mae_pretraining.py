@@ -6,7 +6,7 @@
 """
 
 import argparse
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Sequence
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
@@ -17,7 +17,6 @@ from .config.common import parser_of
 from .config.explain import explain, explaining
 from .config.flags import FlagParser
 from .config.pretraining import DEAD_FLAGS, PRETRAINING, Settings
-from .config.unread import remarks_on
 from .pretrain.rewards import reward_of
 from .runs.pretraining_build import work_of_a_step
 from .runs.pretraining_run import Pretraining
@@ -41,12 +40,6 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return settings
 
 
-def remarks(settings: Settings, given: Collection[str]) -> Iterator[str]:
-    """Lines about flags of the policy that this run takes no notice of; given: names on the command line."""
-    name = settings.mask.mask_type
-    return remarks_on(find_masking(name), name, settings.sampler, given)
-
-
 def train(run: Pretraining) -> None:
     """Go on from where the output folder stands, to the last epoch."""
     run.resume()
@@ -57,8 +50,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Entry point; bad input ends with one line and exit code 2, SIGTERM and SIGUSR1 with a checkpoint and 0."""
     if explain(get_parser(), argv, settings_of, readings.PRETRAINING):
         return
-    run_training(Program(get_parser(), settings_of, DEAD_FLAGS, Pretraining, train, work_of_a_step, remarks),
-                 argv)
+    run_training(Program(get_parser(), settings_of, DEAD_FLAGS, Pretraining, train, work_of_a_step), argv)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,6 @@ def checked_visible(grid: TokenGrid, count: int, unit: int = 1) -> int:
                          "be hidden; use smaller ones")
     if count % unit:
         nearest = min(max(1, round(count / unit)), grid.num_tokens // unit - 1) * unit
-        raise ValueError(f"this masking shows tokens in groups of {unit}: num_visible={count} cannot be met, "
-                         f"the nearest is {nearest}")
+        raise ValueError(f"this masking shows tokens in groups of {unit}: {count} visible ones, as num_visible "
+                         f"or the mask ratio has it, cannot be met; give --num_visible {nearest}, the nearest")
     return count

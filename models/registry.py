@@ -1,5 +1,8 @@
 """Models by name: our own table with VideoMAE's names. Nothing is registered with timm, whose names stay its own."""
 
+import inspect
+from collections.abc import Iterable
+
 from torch import nn
 
 from .mae import PretrainVisionTransformer
@@ -60,6 +63,19 @@ def model_names() -> list[str]:
     return sorted(_TABLE)
 
 
+def counterpart(name: str, kind: type[nn.Module]) -> str | None:
+    """The name of the model of this class with the encoder of the model `name`; None where the table has none."""
+    stem = name.removeprefix("pretrain_videomae_").removeprefix("pretrain_").removeprefix("vit_")
+    ours = (f"pretrain_videomae_{stem}", f"pretrain_{stem}", f"vit_{stem}")
+    return next((one for one in ours if one in _TABLE and _TABLE[one][0] is kind), None) if name in _TABLE else None
+
+
+def _names_for(keywords: Iterable[str]) -> list[str]:
+    """The models that take these keywords, those for pre-training or the classifiers; all where no class takes them."""
+    fit = {kind for kind, _ in _TABLE.values() if set(keywords) <= set(inspect.signature(kind).parameters)}
+    return [name for name in model_names() if _TABLE[name][0] in fit] or model_names()
+
+
 def sized_like(kind: type[nn.Module], dim: int, depth: int, num_heads: int) -> str:
     """The name of a model of this class and size; where there is none that of ViT-B, whose sizes keywords override."""
     size = next((size for size, sizes in _SIZES.items() if sizes == (dim, depth, num_heads)), "base")
@@ -70,10 +86,11 @@ def create_model(name: str, **kwargs) -> nn.Module:
     """Build a model of the table; keywords override its defaults (frames, input size, depth, classes, ...).
 
     Raises:
-        ValueError: an unknown name, a keyword that the model does not take, or a size that no model has.
+        ValueError: an unknown name, keywords of the other kind of model, a keyword that the model does not take, or a
+            size that no model has.
     """
     if name not in _TABLE:
-        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(model_names())}")
+        raise ValueError(f"unknown model {name!r}; choose one of {', '.join(_names_for(kwargs))}")
     build, defaults = _TABLE[name]
     kwargs = {key: value for key, value in kwargs.items()
               if key not in _ADDED_BY_TIMM and (value or key not in _FROM_TIMM)}
@@ -83,6 +100,10 @@ def create_model(name: str, **kwargs) -> nn.Module:
         if any(isinstance(size, int) and abs(size) > _MOST for size in (value if isinstance(value, tuple | list) else
                                                                         (value,))):
             raise ValueError(f"model {name}: {key} {value} is more than {_MOST}")
+    if name not in (names := _names_for(kwargs)):
+        kinds = "a classifier", "one for pre-training"
+        is_one, wanted = kinds if build is VisionTransformer else reversed(kinds)
+        raise ValueError(f"model {name} is {is_one}, and {wanted} is wanted here: choose one of {', '.join(names)}")
     try:
         return build(**{**defaults, **kwargs})
     except TypeError as error:

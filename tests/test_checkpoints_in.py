@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import pickle
 from functools import partial
 from pathlib import Path
@@ -376,3 +377,13 @@ def test_a_checkpoint_that_was_cut_off_is_said_to_be(tmp_path):
         (tmp_path / "half.pth").write_bytes(path.read_bytes()[:size])
         with pytest.raises(ValueError, match=r"damaged or no checkpoint \(its end is missing"):
             read_checkpoint(tmp_path / "half.pth")
+
+
+def test_a_folder_in_place_of_a_file_names_the_newest_in_it(tmp_path):
+    with pytest.raises(ValueError, match="import_hf FOLDER OUT"):
+        read_checkpoint(tmp_path)
+    for name, time in (("checkpoint-9.pth", 100), ("checkpoint-10.pth", 200), ("checkpoint-8.pth", 50)):
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (time, time))
+    with pytest.raises(ValueError, match="the newest is .*checkpoint-10.pth"):
+        read_checkpoint(tmp_path)

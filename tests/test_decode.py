@@ -245,7 +245,10 @@ def test_backends_are_checked_and_said_once(caplog, monkeypatch):
         resolve_backend("ffmpeg")
     backends._resolve.cache_clear()
     with caplog.at_level("INFO"):
-        assert resolve_backend("auto") == resolve_backend() == "pyav"
+        assert resolve_backend("auto") == resolve_backend() == resolve_backend("pyav") == "pyav"
+        backends._resolve.cache_clear()
+        monkeypatch.setattr(backends.multiprocessing, "parent_process", lambda: "a loader's worker has one")
+        assert resolve_backend() == "pyav"
     assert [record.message for record in caplog.records] == ["reading videos with pyav"]
     monkeypatch.setattr(backends, "loads", lambda name: False)
     backends._resolve.cache_clear()

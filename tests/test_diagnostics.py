@@ -61,6 +61,22 @@ def test_correlation():
     torch.testing.assert_close(correlation(a, b), torch.tensor([1.0, -1.0, torch.nan]), equal_nan=True)
 
 
+def test_a_uniform_policy_and_a_still_clip_have_no_correlation_with_motion():
+    """Left out, not counted as 0: of three clips here one has a number, which is 1."""
+    grid = TokenGrid(2, 1, 2)
+    pixels = torch.zeros(3, 3, 4, 4, 8)
+    pixels[:2, :, 3, :, 4:] = 1.0
+    watch = Diagnostics(grid, torch.device("cpu"), every=1)
+    moving = frame_difference(pixels[:1], grid)
+    watch.policy(torch.zeros(3, 4).log_softmax(dim=1), pixels)
+    assert "motion_correlation" not in watch.read()[0]
+    watch.mask(torch.tensor([[True, True, True, False]] * 3))
+    assert "motion_correlation" not in watch.read()[0]
+    log_pi = torch.cat([moving + 1.0, torch.ones(1, 4), moving + 1.0])
+    watch.policy((log_pi / log_pi.sum(dim=1, keepdim=True)).log(), pixels)   # clips: read, uniform, still
+    assert watch.read()[0]["motion_correlation"] == pytest.approx(1.0)
+
+
 def test_motion_correlation_is_read_every_so_many_calls():
     watch = Diagnostics(GRID, CPU, every=2)
     pixels = torch.zeros(1, 3, 4, 2, 4)

@@ -10,10 +10,14 @@ import torch
 from tats.datasets.labelled import Sampling, TestViews, Views
 from tats.datasets.lists.list_file import read_list
 from tats.engines import extract_features
+from tats.engines.config.finetuning import Settings
+from tats.engines.core import runtime
 from tats.engines.run_class_finetuning import get_parser, main
+from tats.engines.run_mae_pretraining import main as pretrain_main
 from tats.engines.runs.finetuning_build import unseen_classes
+from tats.engines.runs.finetuning_run import Finetuning
 from tats.models import create_model
-from tiny_runs import error_line
+from tiny_runs import error_line, small_pretraining_flags
 from tiny_runs import finetuning_flags as flags
 
 
@@ -224,8 +228,9 @@ def test_features_of_a_pretrained_encoder(shapes, tmp_path):
     (["--data_path", "/nowhere"], "list of videos not found: /nowhere/train.csv"),
     (["--data_path", ""], "--data_path is missing"),
     (["--finetune", "/nowhere.pth"], "/nowhere.pth does not exist"),
-    (["--model", "pretrain_tats_tiny"], "pretrain_tats_tiny"),
-    (["--model", "vit_gigantic"], "unknown model"),
+    (["--model", "pretrain_tats_tiny"], "pretrain_tats_tiny is one for pre-training, and a classifier is wanted here: "
+     "choose one of vit_(?!.*pretrain_)"),
+    (["--model", "vit_gigantic"], "unknown model 'vit_gigantic'; choose one of vit_(?!.*pretrain_)"),
     (["--batch_size", "3"], "odd"),
     (["--batch_size", "48"], "too few clips"),
     (["--aa", "autoaugment"], "--aa"),
@@ -257,6 +262,38 @@ def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, 
     assert "another network" in line
     line = error_line(capsys, main, *flags(shapes, out, "--drop_path", "0.3"))
     assert "cannot resume" in line
+
+
+@pytest.mark.parametrize(("sampling", "how"), [("dense", "at stride 2"), ("segments", "from as many parts")])
+def test_a_run_says_what_it_is(sampling, how, shapes, tmp_path, caplog):
+    """Clips of 8 from 24 videos: 3 steps an epoch."""
+    caplog.set_level("INFO")
+    Finetuning(Settings.from_args(get_parser().parse_args(flags(
+        shapes, tmp_path, "--test_num_segment", "4", "--sampling", sampling, "--sampling_rate", "2"))),
+        runtime.start("cpu")).close()
+    assert "vit_tats_tiny on 24 videos of 8 classes: 2 epochs of 3 steps; clips of 16 frames " \
+        f"{how}, the test in 4 x 1 views" in caplog.text
+
+
+def test_the_number_of_classes_is_named_where_classes_txt_has_it(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("run\nsit\n\n")
+    line = error_line(capsys, main, *flags(tmp_path, "", "--data_set", ""))
+    assert line.endswith(f"for lists of your own: --nb_classes 2, as {tmp_path}/classes.txt names them")
+
+
+def test_a_file_of_ours_names_the_model_that_it_wants(shapes, tmp_path, capsys):
+    """Of --finetune and of --init_from; where the name is right and other sizes are not, nothing is said of it."""
+    torch.save({"model": create_model("pretrain_tats_mini").state_dict(),
+                "config": {"name": "pretrain_tats_mini", "kwargs": {}}}, tmp_path / "mini.pth")
+    file = str(tmp_path / "mini.pth")
+    line = error_line(capsys, main, *flags(shapes, tmp_path / "out", "--finetune", file))
+    assert line.endswith("The file is of pretrain_tats_mini: give --model vit_tats_mini")
+    line = error_line(capsys, pretrain_main, *small_pretraining_flags(shapes, tmp_path / "out"), "--init_from", file)
+    assert line.startswith(f"error: --init_from {file}: ")
+    assert line.endswith("The file is of pretrain_tats_mini: give --model pretrain_tats_mini")
+    line = error_line(capsys, main, *flags(shapes, tmp_path / "out", "--finetune", file, "--model", "vit_tats_mini",
+                                           "--tubelet_size", "4"))
+    assert "another network" in line and "The file is of" not in line
 
 
 def test_eval_needs_a_head(shapes, tmp_path, capsys):

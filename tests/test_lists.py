@@ -112,6 +112,20 @@ def test_what_is_no_list(tmp_path):
             read_list(written(tmp_path, text))
 
 
+def test_a_folder_for_a_list_and_a_list_for_a_folder(tmp_path):
+    """Pre-training takes a list, fine-tuning the folder that holds three: the line says which is there."""
+    with pytest.raises(FileNotFoundError, match="folder, and a list file is wanted here: for example find "):
+        read_list(tmp_path)
+    other = written(tmp_path, "a.mp4 0\n", "any.csv")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"list file is wanted here: there is {other}")):
+        read_list(tmp_path)
+    path = written(tmp_path, "a.mp4 0\n")
+    with pytest.raises(FileNotFoundError, match=re.escape(f"list file is wanted here: there is {path}")):
+        read_list(tmp_path)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"{path} is a file, and the folder that holds val.csv is")):
+        read_list(path / "val.csv")
+
+
 def test_paths_cost_their_bytes_and_behave_like_a_list():
     names = [f"/data/videos/{row:09d}.mp4" for row in range(20_000)]
     tracemalloc.start()

@@ -13,6 +13,7 @@ from tats.engines.config.pretraining import MaskConfig, SamplerConfig, resolve_r
 from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
+from tats.engines.run_class_finetuning import main as finetune_main
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_build import sampler_config, sampler_config_in, sampler_schedule
 from tats.masking import TATS
@@ -73,6 +74,45 @@ def test_another_value_of_a_flag_is_another_reading(words, reading):
     usual, other = (readings.explained(readings.PRETRAINING, settings(*ROW, *more)) for more in ((), words))
     (changed,) = [second for first, second in zip(usual, other, strict=True) if first != second]
     assert changed[1] == reading and words[0].replace("--no_", "--") in changed[2]
+
+
+def reasons(words):
+    return {row[2].split()[0]: row[3] for row in readings.explained(readings.PRETRAINING, settings(*words))}
+
+
+@pytest.mark.parametrize("data_set", ["ucf101", "hmdb51", "k400", "ssv2"])
+def test_the_reasons_are_given_for_what_the_rows_run(data_set):
+    """"As printed" beside a reading that is not as printed would be wrong: the table then names the rows' own value."""
+    row = [f"@{SCRIPTS}/settings/pretrain.args", f"@{SCRIPTS}/settings/pretrain_{data_set}.args", *ROW[2:]]
+    assert not [why for why in reasons(row).values() if "instead" in why]
+    args = [f"@{SCRIPTS}/settings/{name}.args" for name in ("finetune", f"finetune_{data_set}")]
+    tuned = finetuning.Settings.from_args(finetuning_parser().parse_args(["--data_path", "x", *args]))
+    assert not [row[3] for row in readings.explained(readings.FINETUNING, tuned) if "instead" in row[3]]
+
+
+def test_another_reading_is_not_given_the_rows_reason():
+    ours = reasons([*ROW, "--tats_recipe", "ours"])
+    assert ours["--adv_norm"] == "The rows run `--adv_norm none` instead. Why: As printed."
+    assert {flag for flag, why in ours.items() if "instead" in why} == {
+        "--tats_approx", "--ppo_ratio", "--ppo_weighting", "--adv_norm", "--policy_coef", "--sampler_lr"}
+    assert "instead" not in ours["--num_landmarks"]   # it plays no part
+    assert reasons([*ROW, "--epochs", "800"])["--mae_only_epochs"].startswith(
+        "The rows run `--mae_only_epochs 10 --update_every 1 --epochs 400` instead. Why: As printed")
+
+
+@pytest.mark.parametrize(("words", "views", "stride"), [
+    (["--data_set", "UCF101"], "2 x 3 views", "2"), (["--data_set", "UCF101", "--test_num_segment", "7"], "7 x 3 views",
+                                                     "2"), (["--nb_classes", "5"], "5 x 3 views", "4")])
+def test_what_is_left_to_the_data_set_is_explained_with_its_number(words, views, stride, capsys):
+    assert finetune_main([*words, "--explain", "markdown"]) == {}
+    told = capsys.readouterr().out
+    assert f"| {views} |" in told and f"| stride {stride} in fine-tuning, too |" in told and "None" not in told
+
+
+def test_a_reward_that_the_paper_has_not():
+    (row,) = [row for row in readings.explained(readings.PRETRAINING, settings(*ROW, "--reward", "lasting"))
+              if "--reward" in row[2].split()]
+    assert row[1] == "lasting, which the paper does not have"
 
 
 def test_the_papers_row_has_no_additions():

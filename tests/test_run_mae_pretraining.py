@@ -11,8 +11,10 @@ import pytest
 import torch
 from processes import wait_for
 from tats.datasets.program import run_program
-from tats.engines.config.pretraining import Settings
+from tats.engines.config.pretraining import SamplerConfig, Settings, resolve_recipe
 from tats.engines.core import checkpointing, runtime
+from tats.engines.core.logs import RunLog
+from tats.engines.pretrain.unused_flags import policy_in_words, unused_flags
 from tats.engines.run_mae_pretraining import get_parser, main
 from tats.engines.runs.pretraining_run import Pretraining
 from tats.masking import MASKINGS
@@ -73,17 +75,23 @@ def test_bad_input_is_one_line_and_exit_code_2(shapes, tmp_path, capsys):
     assert "mask_ratio" in error_line(capsys, main, *TINY, *out, *good, "--mask_ratio", "0")
     assert "tubelet" in error_line(capsys, main, *TINY, *out, *good, "--num_frames", "15")
     assert "patch" in error_line(capsys, main, *TINY, *out, *good, "--input_size", "25")
+    line = error_line(capsys, main, *TINY, *out, *good, "--model", "vit_tats_tiny")
+    assert "vit_tats_tiny is a classifier, and one for pre-training is wanted here: choose one of pretrain_" in line
     line = error_line(capsys, main, *TINY, *out, *good, "--mask_type", "cube")
     assert "cube" in line and "tats" in line
     assert "pretrain_tats_tiny" in error_line(capsys, main, *out, *good, "--model", "resnet50")
-    assert "nearest is 72" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    line = error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tube", "--num_visible", "73")
+    assert "give --num_visible 72, the nearest" in line
     assert "batch_size" in error_line(capsys, main, *TINY, *out, *good, "--batch_size", "64")
     line = error_line(capsys, main, *TINY, *out, *good, "--num_sample", "3")
     assert "--batch_size" in line and "--num_sample" in line
     assert "epochs" in error_line(capsys, main, *TINY, *out, *good, "--epochs", "0")
     assert "--reward clip" in error_line(capsys, main, *TINY, *out, *good, "--mask_type", "tats", "--reward", "clip")
     assert "true or false" in error_line(capsys, main, *TINY, *out, *good, "--normlize_target", "maybe")
-    assert "unrecognized" in error_line(capsys, main, *TINY, *out, *good, "--no_such_flag")
+    assert "unrecognized arguments: --no_such_flag (see" in error_line(capsys, main, *TINY, *out, *good,
+                                                                       "--no_such_flag")
+    line = error_line(capsys, main, *TINY, *out, *good, "--mask_ration=.5", "--epoch", "3")
+    assert line.endswith("(did you mean --mask_ratio --epochs? see --help)")
     assert "keep_last" in error_line(capsys, main, *TINY, *out, *good, "--keep_last", "-1")
     assert "max_bad_steps" in error_line(capsys, main, *TINY, *out, *good, "--max_bad_steps", "0")
     assert "missing.pth" in error_line(capsys, main, *TINY, *out, *good, "--resume", tmp_path / "missing.pth")
@@ -127,6 +135,60 @@ def test_m_o_grows_only_where_that_is_asked_for(wanted, explained, epoch, m_o, m
 def test_a_policy_that_never_acts_is_named(shapes, tmp_path, caplog):
     main(flags(shapes, tmp_path, "--epochs", "1", "--mask_type", "tats", "--vis_clips", "0"))
     assert "the policy never acts: all 1 epochs have random masks (--mae_only_epochs 1)" in caplog.text
+
+
+def test_a_run_says_what_it_is_what_has_no_effect_and_where_it_ended(shapes, tmp_path, caplog):
+    """6 steps of 4 clips: 24 videos. Random masks read none of the policy's flags, m_o included."""
+    caplog.set_level("INFO")
+    arguments = flags(shapes, tmp_path, "--epochs", "1", "--mask_type", "random", "--ppo_epochs", "4", "--reward",
+                      "easy", "--vis_clips", "0", "--warmup_epochs", "3")
+    main(arguments)
+    assert "pretrain_tats_tiny on 24 videos: 1 epochs of 6 steps; clips of 16 frames at stride 1, --mask_type random " \
+        "shows 72 of 288 tokens" in caplog.text
+    assert "without effect in this run (--mask_type random does not read it): --mae_only_epochs, --ppo_epochs, " \
+        "--reward" in caplog.text
+    assert "the warm-up takes all 6 steps" in caplog.text
+    assert f"the last checkpoint is {tmp_path / 'checkpoint-0.pth'}" in caplog.text
+    assert "nothing is left to train" not in caplog.text
+    main(arguments)
+    assert "all 1 epochs of this run are done: nothing is left to train" in caplog.text
+
+
+@pytest.mark.parametrize(("name", "given", "unused"), [
+    ("tats", {}, []), ("tats", {"reward": "easy", "ppo_epochs": 4, "tats_recipe": "paper"}, []),
+    ("tats", {"num_landmarks": 64}, ["num_landmarks"]), ("tats", {"num_landmarks": 64, "tats_recipe": "paper"}, []),
+    ("tats", {"tats_attention": "mha", "tats_recipe": "paper"}, []),
+    ("tats", {"tats_attention": "mha", "tats_project_values": False}, ["tats_project_values"]),
+    ("adamae", {"reward": "easy", "reward_reach": 1.0, "ppo_epochs": 4}, ["ppo_epochs"]),
+    ("adamae", {"tats_recipe": "paper"}, ["tats_recipe"]), ("tube", {"trajectory_kernel": "triton"},
+                                                            ["trajectory_kernel"]),
+])
+def test_flags_that_nothing_reads(name, given, unused):
+    assert unused_flags(MASKINGS[name], resolve_recipe(SamplerConfig(**given))) == unused
+
+
+@pytest.mark.parametrize(("name", "given", "words"), [
+    ("tats", {}, "--tats_recipe ours"),
+    ("tats", {"tats_recipe": "paper", "reward": "lasting", "reward_reach": 1.0, "tats_block": [1, 4, 4],
+              "flush_buffer": False, "sampler_lr": 1e-3},
+     "--tats_recipe paper, --sampler_lr 0.001, --flush_buffer false, --reward lasting, --reward_reach 1, "
+     "--tats_block 1 4 4"),
+    ("adamae", {"reward": "easy", "ppo_epochs": 4}, "reinforce, --reward easy"),
+])
+def test_the_policy_in_a_line_of_the_log(name, given, words):
+    assert policy_in_words(MASKINGS[name], resolve_recipe(SamplerConfig(**given))) == words
+
+
+@pytest.mark.parametrize(("name", "epoch", "said"), [("tats", 7, False), ("tats", 8, True), ("adamae", 2, False),
+                                                     ("adamae", 3, True)])
+def test_a_policy_that_has_just_begun_is_not_called_uniform(name, epoch, said, shapes, caplog):
+    """After m_o = 5 random epochs the policy acts in 5, 6, 7 (from 0); AdaMAE's acts from the first on."""
+    arguments = small_flags(shapes, "", "--mask_type", name, "--mae_only_epochs", "5", "--vis_clips", "0")
+    run = Pretraining(Settings.from_args(get_parser().parse_args(arguments)), runtime.start("cpu"))
+    run.epoch = epoch
+    run.after_epoch(RunLog(run.flags), {"train_entropy_share": 0.9999, "train_loss": 1.0, "train_data_share": 0.0,
+                                             "seconds": 1.0})
+    assert ("as good as uniform" in caplog.text) == said
 
 
 def test_dead_flags_warn_by_name(shapes, tmp_path, caplog):

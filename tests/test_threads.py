@@ -3,19 +3,40 @@
 import os
 import subprocess
 import sys
+import warnings
 from types import SimpleNamespace
 
 import pytest
 import torch
 from tats.datasets.processes import cores
+from tats.engines.core.logs import quiet_known_warnings
 from tats.engines.front_door import __main__ as front_door
 from tats.engines.machine import threads
 from tats.engines.machine.threads import LEAST_FLOPS, Threads, Work, choose_threads, threads_for, work_of
 from tats.engines.run_class_finetuning import get_parser as finetuning_parser
 from tats.engines.run_mae_pretraining import get_parser as pretraining_parser
 from tats.engines.runs import finetuning_build, pretraining_build
+from torch.utils.data import DataLoader
 
 LARGE = Work(1e15, 16, 10)
+
+
+@pytest.mark.parametrize(("device", "environment"), [("cpu", {}), ("cuda", {}), ("cpu", {"OMP_NUM_THREADS": "1"})])
+def test_more_workers_than_cores_are_named(device, environment):
+    """Two ranks share eight cores: four workers each are not too many."""
+    shared = environment | {"LOCAL_WORLD_SIZE": "2"}
+    assert "--num_workers 10 is more than 4 core(s) a process" in choose_threads(LARGE, device, 8, shared).reason
+    assert "more than" not in choose_threads(LARGE._replace(workers=4), device, 8, shared).reason
+
+
+def test_torch_does_not_name_them_again():
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        DataLoader([0], num_workers=10**4)
+        assert len(said) == 1
+        quiet_known_warnings()
+        DataLoader([0], num_workers=10**4)
+    assert len(said) == 1
 
 
 @pytest.fixture

@@ -28,6 +28,14 @@ def read_class_names(folder: str | Path, classes: int) -> list[str] | None:
     return check_class_names([line.strip() for line in lines], classes, str(path))
 
 
+def count_class_names(folder: str | Path) -> int:
+    """How many names `folder`/classes.txt holds; 0: there is no such file."""
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        return 0
+    return sum(bool(line.strip()) for line in path.read_bytes().split(b"\n"))
+
+
 def agreed_names(listed: Sequence[str] | None, trained: Sequence[str] | None, source: str) -> list[str] | None:
     """The names of the classes, from beside a list or from a checkpoint; None: neither has any.
 

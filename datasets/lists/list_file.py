@@ -122,6 +122,18 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
     return rows
 
 
+def _not_a_list(path: Path) -> str:
+    """What to say of a path that is no file: pre-training takes a list, fine-tuning the folder of three of them."""
+    if path.is_dir():
+        lists = sorted(path.glob("*.csv"))
+        return (f"{path} is a folder, and a list file is wanted here: " +
+                (f"there is {path / 'train.csv' if path / 'train.csv' in lists else lists[0]}" if lists else
+                 f"for example find {path} -name '*.mp4' > list.csv"))
+    if path.parent.is_file():
+        return f"{path.parent} is a file, and the folder that holds {path.name} is wanted here"
+    return f"list of videos not found: {path}"
+
+
 def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None = None) -> tuple[ClipList, list[str]]:
     """Like `read_list`, but (the rows that can be used, a line of text about each of the others).
 
@@ -131,7 +143,7 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"list of videos not found: {path}")
+        raise FileNotFoundError(_not_a_list(path))
     if kind := kind_of_no_text(_start(path, LOOKED_AT)):
         raise ValueError(f"{path} is {kind}, and a list of videos is wanted: a text file with a path a line")
     labels, lines, spans, bad = array("q"), array("q"), array("q"), []

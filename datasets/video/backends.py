@@ -5,6 +5,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import logging
+import multiprocessing
 import os
 import re
 import stat
@@ -38,7 +39,10 @@ def resolve_backend(name: str = "auto") -> str:
 def _resolve(name: str) -> str:
     for backend in BACKENDS if name == "auto" else (name,):
         if loads(backend):
-            logger.info("reading videos with %s", backend)
+            if name == "auto":
+                return _resolve(backend)   # which says it once, whether it was named or found
+            first = multiprocessing.parent_process() is None   # a loader's workers do not say it again
+            logger.log(logging.INFO if first else logging.DEBUG, "reading videos with %s", backend)
             return backend
     wanted = "no video backend can" if name == "auto" else f"video backend {name} cannot"
     package = f"'av>={OLDEST_PYAV}'" if name in ("auto", "pyav") else name

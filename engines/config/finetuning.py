@@ -13,7 +13,9 @@ from .flags import BATCH, CONTENT, FIXED, LONGER, SETUP, SOURCE, PluginConfig, f
 class ClassifierConfig:
     """Model"""
 
-    model: str = flag("vit_base_patch16_224", "name in the model table (tats.models.model_names())", identity=FIXED)
+    model: str = flag("vit_base_patch16_224", "vit_SIZE_patch16_224 with SIZE small, base, large or huge; "
+                      "vit_giant_patch14_224; for a CPU vit_tats_tiny (clips of 24 x 24 pixels) and vit_tats_mini "
+                      "(64 x 64)", identity=FIXED)
     finetune: str = flag("", "start from this checkpoint: pre-trained or fine-tuned, ours, VideoMAE's, AdaMAE's",
                          identity=SOURCE)
     model_key: str = flag("model|module", "where the weights are in that file", identity=FIXED)

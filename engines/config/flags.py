@@ -8,6 +8,7 @@ import importlib.metadata
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
+from difflib import get_close_matches
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -107,7 +108,14 @@ class FlagParser(argparse.ArgumentParser):
                 self._look_at_files(self.convert_arg_line_to_args(line), (*within, name))
 
     def error(self, message: str) -> None:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+        self.exit(2, f"{self.prog}: {message} ({self._meant(message)}see --help)\n")
+
+    def _meant(self, message: str) -> str:
+        """The flags that are spelt nearly like those that are unknown."""
+        unknown = message.removeprefix("unrecognized arguments: ") if message.startswith("unrecognized") else ""
+        flags = [word.split("=")[0] for word in unknown.split() if word.startswith("--")]
+        near = [name for flag in flags for name in get_close_matches(flag, self._option_string_actions, 1, 0.8)]
+        return f"did you mean {' '.join(near)}? " if near else ""
 
 
 def add_flags(parser: argparse.ArgumentParser, config: type, beside: str = "") -> list[str]:

@@ -12,8 +12,9 @@ from .flags import CONTENT, FIXED, SOURCE, PluginConfig, flag, settings_from_arg
 class ModelConfig:
     """Model"""
 
-    model: str = flag("pretrain_videomae_base_patch16_224", "name in the model table (tats.models.model_names())",
-                      identity=FIXED)
+    model: str = flag("pretrain_videomae_base_patch16_224", "pretrain_videomae_SIZE_patch16_224 with SIZE small, base, "
+                      "large or huge; pretrain_videomae_giant_patch14_224; for a CPU pretrain_tats_tiny (clips of 24 x "
+                      "24 pixels) and pretrain_tats_mini (64 x 64)", identity=FIXED)
     decoder_depth: int | None = flag(None, "decoder blocks; None: the model's own (4 for ViT-B)", within="[0, inf)",
                                      identity=FIXED)
     drop_path: float = flag(0.0, "stochastic depth of the encoder", within="[0, 1)", identity=FIXED)

@@ -7,6 +7,7 @@ import logging
 import math
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -35,6 +36,7 @@ def set_up_logging(is_main: bool) -> None:
     handler.setFormatter(Lines("%(asctime)s %(message)s", "%H:%M:%S"))
     logging.basicConfig(level=logging.INFO if is_main else logging.WARNING, handlers=[handler])
     logging.captureWarnings(True)
+    quiet_known_warnings()
     for chatty in ("matplotlib", "PIL", "torch.distributed", "libav"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -60,6 +62,11 @@ def read_log(log: Path) -> list[dict]:
             raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
         records.append(record)
     return records
+
+
+def quiet_known_warnings() -> None:
+    """torch's words for more workers than cores, twice for each loader: the line about threads says it once."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")
 
 
 class RunLog(contextlib.AbstractContextManager):

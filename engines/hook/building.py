@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import fields
 from functools import partial
 from numbers import Real
 from typing import Any
@@ -12,12 +11,12 @@ from torch import nn
 
 from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
-from ..config.pretraining import MaskConfig, SamplerConfig, resolve_recipe
-from ..config.unread import unread_flags
+from ..config.pretraining import MaskConfig, SamplerConfig
 from ..core.runtime import Precision, Runtime
-from ..pretrain.ppo import EntropyCoefficient
+from ..pretrain.ppo import EntropyCoefficient, check_target
 from ..pretrain.rewards import REWARDS, Reward, reward_of
-from ..runs.pretraining_build import check_target, sampler_config, sampler_schedule
+from ..pretrain.unused_flags import unused_flags
+from ..runs.pretraining_build import sampler_config, sampler_schedule
 from ..training.learner import Learner
 from ..training.optim import make_optimizer, parameter_groups
 from .options import HookOptions
@@ -136,8 +135,7 @@ def _constant(rate: float, step: int) -> float:
 
 def say_unread(row: Masking, options: HookOptions, config: SamplerConfig) -> None:
     """Warn of settings of the policy that were given to a strategy that takes no notice of them."""
-    unread, usual = unread_flags(row, own_rate=options.follow is None), resolve_recipe(SamplerConfig())
-    ignored = [item.name for item in fields(config)
-               if item.name in unread and getattr(config, item.name) != getattr(usual, item.name)]
-    if ignored:
+    own_rate = ("sampler_lr", "sampler_lr_final", "sampler_warmup_epochs")
+    read = own_rate if row.learner == "reinforce" and options.follow is None else ()
+    if ignored := unused_flags(row, config, read):
         logger.warning("this strategy takes no notice of %s", ", ".join(ignored))

@@ -6,12 +6,10 @@ from ...masking import TokenGrid
 from ..config.pretraining import SamplerConfig
 from ..core.meters import Meters
 from ..core.runtime import Runtime
-from ..pretrain.alerts import alerts
+from ..pretrain.alerts import alerts, is_young
 from ..pretrain.diagnostics import Diagnostics
 
 logger = logging.getLogger(__name__)
-
-YOUNG = 3   # epochs of the policy in which "as good as uniform" is to be expected
 
 
 class EpochNumbers:
@@ -29,7 +27,7 @@ class EpochNumbers:
         """
         means = self.meters.means(self.runtime) | self.diagnostics.read(self.runtime)[0]
         if self.runtime.is_main:
-            for message in alerts(means | others, self.config, fork=True, young=acted <= YOUNG):
+            for message in alerts(means | others, self.config, fork=True, young=is_young(acted)):
                 logger.warning("epoch %s: %s", epoch, message)
         self.meters.reset()
         self.diagnostics.reset()

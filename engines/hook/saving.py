@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...models.convert.checkpoints import load_exactly
-from .numbers import YOUNG
+from ..pretrain.alerts import YOUNG
 
 logger = logging.getLogger(__name__)
 

@@ -68,18 +68,19 @@ def choose_threads(work: Work, device_type: str, cores: int, environment: Mappin
     Args:
         cores: that this machine's processes of the run may use together.
     """
-    if named := [name for name in COUNTS if environment.get(name)]:
-        return Threads(torch.get_num_threads(), f"{named[0]} says so", given=True)
     own = max(1, cores // ranks_here(environment))
+    crowd = f"; --num_workers {work.workers} is more than {own} core(s) a process" if work.workers > own else ""
+    if named := [name for name in COUNTS if environment.get(name)]:
+        return Threads(torch.get_num_threads(), f"{named[0]} says so{crowd}", given=True)
     if device_type != "cpu":
-        return Threads(1, f"the networks run on a GPU; {own} core(s) a process, {work.workers} worker(s)")
+        return Threads(1, f"the networks run on a GPU; {own} core(s) a process, {work.workers} worker(s){crowd}")
     paying = int(work.flops / LEAST_FLOPS)
     reading, computing = work.clips * SECONDS_A_CLIP, work.flops / FLOPS_A_SECOND
     beside_readers = max(own - work.workers, round(own * computing / max(computing + reading, 1e-9)))
     count = max(1, min(own, paying, beside_readers))
     why = ("all of them" if count == own else "a step is too small for more" if paying <= beside_readers
            else f"the rest is for {work.workers} worker(s)")
-    return Threads(count, f"{own} core(s) a process, {why}; OMP_NUM_THREADS sets another number")
+    return Threads(count, f"{own} core(s) a process, {why}; OMP_NUM_THREADS sets another number{crowd}")
 
 
 def ranks_here(environment: Mapping[str, str] = os.environ) -> int:

@@ -11,6 +11,12 @@ UNIFORM = 0.999         # entropy's share of log N over which the policy draws a
 SATURATED = 0.3         # clip fraction over which much of the gradient is thrown away
 IDLE = 1e-4             # clip fraction under which the clip does nothing
 RARE, OFTEN = 0.1, 4.0  # coverage of a frame or place, as a multiple of uniform
+YOUNG = 3   # epochs of the policy in which "as good as uniform" is to be expected
+
+
+def is_young(acted: int) -> bool:
+    """Whether the policy has just begun to act. acted: epochs of it so far."""
+    return acted <= YOUNG
 
 
 def alerts(record: dict, config: SamplerConfig, fork: bool = False, young: bool = False) -> list[str]:
@@ -29,8 +35,8 @@ def alerts(record: dict, config: SamplerConfig, fork: bool = False, young: bool 
         see = "see that the autoencoder has begun to reconstruct, and raise --mae_only_epochs if not"
     found = [*_policy(values, config, see, fork), *_ppo(values, config), *_masks(values, fork)]
     if values.get("data_share", 0.0) > DATA_SHARE:
-        found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers, "
-                     "or shrink the videos (python -m tats.datasets.prepare_videos)")
+        found.append(f"{values['data_share']:.0%} of the time goes into waiting for the loader: raise --num_workers "
+                     "where cores are free, or shrink the videos (python -m tats.datasets.prepare_videos)")
     return found
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets.catalog import data_set, stride_of
 from ...datasets.labelled import LabelledClips, Sampling, TestViews, Views, flatten_repeats
+from ...datasets.lists.class_names import count_class_names
 from ...datasets.lists.epoch_order import EpochSampler
 from ...datasets.lists.list_file import ClipList
 from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
@@ -25,7 +27,7 @@ from ..training.layer_decay import layer_decay_scale
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import schedules_of
-from .loading import clip_bytes, training_loader, watched, worker_options
+from .loading import clip_bytes, other_model, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
 
@@ -49,16 +51,31 @@ def resolve_task(data: LabelledDataConfig, num_frames: int) -> Task:
                          "tats.datasets.build_lists makes them, tats.datasets.moving_shapes a toy set)")
     known = data_set(data.data_set) if data.data_set else None
     if known is None and data.nb_classes is None:
-        raise ValueError("give --data_set NAME, or --nb_classes for lists of your own")
+        names = count_class_names(data.data_path)
+        raise ValueError("give --data_set NAME, or --nb_classes for lists of your own" +
+                         (f": --nb_classes {names}, as {data.data_path}/classes.txt names them" if names else ""))
     if known and data.nb_classes not in (None, known.classes):
         raise ValueError(f"--nb_classes {data.nb_classes}, but {data.data_set} has {known.classes} classes")
     classes = data.nb_classes if known is None else known.classes
     sampling = Sampling(data.sampling or (known.style if known else "dense"), num_frames,
                         stride_of(data.data_set, data.sampling_rate))
-    defaults = (known.test_segments, known.test_crops) if known else (5, 3)
-    given = (data.test_num_segment, data.test_num_crop)
-    segments, crops = (default if value is None else value for default, value in zip(defaults, given, strict=True))
-    return Task(classes, sampling, data.flip and (known is None or known.flip), segments, crops)
+    return Task(classes, sampling, data.flip and (known is None or known.flip), *_views(data))
+
+
+def _views(data: LabelledDataConfig) -> tuple[int, int]:
+    """Clips in time and crops of a test video: the flags over the data set's row of the catalog."""
+    known = data_set(data.data_set) if data.data_set else None
+    segments, crops = (known.test_segments, known.test_crops) if known else (5, 3)
+    return (segments if data.test_num_segment is None else data.test_num_segment,
+            crops if data.test_num_crop is None else data.test_num_crop)
+
+
+def with_defaults_of_the_data_set(settings: Settings) -> Settings:
+    """The settings with numbers where a flag was left to --data_set: for --explain, which reads no list."""
+    data = settings.data
+    segments, crops = _views(data)
+    return replace(settings, data=replace(data, sampling_rate=stride_of(data.data_set, data.sampling_rate),
+                                          test_num_segment=segments, test_num_crop=crops))
 
 
 def classifier_config(config: ClassifierConfig, classes: int, source: Mapping[str, Any]) -> dict:
@@ -90,8 +107,6 @@ def build_classifier(config: ClassifierConfig, classes: int, whole: bool, key: s
     source = read_checkpoint(config.finetune, config.trust_checkpoint) if config.finetune else {}
     description = classifier_config(config, classes, source)
     classifier = create_model(description["name"], **description["kwargs"])
-    if not hasattr(classifier, "forward_features"):
-        raise ValueError(f"--model {config.model} is no classifier; use one of vit_*")
     if config.finetune:
         load_weights(classifier, source, config, whole, key)
     return classifier, description
@@ -118,7 +133,8 @@ def load_weights(classifier: nn.Module, source: Mapping[str, Any], config: Class
     try:
         report = load_encoder(classifier, source, model_key=key, allow_partial=config.allow_partial)
     except ValueError as error:
-        raise ValueError(f"--finetune {config.finetune}: {error}") from error
+        hint = other_model(source, classifier, config.model)
+        raise ValueError(f"--finetune {config.finetune}: {error}{hint}") from error
     logger.info("%s", report._replace(source=config.finetune))
     if whole and report.missing:
         raise ValueError(f"{config.finetune} is no fine-tuned classifier of {classifier.num_classes} classes: it "
@@ -158,7 +174,13 @@ def labelled_loader(clips: ClipList, task: Task, size: int, settings: Settings,
                                   tuple(augment.crop_scale or SCALE))
     dataset = LabelledClips(clips, task.sampling, transform, data.num_sample, decoding=data.decoding,
                             bad_videos=watched(clips, settings, runtime))
-    return training_loader(dataset, settings, runtime, flatten_repeats)
+    loader, order = training_loader(dataset, settings, runtime, flatten_repeats)
+    frames, stride = task.sampling.num_frames, task.sampling.stride
+    how = f"at stride {stride}" if task.sampling.style == "dense" else "from as many parts of the video"
+    logger.info("%s on %d videos of %d classes: %d epochs of %d steps; clips of %d frames %s, the test in %d x %d "
+                "views", settings.model.model, len(clips), task.classes, settings.optim.epochs,
+                len(loader) // settings.optim.update_freq, frames, how, task.segments, task.crops)
+    return loader, order
 
 
 def evaluation_loader(clips: ClipList, task: Task, views: Views, settings: Settings, runtime: Runtime) -> DataLoader:

@@ -1,11 +1,13 @@
 """The loader of one epoch's clips, as pre-training and fine-tuning both have it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...datasets.lists.bad_videos import BadVideos
@@ -14,6 +16,7 @@ from ...datasets.lists.list_file import ClipList
 from ...datasets.verify_decode import verify_decode
 from ...datasets.video.cache import Tally
 from ...datasets.video.decode import keep_videos
+from ...models.registry import counterpart
 from ...models.vit import PatchEmbed
 from ..config import finetuning, pretraining
 from ..config.common import LoaderConfig, TrainLoaderConfig
@@ -50,6 +53,22 @@ def worker_options(data: LoaderConfig, runtime: Runtime) -> dict:
 def clip_bytes(embed: PatchEmbed) -> int:
     """Of a clip as the loader hands it on, uint8 (3, T, H, W)."""
     return embed.proj.in_channels * embed.num_frames * embed.img_size[0] * embed.img_size[1]
+
+
+def other_model(checkpoint: Mapping[str, Any], net: nn.Module, given: str) -> str:
+    """What to add where the weights of one of our checkpoints do not fit: the --model that it was trained as.
+
+    Args:
+        net: what they were to go into; the name is of a model of its class.
+        given: its own name.
+
+    Returns:
+        A sentence, or nothing where the checkpoint does not say, or names this very model.
+    """
+    config = checkpoint.get("config")
+    trained = config.get("name") if isinstance(config, Mapping) else None
+    name = counterpart(trained, type(net)) if isinstance(trained, str) else None
+    return f". The file is of {trained}: give --model {name}" if name not in (None, given) else ""
 
 
 class TrainingLoader(DataLoader):

@@ -1,26 +1,28 @@
 """Building a pre-training run from its settings: model, masking, sampler, learners; and building one again."""
 
 import logging
-import math
 import os
 import shutil
 
 import torch
 from torch import nn
 
+from ...datasets.catalog import stride_of
 from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_sampler, find_masking
-from ...models import create_model, use_kernel
+from ...models import create_model, read_checkpoint, use_kernel
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
+from ..pretrain.ppo import check_target
 from ..pretrain.rewards import Reward
+from ..pretrain.unused_flags import idle_policy, policy_in_words, unused_flags
 from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
 from ..training.schedule import CosineSchedule, schedules_of
-from .loading import clip_bytes
+from .loading import clip_bytes, other_model
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +108,8 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler |
     return sampler
 
 
-def check_target(sampler: TokenSampler, target: float | None) -> None:
-    """Raises ValueError: the entropy of this policy never falls to the share of log N that --target_entropy wants."""
-    least = sampler.least_entropy / math.log(max(2, sampler.grid.num_tokens))
-    if target is not None and target <= least:
-        raise ValueError(f"--target_entropy {target:g} cannot be reached: the sharpest policy that shows tokens by "
-                         f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
-
-
-def rebuild(checkpoint: dict, sampler_weights: bool = True,
-            source: object = "the file") -> tuple[nn.Module, TokenSampler | None, str]:
+def rebuild(checkpoint: dict, sampler_weights: bool = True, source: object = "the file",
+            ) -> tuple[nn.Module, TokenSampler | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
     Args:
@@ -125,9 +119,9 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True,
     Raises:
         ValueError: it was not written by run_mae_pretraining, or by another version of it.
     """
-    if not {"model", "config", "mask_type"} <= set(checkpoint):
-        raise ValueError(f"{source} is not a checkpoint of run_mae_pretraining: it lacks 'model', 'config' or "
-                         "'mask_type'")
+    if lacks := ", ".join(sorted({"model", "config", "mask_type"} - set(checkpoint))):
+        raise ValueError(f"{source} is not a checkpoint of run_mae_pretraining, as one of fine-tuning is not: it lacks "
+                         f"{lacks}")
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
     load_exactly(mae, checkpoint["model"], f"the model of {source}")
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
@@ -185,9 +179,12 @@ def compile_in_place(*nets: nn.Module | None) -> None:
 def initialise(mae: nn.Module, sampler: TokenSampler | None, settings: Settings) -> None:
     """--init_from: a published or own pre-training checkpoint; refuses one that does not fit."""
     path = settings.model.init_from
-    report, sampler_state = load_pretraining(mae, path, trust=settings.model.trust_checkpoint,
-                                             allow_partial=settings.model.allow_partial)
-    logger.info("%s", report)
+    source = read_checkpoint(path, settings.model.trust_checkpoint)
+    try:
+        report, sampler_state = load_pretraining(mae, source, allow_partial=settings.model.allow_partial)
+    except ValueError as error:
+        raise ValueError(f"--init_from {path}: {error}{other_model(source, mae, settings.model.model)}") from error
+    logger.info("%s", report._replace(source=path))
     initialise_sampler(sampler, sampler_state, path)
 
 
@@ -204,25 +201,24 @@ def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -
     return True
 
 
-def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
-    """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
-    first = config.mae_only_epochs
-    acting = epochs - first
-    if config.random_share == 1 and config.random_share_final in (None, 1):
-        return "the policy never chooses a mask: --random_share 1 gives a random one to every clip"
-    if acting <= 0:
-        return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
-    if config.update_every <= steps:
-        return None
-    if config.flush_buffer:
-        return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: the policy is "
-                "updated once, at the end of each")
-    if config.update_every > acting * steps:
-        return (f"the policy never learns: with --no_flush_buffer its first update is after --update_every "
-                f"{config.update_every} steps, and it acts in {acting * steps} ({acting} epochs of {steps}). Lower "
-                "--update_every")
-    return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
-            "there are epochs in which the policy is not updated")
+def say_what_begins(settings: Settings, row: Masking, size: tuple[int, int], tokens: tuple[int, int]) -> None:
+    """The run in a line of the log, and the flags that do not do what they read.
+
+    Args:
+        size: videos, and steps of an epoch. tokens: visible ones of a clip, and all.
+    """
+    data, mask, epochs = settings.data, settings.mask, settings.optim.epochs
+    logger.info("%s on %d videos: %d epochs of %d steps; clips of %d frames at stride %d, --mask_type %s shows %d of "
+                "%d tokens", settings.model.model, size[0], epochs, size[1], settings.model.num_frames,
+                stride_of(data.data_set, data.sampling_rate), mask.mask_type, *tokens)
+    if row.learner == "ppo" and (idle := idle_policy(settings.sampler, epochs, size[1])):
+        logger.warning("%s", idle)
+    if row.sampler is not None:
+        logger.info("the policy: %s", policy_in_words(row, settings.sampler))
+    if unused := unused_flags(row, settings.sampler):
+        named = ", ".join(f"--{name}" for name in unused)
+        logger.info("without effect in this run (%s): %s", "other flags leave it without a part" if
+                    row.learner == "ppo" else f"--mask_type {mask.mask_type} does not read it", named)
 
 
 def sampler_schedule(config: SamplerConfig, epochs: int, steps_per_epoch: int) -> CosineSchedule:

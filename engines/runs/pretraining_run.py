@@ -37,11 +37,11 @@ from .pretraining_build import (
     build_masking,
     build_sampler,
     check_decoded,
-    idle_policy,
     initialise,
     model_config,
     sampler_config,
     sampler_config_in,
+    say_what_begins,
     without_checkpointing,
 )
 from .training_run import TrainingRun
@@ -89,8 +89,8 @@ class Pretraining(TrainingRun):
             mae.num_masked = grid_of(mae).num_tokens - self.num_visible
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
-        if row.learner == "ppo" and (idle := idle_policy(settings.sampler, self.epochs, steps)):
-            logger.warning("%s", idle)
+        say_what_begins(settings, row, (len(self.loader.dataset.clip_list), steps),
+                        (self.num_visible, grid_of(mae).num_tokens))
         random = settings.sampler.mae_only_epochs if row.learner == "ppo" else self.epochs * (sampler is None)
         try_registered(reward, setup.reconstruction, (self.mae, self.sampler), per_clip,
                        (random > 0, random < self.epochs))
@@ -210,7 +210,8 @@ class Pretraining(TrainingRun):
         with outliving_a_full_disk("pictures"):
             log.pictures(self.draw(), self.epoch)
         if self.runtime.is_main:
-            for message in alerts.alerts(record, self.settings.sampler):
+            acted = self.epoch + 1 - (self.training.mae_only_epochs if self.learner_kind == "ppo" else 0)
+            for message in alerts.alerts(record, self.settings.sampler, young=alerts.is_young(acted)):
                 logger.warning("epoch %d: %s", self.epoch, message)
         shown = ("loss", "reward", "sampling_loss", "entropy_share", "clip_fraction")
         numbers = ", ".join(f"{name} {record[f'train_{name}']:.4f}" for name in shown if f"train_{name}" in record)

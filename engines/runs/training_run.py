@@ -17,9 +17,10 @@ from ...datasets.sources.kept_arrays import keep_indexes
 from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ...datasets.video.decode import keep_videos
+from ..config.companions import given_in_vain
 from ..config.flags import FlagParser, given_flags, read_changes
 from ..core import runtime
-from ..core.changes import canonical, must_be_changeable
+from ..core.changes import must_be_changeable
 from ..core.interrupts import Stopped
 from ..core.logs import RunLog, set_up_logging
 from ..core.run_record import read_record, write_record
@@ -55,6 +56,9 @@ class TrainingRun(GoingOn):
         """All epochs, with a line of log.txt after each, then `finish`, whose result it returns; a signal ends it
         early, saved, see `Interrupts`."""
         every, device = self.flags.save_ckpt_freq, self.runtime.device
+        if self.epoch >= self.epochs:
+            logger.info("all %d epochs of this run are done: nothing is left to train. More --epochs goes on, another "
+                        "--output_dir begins a new run", self.epochs)
         with RunLog(self.flags, self.epoch, self.runtime.is_main) as log, self.interrupts:
             while self.epoch < self.epochs:
                 start = time.time()
@@ -70,6 +74,9 @@ class TrainingRun(GoingOn):
                 self.after_epoch(log, record)
                 self.epoch, self.position = self.epoch + 1, 0
             self.must_be_saved()
+            last = None if self.folder is None else self.folder / f"checkpoint-{self.epochs - 1}.pth"
+            if last is not None and last.is_file():
+                logger.info("the last checkpoint is %s", last)
             return self.finish()
 
     def finish(self) -> Any:
@@ -81,7 +88,7 @@ class Program(NamedTuple):
 
     parser: its command line. settings: `settings(args) -> Settings`, checked. dead_flags: accepted ones that do
     nothing, with the reason. run: `run(settings, runtime) -> Resumable`. train: what to do with it. work: of a step,
-    `work(settings)`. remarks: `remarks(settings, names of the given flags)`: lines about those that change nothing.
+    `work(settings)`.
     """
 
     parser: FlagParser
@@ -90,7 +97,6 @@ class Program(NamedTuple):
     run: Callable
     train: Callable
     work: Callable[..., Work]
-    remarks: Callable = lambda settings, given: ()
 
 
 def run_training(program: Program, argv: Sequence[str] | None):
@@ -115,9 +121,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
         logger.warning("%s", fault)
     for name in sorted(given_flags(argv) & set(program.dead_flags)):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
-    given = canonical({*given_flags(argv), *(name for name, _ in settings.run.change or ())}, type(settings))
-    for remark in program.remarks(settings, given):
-        logger.warning("%s", remark)
+    if vain := given_in_vain(settings):
+        logger.info("without effect in this run: %s", ", ".join(vain))
     run = None
     try:
         run = program.run(settings, here)

@@ -39,5 +39,9 @@ def schedules_of(optim: OptimConfig, steps_per_epoch: int, processes: int) -> tu
     decay_end = optim.weight_decay if optim.weight_decay_end is None else optim.weight_decay_end
     logger.info("%d clips a step on %d process(es): learning rate %.3g x %d / 256 = %.3g at the peak", clips, processes,
                 optim.lr, clips, optim.lr * scale)
+    if warmup >= total > 0:
+        logger.warning("the warm-up takes all %d steps of the run (--warmup_epochs %d, --epochs %d): the learning rate "
+                       "rises to the end and never falls; lower --warmup_epochs, or --warmup_steps where that "
+                       "is given", total, optim.warmup_epochs, optim.epochs)
     return (CosineSchedule(optim.lr * scale, optim.min_lr * scale, total, min(warmup, total)),
             CosineSchedule(optim.weight_decay, decay_end, total))

@@ -48,8 +48,11 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        raise ValueError(f"checkpoint {path} is a folder; give the file in it that holds the weights "
-                         "(of a Hugging Face folder: python -m tats.models.import_hf FOLDER OUT)")
+        files = [file for file in path.glob("*.pth") if file.is_file()]
+        newest = max(files, key=lambda file: file.stat().st_mtime, default=None)
+        which = f"the newest is {newest}" if newest else \
+            "of a Hugging Face folder: python -m tats.models.import_hf FOLDER OUT"
+        raise ValueError(f"checkpoint {path} is a folder; give the file in it that holds the weights ({which})")
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
     if path.suffix == ".safetensors":

@@ -124,7 +124,8 @@ def _encoder_config(encoder: nn.Module, pretraining: bool) -> dict[str, Any]:
     dim = embed.proj.out_channels
     if not torch.equal(encoder.pos_embed.cpu(), sincos_table(embed.num_patches, dim)):
         raise ValueError("Hugging Face's VideoMAE knows VideoMAE's positions only; this model has other ones "
-                         "(pos_embed, pos_base)")
+                         "(pos_embed, pos_base), as pretrain_tats_* and vit_tats_* do; export_hf --format safetensors "
+                         "takes any")
     if block.gamma_1 is not None:
         raise ValueError("Hugging Face's VideoMAE has no layer scale; this model has (init_values)")
     height, width = embed.img_size
