@@ -264,7 +264,8 @@ def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, 
     assert "cannot resume" in line
 
 
-@pytest.mark.parametrize(("sampling", "how"), [("dense", "at stride 2"), ("segments", "from as many parts")])
+@pytest.mark.parametrize(("sampling", "how"), [
+    ("dense", "at stride 2"), ("segments", "from as many parts of the video")])
 def test_a_run_says_what_it_is(sampling, how, shapes, tmp_path, caplog):
     """Clips of 8 from 24 videos: 3 steps an epoch."""
     caplog.set_level("INFO")
