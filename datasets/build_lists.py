@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from .catalog import published
-from .files import write_whole
+from .files import must_not_replace, write_whole
 from .lists.class_folders import VIDEO_ENDINGS, read_class_folders
 from .lists.split_files import Entry, SplitFormat
 from .lists.walking import walk
@@ -185,7 +185,10 @@ def _from_split_files(args: argparse.Namespace) -> tuple[list[str], dict[str, li
     form = known.split_files
     _check_split(args.dataset, form, args.split)
     root = _existing(Path(args.root), args.root, ())
-    splits = form.read(_existing(root, args.annotations, form.annotations), args.split)
+    folder = _existing(root, args.annotations, form.annotations)
+    for name in form.like_lists:
+        must_not_replace(Path(args.out) / name, [folder / name], "--out")
+    splits = form.read(folder, args.split)
     if len(splits.classes) != known.classes:
         logger.warning("%d classes in the split files; %s has %d", len(splits.classes), args.dataset, known.classes)
     index = index_videos(_existing(root, args.videos, form.videos))

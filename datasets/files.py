@@ -5,7 +5,7 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,12 +52,22 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             temporary.unlink()
 
 
-def require_writable(path: str | os.PathLike, flag: str) -> None:
+def must_not_replace(path: str | os.PathLike, read: Iterable[str | os.PathLike], flag: str) -> None:
+    """Raises ValueError: the file that is to be written is one of those that are read. flag: what it was given by."""
+    if os.path.realpath(path) in {os.path.realpath(one) for one in read}:
+        raise ValueError(f"{flag} would replace {path}, which is read: name another place")
+
+
+def require_writable(path: str | os.PathLike, flag: str, read: Iterable[str | os.PathLike] = ()) -> None:
     """Look whether a file can be written, before the work whose result it takes. Its folder is made.
 
+    Args:
+        flag: what the user gave it by. read: files that it must not replace.
+
     Raises:
-        ValueError: it cannot, and why. flag: what the user gave it by.
+        ValueError: it cannot, and why.
     """
+    must_not_replace(path, read, flag)
     path, cause = Path(path), ""
     trial = path.with_name(f"{path.name}.{os.getpid()}.writing")
     try:

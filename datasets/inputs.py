@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models.convert.kinds import LOOKED_AT, kind_of_no_text
 from .build_lists import VIDEO_ENDINGS
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, Paths, read_list
@@ -72,5 +73,5 @@ def _is_list(name: str) -> bool:
     if ending in VIDEO_ENDINGS or not os.path.isfile(name):
         return False
     with open(name, "rb") as file:   # an ending that says nothing: text is a list
-        start = file.read(4096)
-    return bool(start) and b"\0" not in start
+        start = file.read(LOOKED_AT)
+    return bool(start) and not kind_of_no_text(start)

@@ -9,6 +9,7 @@ any token grid which tokens move. The world itself is in `shapes_world`.
 
 import argparse
 import contextlib
+import json
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -65,7 +66,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
     """Write the data set; about 4 ms a video and core at the default size.
 
     Raises:
-        ValueError: sizes that make no video.
+        ValueError: sizes that make no video, or a folder that holds another set.
     """
     if min(config.counts) < 0 or sum(config.counts) < 1:
         raise ValueError(f"counts of videos must not be negative, and one at least positive: {config.counts}")
@@ -74,6 +75,7 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
                          f"{config.frames} frames of {config.render_size}")
     _check(config.world)
     out = Path(config.out).resolve()
+    _claim(out, config)
     workers = workers or usable_cores()
     with tqdm(total=sum(config.counts), unit="video", desc=str(out), disable=None if progress else True) as bar, \
             process_pool(workers, None) if workers > 1 else contextlib.nullcontext() as pool:
@@ -90,6 +92,19 @@ def write_moving_shapes(config: ShapesConfig, workers: int | None = None, progre
             paths = [out / split / _name(row) for row in range(count)]
             _write_list(out / f"{split}.csv", paths, [scene.direction for scene in scenes])
             _write_list(out / f"{split}_appearance.csv", paths, [scene.texture for scene in scenes])
+
+
+def _claim(out: Path, config: ShapesConfig) -> None:
+    """Raises ValueError: the folder holds another set, whose videos runs have been trained and measured on."""
+    made = json.dumps({name: value for name, value in config._asdict().items() if name != "out"} | {
+        "world": config.world._asdict()})
+    record = out / "shapes.json"
+    known = record.read_text(encoding="utf-8").strip() if record.is_file() else made
+    lists = [(out / f"{split}.csv", count) for split, count in zip(SPLITS, config.counts, strict=True)]
+    if known != made or any(path.is_file() and len(path.read_text().splitlines()) != count for path, count in lists):
+        raise ValueError(f"{out} holds other moving shapes{f', made with {known}' if known != made else ''}: choose "
+                         "another --out, or delete them")
+    write_whole(record, made + "\n")
 
 
 def _check(world: World) -> None:

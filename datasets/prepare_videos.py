@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import write_whole
+from .files import must_not_replace, write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, read_list
 from .processes.cores import usable_cores
@@ -132,6 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"--short_side must be at least 16, --gop at least 1, --crf from 0 to 51, got {encoding}")
     rows, out = read_list(args.list, need_label=False), Path(args.out).resolve()
     root = os.path.abspath(args.root)
+    must_not_replace(out / f"{Path(args.list).stem}.csv", [args.list], "--out")
     jobs = plan(rows, out / "videos", root)
     pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
     written = {name: value for name, value in encoding._asdict().items() if value is not None and value is not False}

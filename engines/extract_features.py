@@ -134,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         logger.warning("%s", not_kept)
     clips, net = read_list(config.list, need_label=False), build_encoder(config).to(where.device)
     if where.is_main:
-        require_writable(config.out, "--out")
+        require_writable(config.out, "--out", [config.list, config.checkpoint])
     use_threads({net: net.patch_embed.num_patches}, config.batch_size, config.num_workers, where.device.type)
     per_clip = (tokens_of if config.per_token else features_of)(net, runtime.choose_precision(config.amp, where.device))
     setup = EvaluationSetup(Normalizer(where.device), where, config.batch_size)

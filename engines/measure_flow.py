@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 COLUMNS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "texture": "texture",
            "flow_given_texture": "flow | texture", "own_flow_given_texture": "own flow | texture"}
+LEFT_OUT = ("(-n): n videos are left out of that mean, no rank correlation is defined there: nothing moves in them, "
+            "they have no texture, or the map is the same everywhere.")
 
 
 class Video(NamedTuple):
@@ -79,11 +81,14 @@ def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) ->
 
 
 def correlate(scores: Tensor, motion: TokenMotion) -> dict[str, float]:
-    """Rank correlations of a map (V, N) with each kind of motion and with texture, means over a video's windows."""
+    """Rank correlations of a map (V, N) with each kind of motion and with texture, means over a video's windows.
+
+    NaN where no window has one: nothing moves, there is no texture, or the map is the same everywhere.
+    """
     found = {kind: rank_correlation(scores, truth) for kind, truth in motion._asdict().items()}
     for kind in ("flow", "own_flow"):
         found[f"{kind}_given_texture"] = partial_rank_correlation(scores, getattr(motion, kind), motion.texture)
-    return {kind: round(float(values.mean()), 4) for kind, values in found.items()}
+    return {kind: round(float(values.nanmean()), 4) for kind, values in found.items()}
 
 
 def records_of(name: str, videos: Sequence[Video], scores: Sequence[Tensor]) -> list[dict]:
@@ -121,7 +126,8 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
 
 
 def table(rows: Sequence[tuple[str, list[dict]]]) -> Iterator[str]:
-    """The lines of the table, aligned: mean ± standard error over videos."""
+    """The lines of the table, aligned: mean ± standard error over the videos that have the correlation; how many have
+    none stands behind it in brackets."""
     width = max(len(name) for name, _ in rows)
     yield " " * width + "".join(f"{column:>20}" for column in COLUMNS.values())
     for name, records in rows:
@@ -131,9 +137,13 @@ def table(rows: Sequence[tuple[str, list[dict]]]) -> Iterator[str]:
 
 
 def mean_and_error(values: Sequence[float]) -> str:
-    """mean ± standard error of the mean; without the error for a single value."""
-    error = f" ± {stdev(values) / math.sqrt(len(values)):.3f}" if len(values) > 1 else ""
-    return f"{mean(values):.3f}{error}"
+    """mean ± standard error of the mean; without the error for a single value. (-n): n are NaN. –: all are."""
+    defined = [value for value in values if not math.isnan(value)]
+    left_out = f" (-{len(values) - len(defined)})" if len(defined) < len(values) else ""
+    if not defined:
+        return "–"
+    error = f" ± {stdev(defined) / math.sqrt(len(defined)):.3f}" if len(defined) > 1 else ""
+    return f"{mean(defined):.3f}{error}{left_out}"
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -158,13 +168,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     set_up_logging(True)
     if args.out:
-        require_writable(args.out, "--out")
+        require_writable(args.out, "--out", [args.list, *args.checkpoint])
     opencv()   # before anything is decoded
     rows: list[tuple[str, list[dict]]] = []
     read: dict[Geometry, list[Video]] = {}
     for path, name in zip(args.checkpoint, checkpointing.run_names(args.checkpoint), strict=True):
         state = checkpointing.load(path)
-        mae, _, _ = rebuild(state)
+        mae, _, _ = rebuild(state, source=path)
         grid, data = grid_of(mae), state["settings"]["data"]
         geometry = Geometry(grid, grid.frames * mae.tubelet_size,
                             args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"]), clip_size(mae))
@@ -175,7 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 alone = f"{kind} alone ({what})"
                 rows.append((alone, records_of(alone, videos, [getattr(video.motion, kind) for video in videos])))
         rows += measure(state, name, read[geometry], args.draws)
-    sys.stdout.write("\n".join(table(rows)) + "\n")
+    lines = list(table(rows))
+    sys.stdout.write("\n".join([*lines, *[LEFT_OUT] * any("(-" in line for line in lines)]) + "\n")
     if args.out:
         write_csv(args.out, [record for _, records in rows for record in records])
 

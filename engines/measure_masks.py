@@ -188,14 +188,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.error_map < 0:
         raise ValueError(f"--error_map must not be negative, got {args.error_map}")
     if args.out:
-        require_writable(args.out, "--out")
+        require_writable(args.out, "--out", [*args.checkpoint, *args.fine_tuned])
     top1 = list(map(read_top1, args.fine_tuned, args.checkpoint)) or [None] * len(args.checkpoint)
     names = checkpointing.run_names(args.checkpoint) if len(args.checkpoint) > 1 else [""]
     rows: list[tuple[str, Measured]] = []
     clips, first = None, None
     for path, run, accuracy in zip(args.checkpoint, names, top1, strict=True):
         state = checkpointing.load(path)
-        mae, sampler, name = rebuild(state)
+        mae, sampler, name = rebuild(state, source=path)
         mask, loss = state["settings"]["mask"], state["settings"]["loss"]
         shape = (grid_of(mae), clip_size(mae))
         if clips is None:

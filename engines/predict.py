@@ -66,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> list[dict]:
         logger.warning("%s", not_kept)
     clips, predictor = videos_named(args.videos), load_predictor(args.checkpoint, config)
     if where.is_main:
-        require_writable(Path(config.out) / "predictions.csv", "--out")
+        require_writable(Path(config.out) / "predictions.csv", "--out", args.videos)
     use_threads({predictor.net: predictor.net.patch_embed.num_patches}, config.batch_size, config.num_workers,
                 where.device.type)
     if config.ignore_labels:

@@ -5,6 +5,7 @@
 
 import argparse
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,8 +71,10 @@ def compared_mask(name: str, ratio: float, visible: int, batch: ClipBatch, mae: 
     """(title, mask bool (1, N)) of another strategy: its loader half, which rounds the ratio in its own way, or the
     policy of another checkpoint, with so many visible tokens."""
     if not Path(name).is_file():
+        if name.endswith(".pth") or os.sep in name:
+            raise ValueError(f"--compare {name}: there is no such file")
         return f"{name} mask", find_masking(name).per_clip(grid_of(mae), ratio)()[None]
-    other, sampler, mask_type = rebuild(checkpointing.load(name))
+    other, sampler, mask_type = rebuild(checkpointing.load(name), source=name)
     title = f"{mask_type} mask\n{shortened(Path(name).resolve().parent.name)}"
     if grid_of(other) != grid_of(mae):
         raise ValueError(f"{name} has the token grid {grid_of(other)}, --checkpoint has {grid_of(mae)}")
@@ -164,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise ValueError(f"--frames must be at least 1, got {args.frames}")
     set_up_logging(True)
     state = checkpointing.load(args.checkpoint)
-    mae, sampler, name = rebuild(state)
+    mae, sampler, name = rebuild(state, source=args.checkpoint)
     use_threads({mae.encoder: grid_of(mae).num_tokens, mae.decoder: grid_of(mae).num_tokens}, clips=1)
     settings = state["settings"]
     videos = video_files(args)

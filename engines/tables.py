@@ -212,6 +212,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise FileNotFoundError(f"no folder of runs: {args.output_root}")
     entries = read_entries(args.output_root, args.tables, args.recipe)
     sys.stdout.write(FORMATS[args.format](entries))
+    if all(entry.ours is None for entry in entries):
+        sys.stderr.write(f"{args.output_root} holds no run of these tables under its name: they are looked for as "
+                         f"METHOD/NAME, such as {args.output_root}/{entries[0].run}\n")
     printed = [entry for entry in entries if entry.kind == PAPER]
     missing = [entry for entry in printed if entry.ours is None or entry.smoke]
     if args.require and missing:

@@ -55,7 +55,11 @@ class TubeMasking:
     def __init__(self, grid: TokenGrid, mask_ratio: float, visible: int | None = None):
         self.grid = TokenGrid(*grid)
         area = self.grid.tokens_per_frame
-        default = max(1, area - floor_share(area, exact_ratio(mask_ratio))) * self.grid.frames
+        hidden = floor_share(area, exact_ratio(mask_ratio))
+        if not (hidden or visible):
+            raise ValueError(f"mask_ratio {mask_ratio} hides none of the {area} patches of a frame: tubes need at "
+                             f"least {1 / area:.4f}")
+        default = max(1, area - hidden) * self.grid.frames
         self.num_visible = checked_visible(self.grid, visible or default, unit=self.grid.frames)
 
     def __call__(self) -> Tensor:

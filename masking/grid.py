@@ -1,6 +1,7 @@
 """The token grid, and the only place where a mask ratio becomes a number of tokens."""
 
 from fractions import Fraction
+from numbers import Real
 from typing import NamedTuple
 
 
@@ -33,8 +34,8 @@ def num_visible(grid: TokenGrid, mask_ratio: float) -> int:
 
 def exact_ratio(mask_ratio: float) -> Fraction:
     """rho as the decimal that was typed: int(160 * (1 - .9)) is 15 in floats, 16 tokens were meant."""
-    if not 0.0 < mask_ratio < 1.0:
-        raise ValueError(f"mask_ratio must lie between 0 and 1 (exclusive), got {mask_ratio}")
+    if not isinstance(mask_ratio, Real) or not 0.0 < mask_ratio < 1.0:
+        raise ValueError(f"mask_ratio must lie between 0 and 1 (exclusive), got {mask_ratio!r}")
     return Fraction(str(mask_ratio))
 
 

@@ -60,6 +60,11 @@ class TokenSampler(nn.Module, abc.ABC):
             log_pi = logits.float().log_softmax(dim=-1)                               # Eq. 4
         return (log_pi if log else log_pi.exp()), value
 
+    @property
+    def least_entropy(self) -> float:
+        """H(pi) in nats of the sharpest policy that it can have: 0 where one token may have all."""
+        return 0.0
+
     def draw(self, log_pi: Tensor, keys: Tensor | None = None, stream: int = 0, visible: int | None = None) -> Draw:
         """I_v ~ Categorical(N, pi) without replacement (line 10). Training, figures and measurements all draw with it.
 

@@ -3,6 +3,7 @@
 B: clips, N: tokens, D: embedding dimension, N_v: visible tokens.
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -164,6 +165,11 @@ class TATS(TokenSampler):
 
     def _read(self, tokens: Tensor) -> Tensor:
         return self.blocks[-1].read(self.blocks[:-1](tokens), self.policy_head).squeeze(-1)
+
+    @property
+    def least_entropy(self) -> float:
+        """As `TokenSampler.least_entropy`: the tokens of a block are equally likely."""
+        return math.log(self.block.tokens)
 
     def draw(self, log_pi: Tensor, keys: Tensor | None = None, stream: int = 0, visible: int | None = None) -> Draw:
         """As `TokenSampler.draw`; of blocks, where they are shown as one. kappa is then that of a block's tokens, since

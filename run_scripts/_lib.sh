@@ -21,12 +21,20 @@ set -euo pipefail
 
 scripts=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 settings=$scripts/settings
+source "$scripts/lib/usage.sh"
 source "$scripts/lib/switches.sh"
 source "$scripts/lib/supervise.sh"
 source "$scripts/lib/variants.sh"
 source "$scripts/lib/lists.sh"
 source "$scripts/lib/run.sh"
 source "$scripts/lib/table.sh"
+# A program that only prints its help or version ends well, and its folder would count as finished.
+more_usage=${BASH_SOURCE[0]}
+usage "$@"
+for one; do
+    [ "$one" != --version ] || { echo "error: --version is for the programs, and not for scripts" >&2; exit 2; }
+done
+unset one
 paper_gpus=8   # batch sizes in the settings are for one of 8 GPUs
 
 die() { echo "error: $*" >&2; exit 2; }
@@ -44,7 +52,7 @@ defaults() {
     [[ $GPUS =~ ^[0-9]+$ && $NNODES =~ ^[1-9][0-9]*$ ]] || die "GPUS and NNODES must be numbers, got '$GPUS' and '$NNODES'"
     if on DRY_RUN; then DATA_ROOT=${DATA_ROOT:-DATA_ROOT}; return; fi
     "$PYTHON" -c 'import tats.engines' 2>/dev/null ||
-        die "tats is not installed for $PYTHON: run $scripts/setup_env.sh, or set PYTHON"
+        die "tats is not installed for $PYTHON: run $(printf %q "$scripts/setup_env.sh"), or set PYTHON"
     [ "$NNODES" = 1 ] || [ -n "${MASTER_ADDR:-}" ] || die "NNODES=$NNODES: set MASTER_ADDR to the first node's name"
 }
 
@@ -124,7 +132,7 @@ find_checkpoint() {
             found=("$1"/checkpoint-*.pth)
         fi
         [ -f "$1/finished" ] && [ -f "${found[0]}" ] ||
-            die "no finished pre-training in $1: run METHOD=$METHOD $scripts/$2 ${*:3} first, or set CHECKPOINT"
+            die "no finished pre-training in $1: run METHOD=$METHOD $(printf %q "$scripts")/$2 ${*:3} first, or set CHECKPOINT"
         checkpoint=$(printf '%s\n' "${found[@]}" | sort -V | tail -n 1)
     fi
 }

@@ -3,5 +3,7 @@
 #   run_scripts/check_gpu.sh [--only N ...] [--minutes 10] [--device cpu] [--out check_gpu.json]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 "$root/run_scripts/setup_env.sh" deepspeed
 exec "${VENV:-$root/.venv}/bin/python" -m tats.engines.check_gpu "$@"

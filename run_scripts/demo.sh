@@ -20,7 +20,7 @@ done
 python=${VENV:-$root/.venv}/bin/python
 data=$out/data
 mkdir -p "$out"
-if [ ! -f "$data/val.csv" ]; then
+if [ ! -f "$data/test.csv" ]; then
     echo "== writing videos of moving shapes: $data" >&2
     "$python" -m tats.datasets.moving_shapes --out "$data"
 fi

@@ -69,9 +69,16 @@ for number in "${numbers[@]}"; do
         *) sheets+=("$number ${datasets[place / 3]} ${ratios[place % 3]}") ;;
     esac
 done
+datasets=()
+for sheet in "${sheets[@]}"; do
+    read -ra words <<<"$sheet"
+    datasets+=("${words[1]}")
+done
+check_lists test "${datasets[@]}"
 failed=()
 for sheet in "${sheets[@]}"; do
     read -ra words <<<"$sheet"
+    if is_unlisted "${words[1]}"; then failed+=("figure ${words[0]}, ${words[1]}"); continue; fi
     status=0
     supervise draw "${words[@]}" || status=$?
     case $signalled:$status in

@@ -5,8 +5,15 @@
 # PYTHON names another interpreter to make the environment with; VENV another place for it.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 venv=${VENV:-$root/.venv}
 extras=${1-deepspeed}
+
+for extra in ${extras//,/ }; do   # pip installs all the same without one that it does not know
+    grep -q "^ *\"$extra\": \[" "$root/setup.py" ||
+        { echo "setup_env.sh: there are no extras '$extra'; setup.py has the list (extras_require)" >&2; exit 2; }
+done
 
 # The stamp remembers what was asked of which setup.py, from where: an editable install points at one checkout.
 stamp="$venv/.installed"

@@ -258,3 +258,20 @@ def test_index_takes_the_first_of_two_formats(tmp_path):
     index = index_videos(tmp_path)
     assert index["a/x"].endswith("a/x.avi") and index["x"].endswith("a/x.avi")
     assert index["b/x"].endswith("b/x.MKV") and "y" not in index
+
+
+@pytest.mark.parametrize("content, said", [
+    (b"PK\3\4" + bytes(40), "is a zip file"), ("1 Äpfel\n".encode("latin-1"), "is not UTF-8"),
+    ("1 a\n2 b\n".encode("utf-16-le"), "has zero bytes")])
+def test_a_split_file_that_is_no_text_is_named(tmp_path, content, said):
+    for name, read in (("classInd.txt", read_ucf101), ("train.csv", read_k400), ("labels.json", read_ssv2)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=f"{name} {said}"):
+            read(tmp_path)
+
+
+def test_the_official_files_of_kinetics_are_not_replaced(tmp_path):
+    """They are called as the lists are."""
+    (tmp_path / "train.csv").write_text("label,youtube_id,time_start,time_end,split\n")
+    with pytest.raises(ValueError, match="--out would replace .*train.csv"):
+        main(["k400", "--root", str(tmp_path), "--out", str(tmp_path)])

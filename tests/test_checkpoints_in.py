@@ -370,6 +370,15 @@ def test_a_model_key_that_is_not_there_is_refused(checkpoint, said):
         find_weights(checkpoint, "net")
 
 
+def test_a_checkpoint_that_was_cut_off_is_said_to_be(tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save({"model": {"a": torch.ones(5000)}}, path)
+    for size in (3000, 15000):
+        (tmp_path / "half.pth").write_bytes(path.read_bytes()[:size])
+        with pytest.raises(ValueError, match=r"damaged or no checkpoint \(its end is missing"):
+            read_checkpoint(tmp_path / "half.pth")
+
+
 def test_a_folder_in_place_of_a_file_names_the_newest_in_it(tmp_path):
     with pytest.raises(ValueError, match="import_hf FOLDER OUT"):
         read_checkpoint(tmp_path)

@@ -229,6 +229,17 @@ def test_enrichment_of_the_most_moving_tenth_by_hand():
     assert enrichment(visible, moving).tolist() == pytest.approx([(1 / 4 + 2 / 4) / 2 / .1])
 
 
+def test_a_still_clip_has_no_enrichment():
+    flow = torch.zeros(2, 20)
+    flow[0, 3] = 1   # one token moves, and the tenth is two
+    moving = most_moving(flow)
+    assert moving.nonzero().tolist() == [[0, 3]]
+    visible = torch.zeros(1, 2, 20, dtype=torch.bool)
+    visible[:, :, :4] = True
+    found = enrichment(visible, moving)
+    assert float(found[0]) == pytest.approx(5) and found[1].isnan()
+
+
 @pytest.mark.parametrize("size", ["", "_gpu"])
 def test_the_sizes_are_what_the_programs_take(size):
     """512 tokens or more, at the rate of the prepared clips; the classifier sees what the autoencoder saw."""

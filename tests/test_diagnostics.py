@@ -11,6 +11,7 @@ from tats.engines.core.meters import Meters
 from tats.engines.engine_for_pretraining_ppo import train_one_epoch
 from tats.engines.pretrain.diagnostics import Diagnostics, correlation, frame_difference
 from tats.engines.pretrain.ppo import Episode, sampling_loss
+from tats.engines.pretrain.reconstruction import explained_variance
 from tats.masking import MASKINGS, TokenGrid
 from tats.models import create_model
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -57,7 +58,7 @@ def test_frame_difference_of_a_step():
 def test_correlation():
     a = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.0], [1.0, 1.0, 1.0]])
     b = torch.tensor([[2.0, 4.0, 6.0], [3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
-    torch.testing.assert_close(correlation(a, b), torch.tensor([1.0, -1.0, 0.0]))
+    torch.testing.assert_close(correlation(a, b), torch.tensor([1.0, -1.0, torch.nan]), equal_nan=True)
 
 
 def test_a_uniform_policy_and_a_still_clip_have_no_correlation_with_motion():
@@ -88,6 +89,28 @@ def test_motion_correlation_is_read_every_so_many_calls():
     assert watch.read()[0]["motion_correlation"] == pytest.approx(1.0)
     watch.policy(looks_away, pixels)
     assert watch.read()[0]["motion_correlation"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_clips_in_which_nothing_moves_are_no_part_of_the_motion_correlation():
+    watch = Diagnostics(GRID, CPU, every=1)
+    pixels = torch.zeros(2, 3, 4, 2, 4)
+    pixels[0, :, 2:, :, 2:] = 0.6   # the second clip is still
+    watch.mask(masks("..##"))
+    watch.policy(torch.tensor([[0.1, 0.1, 0.1, 0.7]] * 2).log(), pixels)
+    assert watch.read()[0]["motion_correlation"] == pytest.approx(1.0)
+    watch.reset()
+    watch.mask(masks("..##"))
+    watch.policy(torch.full((2, 4), 0.25).log(), pixels)   # a uniform policy ranks nothing
+    assert "motion_correlation" not in watch.read()[0]
+
+
+def test_targets_that_are_all_the_same_explain_nothing():
+    """Black and grey clips: a logged share of -1e12 would be the mean of its epoch."""
+    target = torch.rand(2, 5, 6)
+    assert float(explained_variance(target.mean(dim=(1, 2), keepdim=True).expand_as(target), target)) == pytest.approx(
+        0, abs=1e-6)
+    for value in (0.0, 0.3):
+        assert explained_variance(target, torch.full((2, 5, 6), value)).isnan()
 
 
 def test_value_explained():

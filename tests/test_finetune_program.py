@@ -14,6 +14,7 @@ from tats.engines.config.finetuning import Settings
 from tats.engines.core import runtime
 from tats.engines.run_class_finetuning import get_parser, main
 from tats.engines.run_mae_pretraining import main as pretrain_main
+from tats.engines.runs.finetuning_build import unseen_classes
 from tats.engines.runs.finetuning_run import Finetuning
 from tats.models import create_model
 from tiny_runs import error_line, small_pretraining_flags
@@ -263,7 +264,8 @@ def test_a_checkpoint_of_another_network_is_refused(finished, shapes, tmp_path, 
     assert "cannot resume" in line
 
 
-@pytest.mark.parametrize(("sampling", "how"), [("dense", "at stride 2"), ("segments", "from as many parts")])
+@pytest.mark.parametrize(("sampling", "how"), [
+    ("dense", "at stride 2"), ("segments", "from as many parts of the video")])
 def test_a_run_says_what_it_is(sampling, how, shapes, tmp_path, caplog):
     """Clips of 8 from 24 videos: 3 steps an epoch."""
     caplog.set_level("INFO")
@@ -313,3 +315,14 @@ def test_videomaes_command_line_is_understood():
         "--num_segments 1".split())
     assert args.dist_eval == "true" and args.opt_betas == [.9, .999] and args.layer_decay == .7
     assert not (args.pin_mem or args.save_ckpt or args.auto_resume) and args.use_cls and args.enable_deepspeed
+
+
+def test_classes_that_are_tested_and_never_trained_are_told(tmp_path):
+    """Labels 0 and 1 in training, 1 and 2 in the test: two of its three videos cannot be found."""
+    lists = {}
+    for split, labels in (("train", (0, 1, 1)), ("val", (0,)), ("test", (1, 2, 2))):
+        (tmp_path / f"{split}.csv").write_text("".join(f"{place}.mp4 {label}\n" for place, label in enumerate(labels)))
+        lists[split] = read_list(tmp_path / f"{split}.csv")
+    assert unseen_classes(lists) == [f"2 of 3 videos of {tmp_path}/test.csv are of 1 class(es) without a training "
+                                     "video, label 2 first: none of them can be found"]
+    assert unseen_classes({"test": lists["test"]}) == []

@@ -193,3 +193,40 @@ def test_what_a_strategy_takes_no_notice_of_is_named(caplog):
     caplog.set_level(logging.WARNING)
     hook("adamae", update_every=3)
     assert "takes no notice of update_every" in caplog.text
+    caplog.clear()
+    hook("tube", reward="easy", mae_only_epochs=3)
+    assert [record.message.split("of ")[1] for record in caplog.records] == ["sampler_lr, mae_only_epochs, reward"]
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"grid": (float("nan"), 3, 4)}, "grid must be"), ({"ratio": "0.75"}, "mask_ratio must lie"),
+    ({"ratio": None}, "mask_ratio must lie"), ({"model": "vit"}, "the model is a str"),
+    ({"device": "gpu"}, "device='gpu' is none")])
+def test_arguments_of_another_type_are_named(change, said):
+    given = {"model": None, "grid": (2, 3, 4), "ratio": .75} | change
+    with pytest.raises(ValueError, match=said):
+        SamplingHook(given.pop("model"), "tats", given.pop("grid"), given.pop("ratio"), tokens="pixels", **given)
+
+
+@pytest.mark.parametrize(("mask", "said"), [
+    (torch.ones(2, 24), "hides 24 of 24"), (torch.zeros(2, 24), "hides 0 of 24"), ({"mask": 1}, "is a dict"),
+    (["a", "b"], "is a list")])
+def test_masks_that_mean_nothing_are_refused(mask, said):
+    with pytest.raises(ValueError, match=said):
+        hook(mae_only_epochs=1).choose(None, CLIPS, mask, 0)
+
+
+def test_errors_and_states_that_are_none():
+    sampling = hook()
+    sampling.choose(None, CLIPS, None, 0)
+    with pytest.raises(ValueError, match="errors is a NoneType"):
+        sampling.learn(None)
+    with pytest.raises(ValueError, match="not what state_dict.* a int"):
+        sampling.load_state_dict(5)
+
+
+def test_an_entropy_that_blocks_cannot_have_is_refused():
+    """Of 24 tokens in blocks of 12 the sharpest policy has log 12 / log 24 = .782 of the largest entropy."""
+    with pytest.raises(ValueError, match="--target_entropy 0.78 cannot be reached.* 0.782 of log N"):
+        hook(tats_block=(1, 3, 4), num_visible=12, target_entropy=.78)
+    hook(tats_block=(1, 3, 4), num_visible=12, target_entropy=.79)

@@ -8,8 +8,9 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 from elsewhere import frames_of, packed
+from tats.datasets import pack
 from tats.datasets.lists.list_file import read_list
-from tats.datasets.sources import kept_arrays
+from tats.datasets.sources import kept_arrays, opening
 from tats.datasets.sources.kept_arrays import keep_indexes
 from tats.datasets.sources.kept_files import KeptFiles, keep_remote_files
 from tats.datasets.sources.opening import SourceError
@@ -17,7 +18,7 @@ from tats.datasets.video import packet_index
 from tats.datasets.video.decode import VideoError
 from tats.engines.run_mae_pretraining import main as pretrain
 from tiny_runs import small_pretraining_flags
-from videos import write_drifting
+from videos import write_drifting, write_list
 
 pytest_plugins = ["store_fixtures"]
 pytestmark = pytest.mark.usefixtures("quick_attempts")
@@ -63,6 +64,55 @@ def test_the_least_recently_used_goes(tmp_path):
     with pytest.raises(SourceError):
         cache.open("f", lambda: (_ for _ in ()).throw(SourceError("gone")))
     assert not cache.path("f").is_file()
+
+
+@pytest.mark.faults
+def test_a_copy_of_a_small_object_that_is_damaged_is_fetched_anew(store, tmp_path):
+    """Cut off, changed in one byte, empty, or written by a version that kept the bare bytes."""
+    expected = frames_of(write_drifting(store.folder / "c.mp4", 3, height=48, width=64))
+    bare = (store.folder / "c.mp4").read_bytes()
+    keep_remote_files(str(tmp_path / "kept"), 1)
+    frames_of(f"{store.address}/c.mp4")
+    copy, = kept(tmp_path / "kept")
+    good = copy.read_bytes()
+    middle = len(good) // 2
+    changed = good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1:]
+    for count, content in enumerate((good[:-1], good[:20], b"", changed, bare, good + b"x"), 2):
+        copy.write_bytes(content)
+        assert np.array_equal(frames_of(f"{store.address}/c.mp4"), expected)
+        assert store.gets("c.mp4") == count and copy.read_bytes() == good
+    assert np.array_equal(frames_of(f"{store.address}/c.mp4"), expected) and store.gets("c.mp4") == count
+
+
+@pytest.mark.faults
+def test_members_of_a_shard_that_was_replaced_by_one_of_the_same_size(store, tmp_path):
+    """Its kept members and index are another shard's; where the store is silent they are better than nothing."""
+    plain, _ = packed(store.folder, "--prefix", f"{store.address}/shards")
+    keep_remote_files(str(tmp_path / "kept"), 1)
+    first, second, _ = read_list(store.folder / "shards" / "train.csv").paths
+    old = [frames_of(path) for path in (first, second)]
+    write_list(tmp_path / "new.csv", [(plain.paths[1], 1), (plain.paths[0], 3), (plain.paths[2], 3)])
+    pack.main([str(tmp_path / "new.csv"), "--out", str(tmp_path / "new"), "--prefix", f"{store.address}/shards"])
+    shard = store.folder / "shards" / "train-000000.tar"
+    before = shard.stat()
+    names = [path.split("::")[1] for path in (first, second)]
+    for ending in ("", ".index"):   # the same names for other videos, in the other order
+        content = (tmp_path / "new" / f"new-000000.tar{ending}").read_bytes()
+        if ending:
+            new = [line.split(b"\t")[2].decode() for line in content.split(b"\n")[1:-1] if line.endswith(b".mp4")]
+            for name, other in zip(names, new, strict=False):
+                content = content.replace(other.encode(), name.encode())
+        (shard.parent / f"train-000000.tar{ending}").write_bytes(content)
+    assert shard.stat().st_size == before.st_size
+    os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns + 10**9))
+    opening._shard.cache_clear()   # as in another process
+    opening._shard_version.cache_clear()
+    opening._INDEXES.forget((first.split("::")[0], None))
+    assert np.array_equal(frames_of(first), old[1]) and np.array_equal(frames_of(second), old[0])
+    opening._shard.cache_clear()
+    opening._shard_version.cache_clear()
+    store.faults["HEAD"] = ["403"] * 9
+    assert np.array_equal(frames_of(first), old[1])
 
 
 def _hammer(folder, seed):
@@ -148,7 +198,8 @@ def test_a_count_of_bytes_that_is_none_is_counted_anew(tmp_path):
         (tmp_path / "size").write_bytes(content)
         cache.forget("a")
         cache.open("a", lambda: b"a" * 10)
-        assert cache.found("a").read() == b"a" * 10 and (tmp_path / "size").read_bytes() == b"10"
+        assert cache.found("a").read() == b"a" * 10
+        assert int((tmp_path / "size").read_bytes()) == cache.path("a").stat().st_size
 
 
 @pytest.mark.faults

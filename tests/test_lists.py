@@ -93,6 +93,18 @@ def test_what_is_no_list(tmp_path):
     (tmp_path / "one.MP4").write_bytes(b"\0\0\0\x1cftypisom")
     with pytest.raises(ValueError, match="one.MP4 is a video, and a list of videos is wanted"):
         read_list(tmp_path / "one.MP4")
+    for name, content, kind in (
+            ("clips", b"\0\0\0\x1cftypisom", "a video"), ("truth", b"PK\3\4" + bytes(40), "a zip file"),
+            ("a.csv", b"\x1f\x8b\x08\0abc", "a gzip file"), ("b.txt", b"G" + b"\xff" * 187 + b"G" + b"a" * 400, ""),
+            ("noise", np.random.default_rng(0).bytes(5000), "a binary file"),
+            ("zeros", bytes(5000), "a binary file"), ("floats", np.arange(1000.).tobytes(), "a binary file")):
+        (tmp_path / name).write_bytes(content)
+        said = f"{name} is {kind}.*, and a list of videos is wanted" if kind else "label"
+        with pytest.raises(ValueError, match=said):
+            read_list(tmp_path / name)
+    (tmp_path / "wide").write_bytes("/d/a.mp4 0\n/d/b.mp4 1\n".encode("utf-16-le"))
+    with pytest.raises(ValueError, match="saved as UTF-16"):
+        read_list(tmp_path / "wide")
     (tmp_path / "list.ts").write_text("/d/a.mp4 0\n")
     assert list(read_list(tmp_path / "list.ts").paths) == ["/d/a.mp4"]
     for text in ("", "\n \n", "path label\n"):

@@ -1,5 +1,7 @@
 """AUROC, moving AUROC and enrichment by hand."""
 
+import math
+
 import pytest
 import torch
 from tats.engines.motion.metrics import enrichment, motion_metrics
@@ -39,6 +41,11 @@ def test_a_texture_detector_has_high_auroc_and_no_moving_auroc():
 def test_enrichment_over_several_draws():
     visible = torch.tensor([[[True, False, False, False]], [[False, True, False, False]]])
     assert enrichment(visible, torch.tensor([[True, False, False, False]])) == pytest.approx((1 / 2) / (1 / 4))
+
+
+def test_tokens_that_are_not_there_have_no_enrichment():
+    visible = torch.ones(1, 2, 4, dtype=torch.bool)
+    assert math.isnan(enrichment(visible, torch.zeros(2, 4, dtype=torch.bool)))
 
 
 def test_without_moving_tokens():

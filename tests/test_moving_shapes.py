@@ -10,6 +10,7 @@ from tats.datasets.catalog import DATA_SETS, data_set
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.moving_shapes import MOVING_SHARE, ShapesConfig, truth_for, write_moving_shapes
 from tats.datasets.synthetic.shapes_world import (
+    DEFAULT_WORLD,
     DIRECTIONS,
     MOVING,
     STILL,
@@ -223,3 +224,18 @@ def test_catalog_agrees_with_the_world():
         "Kinetics-400": (400, 4, True), "SSV2": (174, 2, False), "UCF101": (101, 2, True), "HMDB51": (51, 2, True)}
     with pytest.raises(ValueError, match="'kinetics'"):
         data_set("kinetics")
+
+
+def test_another_set_is_not_written_over(tmp_path):
+    """Half of it would be the new videos under the old truth; the same set may be written again."""
+    config = ShapesConfig(tmp_path, (2, 0, 0), frames=2, render_size=16)
+    for _ in range(2):
+        write_moving_shapes(config, 1, progress=False)
+    before = (tmp_path / "train.csv").read_text(), (tmp_path / "train/000000.mp4").read_bytes()
+    for other in ({"seed": 1}, {"counts": (1, 0, 0)}, {"world": DEFAULT_WORLD._replace(jitter=.1)}):
+        with pytest.raises(ValueError, match="holds other moving shapes, made with .*\"seed\": 0.* another --out"):
+            write_moving_shapes(config._replace(**other), 1, progress=False)
+    (tmp_path / "shapes.json").unlink()   # of an earlier version
+    with pytest.raises(ValueError, match="holds other moving shapes: choose"):
+        write_moving_shapes(config._replace(counts=(1, 0, 0)), 1, progress=False)
+    assert before == ((tmp_path / "train.csv").read_text(), (tmp_path / "train/000000.mp4").read_bytes())

@@ -6,9 +6,10 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from tats.datasets.program import run_program
+from tats.engines.measure_flow import Video, correlate, mean_and_error, records_of, table
 from tats.engines.measure_flow import main as measure
-from tats.engines.measure_flow import mean_and_error
 from tats.engines.motion.optical_flow import (
+    TokenMotion,
     brightness_gradient,
     flow_fields,
     token_means,
@@ -25,7 +26,7 @@ def test_ranks_and_ties():
     # d = 0, 1, 1 of three ranks: 1 - 6 * 2 / (3 * 8) = .5
     assert float(rank_correlation(torch.tensor([[1.0, 2, 3]]), torch.tensor([[5.0, 900, 7]]))) == pytest.approx(.5)
     constant = rank_correlation(torch.ones(1, 4), torch.tensor([[1.0, 2, 3, 4]]))
-    assert float(constant) == 0
+    assert constant.isnan().all()   # it ranks nothing
     first, second = torch.randint(0, 5, (2, 50)).float(), torch.randint(0, 5, (2, 50)).float()
     for row in range(2):
         assert float(rank_correlation(first, second)[row]) == pytest.approx(spearmanr(first[row], second[row])[0])
@@ -40,7 +41,22 @@ def test_partial_rank_correlation_is_that_of_the_residuals():
     found = partial_rank_correlation(first, second, given)
     assert float(found) == pytest.approx(float(expected))
     assert float(rank_correlation(first, second)) > .35 and abs(float(found)) < .2   # `given` was all they shared
-    assert float(partial_rank_correlation(first, given.exp(), given)) == 0
+    assert partial_rank_correlation(first, given.exp(), given).isnan().all()   # nothing is left
+
+
+def test_a_clip_in_which_nothing_moves_is_left_out():
+    """Two windows of one clip, of which one is still; a still clip. Their scores rank the first one's motion fully."""
+    scores, still = torch.tensor([[1.0, 2, 3], [3.0, 1, 2]]), torch.zeros(2, 3)
+    moving = torch.tensor([[1.0, 2, 3], [0.0, 0, 0]])
+    motion = TokenMotion(moving, moving, moving, torch.tensor([[3.0, 1, 2], [5.0, 5, 5]]))
+    found = correlate(scores, motion)
+    assert found["flow"] == 1 and found["texture"] == pytest.approx(-.5)
+    nothing = correlate(scores, TokenMotion(still, still, still, still))
+    assert all(value != value for value in nothing.values()) and len(nothing) == 6
+    videos = [Video("a", None, motion), Video("b", None, TokenMotion(still, still, still, still))]
+    lines = list(table([("map", records_of("map", videos, [scores, scores]))]))
+    assert lines[1].split()[:3] == ["map", "1.000", "(-1)"]
+    assert mean_and_error([float("nan"), 1, 3]) == "2.000 ± 1.000 (-1)" and mean_and_error([float("nan")]) == "–"
 
 
 def textured_square(steps, camera=0):

@@ -132,7 +132,11 @@ def test_program_from_checkpoint_to_sheets(shapes, tmp_path, capsys):
           "--compare", "random", "tube", checkpoint, "--no_leak", "--out", str(tmp_path / "alone")])
     name = "000002-tats-r0.9.png"   # the same picture, whatever else is drawn
     assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "sheets" / name).read_bytes()
-    for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube"), (["--frames", "0"], "--frames")):
+    torch.save({"model": {}}, tmp_path / "other.pth")
+    for wrong, word in ((["--rows", "99"], "--rows"), (["--compare", "cube"], "cube"),
+                        (["--compare", "out/x.pth"], "--compare out/x.pth: there is no such file"),
+                        (["--compare", str(tmp_path / "other.pth")], "other.pth is not a checkpoint of run_mae_pre"),
+                        (["--frames", "0"], "--frames")):
         with pytest.raises(SystemExit) as stopped:
             run_program(lambda more=wrong: draw(["--checkpoint", checkpoint, "--data_path", str(shapes / "val.csv"),
                                                  "--out", str(tmp_path / "x"), *more]))

@@ -194,6 +194,7 @@ def test_a_module_in_the_working_directory_and_a_settings_file(tmp_path, monkeyp
 @pytest.mark.parametrize(("name", "text", "words"), [
     ("gone", None, ["gone"]), ("broken", "import nothing_of_this_name\n", ["broken", "nothing_of_this_name"]),
     ("raises", "raise RuntimeError('no licence')\n", ["raises", "no licence"]),
+    ("../up", None, ["../up", "no such file"]),
     ("json", "", ["json", "rename the file"]), ("ends", "import sys\nsys.exit(0)\n", ["ends", "SystemExit"]),
 ])
 def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path, name, text, words):
@@ -203,6 +204,24 @@ def test_a_plugin_that_cannot_be_imported_is_one_line(tmp_path, name, text, word
     with pytest.raises(ValueError, match="--plugin") as error:
         FlagParser("program").parse_args(["--plugin", path])
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["../pl", ".", "", "a/b", "a..b"])
+def test_a_name_that_no_module_can_have(name):
+    with pytest.raises(ValueError, match="neither a MODULE nor a FILE.py"):
+        FlagParser("program").parse_args(["--plugin", name])
+
+
+def test_settings_files_that_are_none(tmp_path):
+    (tmp_path / "a.args").write_bytes(b"--lr 1\n\xc7\xff\n")
+    with pytest.raises(ValueError, match="a.args is no UTF-8 text"):
+        FlagParser("program").parse_args([f"@{tmp_path}/a.args"])
+    (tmp_path / "b.args").write_text(f"@{tmp_path}/c.args\n")
+    (tmp_path / "c.args").write_text(f"@{tmp_path}/b.args\n")
+    with pytest.raises(ValueError, match="b.args names itself"):
+        FlagParser("program").parse_args([f"@{tmp_path}/b.args"])
+    with pytest.raises(SystemExit):
+        FlagParser("program").parse_args([f"@{tmp_path}/nothere.args"])
 
 
 def digests(*names):

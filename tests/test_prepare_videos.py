@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pytest
 import videos
+from tats.datasets.files import require_writable
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.prepare_videos import main, plan
 from tats.datasets.reencode import Encoding, Job, encode, scaled_size
@@ -136,3 +137,15 @@ def test_so_many_frames_a_second_whatever_the_rate_was(tmp_path, rate, wanted):
 def test_a_folder_of_pictures_has_no_times(tmp_path):
     cause = encode(Job(str(videos.write_folder(tmp_path / "a", 0)), str(tmp_path / "a.mp4")), Encoding(fps=10))
     assert cause == "a folder of pictures has no times to go by: leave --fps out"
+
+
+def test_the_list_that_is_read_is_not_replaced(tmp_path):
+    """The originals' list would be gone, and a second start would shrink the shrunk videos."""
+    listed = videos.write_list(tmp_path / "l.csv", [(write_ramps(tmp_path / "in/a.mp4"), 0)])
+    before = listed.read_text()
+    with pytest.raises(ValueError, match="--out would replace .*l.csv, which is read: name another place"):
+        prepare(listed, "--out", tmp_path)
+    assert listed.read_text() == before and not (tmp_path / "videos").exists()
+    (tmp_path / "link").symlink_to(listed)
+    with pytest.raises(ValueError, match="--here would replace"):
+        require_writable(tmp_path / "link", "--here", [listed])

@@ -408,3 +408,10 @@ def test_a_checkpoint_that_cannot_be_written_is_named(shapes, tmp_path, monkeypa
         pretrain(small_pretraining_flags(shapes, tmp_path / "out", "--epochs", "1"))
     assert error.value.filename == str(tmp_path / "out/checkpoint-0.pth")
     assert f"{tmp_path / 'out/checkpoint-0.pth'} cannot be written" in caplog.text
+
+
+def test_an_output_folder_that_is_a_file_is_said_to_be(tmp_path):
+    (tmp_path / "out").touch()
+    for folder in (tmp_path / "out", tmp_path / "out" / "run"):
+        with pytest.raises(ValueError, match=f"--output_dir {folder} cannot be a folder: .* give another one"):
+            FolderInUse(folder, Runtime(torch.device("cpu")))

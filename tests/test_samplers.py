@@ -4,7 +4,7 @@ import pytest
 import torch
 from pretraining_setup import tiny_mae
 from tats.engines.pretrain.interface import tokenize
-from tats.masking import AdaMAESampler, Masking, RandomMasking, TokenGrid, TokenSampler
+from tats.masking import MASKINGS, AdaMAESampler, Masking, RandomMasking, TokenGrid, TokenSampler
 from tats.masking.tats import TATS, SamplerBlock
 from torch import nn
 
@@ -84,3 +84,11 @@ def test_tokens_with_and_without_positions():
     torch.testing.assert_close(bare, mae.encoder.patch_embed(videos).detach())
     torch.testing.assert_close(placed - bare, mae.encoder.pos_embed.expand(2, -1, -1), rtol=1e-4, atol=1e-5)
     assert not bare.requires_grad and not placed.requires_grad
+
+
+def test_a_ratio_that_hides_nothing_is_said_to():
+    """Of 36 patches of a frame a tube mask hides int(.01 * 36) = 0."""
+    with pytest.raises(ValueError, match="mask_ratio 0.01 hides none of the 36 patches.* 0.0278"):
+        MASKINGS["tube"].per_clip((8, 6, 6), .01)
+    assert MASKINGS["tube"].per_clip((8, 6, 6), .01, visible=8).num_visible == 8
+    assert MASKINGS["tube"].per_clip((8, 6, 6), .0278).num_visible == 280

@@ -172,7 +172,7 @@ def test_every_number_of_the_paper_is_printed_in_its_place(tmp_path, capsys):
         folder = tmp_path / (f"{run}__plain_attention=true" if metric == "plain_memory_gb" else run)
         path = folder / ("result.json" if metric.startswith("top") else "log.txt")
         path.parent.mkdir(parents=True, exist_ok=True)
-        known = json.loads(path.read_text()) if path.exists() else {"num_expected": 1, "num_evaluated": 1}
+        known = json.loads(path.read_text()) if path.exists() else {"num_expected": 1, "num_evaluated": 1, "epoch": 0}
         name = "peak_memory_gb" if "memory" in metric else metric
         path.write_text(json.dumps(known | {name: ours[run, metric]}) + "\n")
         (path.parent / "finished").touch()
@@ -266,12 +266,28 @@ def test_damaged_results_are_named(tmp_path, text):
         read_entries(tmp_path, ["9"])
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"peak_memory_gb": "much"}'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"epoch": 1, "peak_memory_gb": "much"}'])
 def test_damaged_logs_are_named(tmp_path, text):
     put_log(tmp_path, "videomae/pretrain_ucf101_r095", 1.0)
-    (tmp_path / "videomae/pretrain_ucf101_r095/log.txt").write_text('{"peak_memory_gb": 1.0}\n' + text)
-    with pytest.raises(ValueError, match=r"pretrain_ucf101_r095/log.txt is not a log of run_mae_pretraining"):
+    lines = '{"epoch": 0, "peak_memory_gb": 1.0}\n' + text + "\n"
+    (tmp_path / "videomae/pretrain_ucf101_r095/log.txt").write_text(lines)
+    with pytest.raises(ValueError, match=r"pretrain_ucf101_r095/log.txt(, line 2: not a JSON| is not a log)"):
         read_entries(tmp_path, ["3c"])
+
+
+def test_the_log_of_a_run_that_was_killed_ends_in_a_torn_line(tmp_path, caplog):
+    """Its other lines count, and the tables of all other runs are printed."""
+    put_log(tmp_path, "videomae/pretrain_ucf101_r095", 3.0)
+    with open(tmp_path / "videomae/pretrain_ucf101_r095/log.txt", "a") as file:
+        file.write('{"epoch": 7, "peak_mem')
+    found = [entry.ours for entry in read_entries(tmp_path, ["3c"]) if entry.run == "videomae/pretrain_ucf101_r095"]
+    assert 3.0 in found and "torn" in caplog.text
+
+
+def test_a_folder_without_runs_says_what_is_looked_for(tmp_path, capsys):
+    main([str(tmp_path), "--tables", "9"])
+    assert f"as METHOD/NAME, such as {tmp_path}/videomae/finetune_ssv2full_r095" in capsys.readouterr().err.replace(
+        "tats/finetune", "videomae/finetune")
 
 
 def test_no_folder(tmp_path):

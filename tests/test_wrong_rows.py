@@ -160,3 +160,56 @@ def test_a_switch_is_on_or_off_by_its_word(value, smokes):
 def test_a_switch_of_another_word_is_refused(name):
     for script in (["pretrain_ucf101_r095.sh"], ["table1.sh"], ["slurm.sh", "table1.sh"]):
         assert_ends_with_one_line(run_script(*script, **{name: "2"}), f"{name} is on", "'2'")
+
+
+@pytest.mark.parametrize("word", ["--help", "-h", "--version"])
+def test_a_question_marks_no_run_as_finished(tmp_path, word):
+    """The program ends well when it has printed its help: its half a run would be taken for a whole one."""
+    world = make_world(tmp_path)
+    half = tmp_path / "out/tats/pretrain_ucf101_r095"
+    half.mkdir(parents=True)
+    (half / "checkpoint-3.pth").touch()
+    for script, row in (("pretrain_ucf101_r095.sh", []), ("table1.sh", ["ucf101_r095"]), ("row.sh", ["ucf101_r095"]),
+                        ("figures.sh", ["10"])):
+        done = run_script(script, *row, word, **world)
+        assert done.returncode == (2 if word == "--version" else 0)
+        assert not (half / "finished").exists() and calls(world) == []
+        assert word == "--version" or done.stdout.strip()
+
+
+def test_extras_and_help_of_the_setup_are_looked_at_before_anything_is_installed(tmp_path):
+    where = {"VENV": str(tmp_path / "venv")}
+    done = run_script("setup_env.sh", "deepspeeed", **where)
+    assert done.returncode == 2 and "no extras 'deepspeeed'" in done.stderr
+    for script in ("setup_env.sh", "check_gpu.sh"):
+        done = run_script(script, "--help", **where)
+        assert done.returncode == 0 and f"run_scripts/{script}" in done.stdout
+    assert not (tmp_path / "venv").exists()
+
+
+def test_commands_in_errors_can_be_copied(tmp_path):
+    """Also where a folder's name has a space."""
+    world = make_world(tmp_path) | {"DATA_ROOT": str(tmp_path / "my data")}
+    done = run_script("pretrain_ucf101_r095.sh", **world)
+    assert_ends_with_one_line(done, f"--out {tmp_path}/my\\ data/ucf101")
+
+
+def test_a_missing_list_is_said_once_before_anything_runs(tmp_path):
+    """Not once a column; the rows of other data sets run all the same."""
+    world = make_world(tmp_path)
+    (tmp_path / "data/ucf101/val.csv").unlink()
+    done = run_script("row.sh", "ucf101_r095", **world)
+    assert_ends_with_one_line(done, "ucf101/val.csv", "DATA_ROOT")
+    assert calls(world) == []
+    done = run_script("table1.sh", "r095", METHODS="tats random", **world)
+    assert done.returncode == 1 and done.stderr.count("no list") == 1
+    assert "2 of 8 rows failed: METHOD=tats pretrain_ucf101_r095 METHOD=random pretrain_ucf101_r095" in done.stderr
+    ran = {folder for _, folder in calls(world) if folder}
+    assert {"tats/pretrain_k400_r095", "random/finetune_ssv2_r095"} <= ran and not any("ucf101" in one for one in ran)
+    (tmp_path / "data/hmdb51/train.csv").unlink()
+    done = run_script("table5.sh", "5_hmdb51", **world)
+    assert_ends_with_one_line(done, "hmdb51/train.csv")
+    (tmp_path / "data/k400/test.csv").unlink()
+    done = run_script("figures.sh", "4", "5", "10", **world)
+    assert done.returncode == 1 and done.stderr.count("no list") == 1
+    assert "figure 4, k400; figure 5, k400" in done.stderr

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...models.convert.class_names import check_class_names
+from .text_file import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +22,7 @@ def read_class_names(folder: str | Path, classes: int) -> list[str] | None:
     if not path.is_file():
         return None
     # Split at line feeds alone: a name may hold what Python's splitlines takes for the end of a line.
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 ({error}): write it anew in that encoding") from None
+    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     while lines and not lines[-1].strip():
         del lines[-1]
     return check_class_names([line.strip() for line in lines], classes, str(path))

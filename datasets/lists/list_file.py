@@ -18,8 +18,8 @@ from typing import TextIO
 
 import numpy as np
 
+from ...models.convert.kinds import LOOKED_AT, kind_of_no_text
 from ..sources.addresses import require_drivers
-from .class_folders import VIDEO_ENDINGS
 from .columns import MAX_PATH, WHOLE, Layout, Row, find_layout
 
 SHOWN_BAD_ROWS = 5
@@ -112,7 +112,7 @@ def read_list(path: str | Path, need_label: bool = True, num_classes: int | None
 
     Raises:
         FileNotFoundError: no such list.
-        ValueError: the list is empty, a video, or has bad rows: their number, and the first five with line and reason.
+        ValueError: the list is empty, no text, or has bad rows: their number, and the first five with line and reason.
     """
     rows, bad = scan_list(path, need_label, num_classes)
     if bad:
@@ -139,13 +139,13 @@ def scan_list(path: str | Path, need_label: bool = True, num_classes: int | None
 
     Raises:
         FileNotFoundError: no such list.
-        ValueError: the list is empty, or a video.
+        ValueError: the list is empty, or no text.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(_not_a_list(path))
-    if path.suffix.lower() in VIDEO_ENDINGS and b"\0" in _start(path, 4096):   # a list may be called a.ts
-        raise ValueError(f"{path} is a video, and a list of videos is wanted: a text file with a path a line")
+    if kind := kind_of_no_text(_start(path, LOOKED_AT)):
+        raise ValueError(f"{path} is {kind}, and a list of videos is wanted: a text file with a path a line")
     labels, lines, spans, bad = array("q"), array("q"), array("q"), []
 
     def good_paths(rows: Iterable[tuple[int, str]], layout: Layout) -> Iterator[str]:

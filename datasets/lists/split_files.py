@@ -7,11 +7,14 @@
 """
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+
+from .text_file import read_text
 
 
 class Entry(NamedTuple):
@@ -45,6 +48,7 @@ class SplitFormat:
         read: (folder of the split files, number of the split) -> Splits.
         annotations, videos: folders that the published archives make, looked for below the root in this order.
         splits: how many there are.
+        like_lists: its files that are called as our lists are.
         videos_vanish: videos are taken from the web and some are always gone: those are left out and counted.
     """
 
@@ -54,6 +58,7 @@ class SplitFormat:
     videos: tuple[str, ...]
     splits: int = 1
     videos_vanish: bool = False
+    like_lists: tuple[str, ...] = ()
 
 
 def read_ucf101(folder: Path, split: int = 1) -> Splits:
@@ -123,7 +128,7 @@ def read_k400(folder: Path, split: int = 1) -> Splits:
 
 def _kinetics_rows(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     rows = []
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file)
         missing = {"label", "youtube_id", "time_start", "time_end"} - set(reader.fieldnames or ())
         if missing:
@@ -190,8 +195,8 @@ def _ssv2_file(folder: Path, name: str) -> Path:
 
 def _json(path: Path, kind: type):
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        content = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(content, kind) or not content:
         raise ValueError(f"{path}: expected a JSON {'object' if kind is dict else 'list'} that is not empty")
@@ -211,7 +216,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
     if not path.is_file():
         raise FileNotFoundError(f"no {path.name} in {path.parent}: put the official file there, or name its folder "
                                 f"with --annotations")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_text(path).splitlines()
     found = [(f"{path} line {number}", line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
     if not found:
         raise ValueError(f"{path} is empty")
@@ -225,5 +230,6 @@ def _without_ending(name: str) -> str:
 UCF101 = SplitFormat("ucf101", read_ucf101, ("ucfTrainTestlist", "annotations"), ("UCF-101", "videos"), splits=3)
 HMDB51 = SplitFormat("hmdb51", read_hmdb51, ("testTrainMulti_7030_splits", "splits", "annotations"),
                      ("hmdb51_org", "videos"), splits=3)
-K400 = SplitFormat("k400", read_k400, ("annotations",), ("videos",), videos_vanish=True)
+K400 = SplitFormat("k400", read_k400, ("annotations",), ("videos",), videos_vanish=True,
+                   like_lists=("train.csv", "val.csv"))
 SSV2 = SplitFormat("ssv2", read_ssv2, ("labels", "annotations"), ("20bn-something-something-v2", "videos"))

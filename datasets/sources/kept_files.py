@@ -12,9 +12,12 @@ import math
 import os
 import time
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+from .part import PartOfFile
 
 logger = logging.getLogger(__name__)
 
@@ -22,6 +25,7 @@ FOLDER, GIGABYTES = "TATS_CACHE_DIR", "TATS_CACHE_GB"
 DEFAULT_GB = 50.0
 _KEPT_SHARE = .9      # of the limit, after the oldest ones are gone: the next few need no look at the whole folder
 _DIGITS = 19          # that bytes of a disk may have; more are damage
+_MAGIC, _MOST_HEAD, _PIECE = b"tats-kept-1", 128, 1 << 20
 _ABANDONED = 3600     # seconds after which a file that nobody finished is taken for a killed process's
 
 
@@ -77,31 +81,40 @@ class KeptFiles:
         digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
         return self.folder / digest[:2] / digest[2:]
 
-    def open(self, name: str, fetch: Callable[[], bytes]) -> BinaryIO | bytes:
+    def open(self, name: str, fetch: Callable[[], bytes], version: str | None = None) -> BinaryIO | bytes:
         """The copy of an object, open; where there is none, what `fetch` returns, which is kept from then on.
+
+        Args:
+            version: tells the object from an earlier one of the same name, whose copy is none; None: any copy is one.
 
         A file that is open stays readable when another process deletes it.
 
         Raises:
             What `fetch` raises; nothing is kept then.
         """
-        file = self.found(name)
+        file = self.found(name, version)
         if file is None:
             content = fetch()
-            self._keep(self.path(name), content)
+            self._keep(self.path(name), _head(content, version) + content)
             return content
         return file
 
-    def found(self, name: str) -> BinaryIO | None:
-        """The copy of an object, open; None: there is none that can be read."""
+    def found(self, name: str, version: str | None = None) -> BinaryIO | None:
+        """The copy of an object, open; None: there is none that can be read. One that is damaged, or that of another
+        version, is deleted."""
         path = self.path(name)
         try:
-            file = open(path, "rb")  # noqa: SIM115 - handed on
+            file = open(path, "rb", buffering=0)  # noqa: SIM115 - handed on
         except OSError:
+            return None
+        part = _checked(file, version)
+        if part is None:
+            file.close()
+            self.forget(name)
             return None
         with contextlib.suppress(OSError):   # on a file system that others only read
             os.utime(path)
-        return file
+        return part
 
     def forget(self, name: str) -> None:
         """Delete the copy of an object, which is damaged."""
@@ -153,6 +166,29 @@ class KeptFiles:
                         yield status.st_mtime, status.st_size, entry.path
                     elif time.time() - status.st_mtime > _ABANDONED:
                         os.unlink(entry.path)
+
+
+def _head(content: bytes, version: str | None) -> bytes:
+    """The first line of a copy: what it must be, and whose it is."""
+    mark = "-" if version is None else hashlib.sha256(version.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return b"%s %08x %d %s\n" % (_MAGIC, zlib.crc32(content), len(content), mark.encode())
+
+
+def _checked(file: BinaryIO, version: str | None) -> PartOfFile | None:
+    """What lies behind the first line of a copy; None: it is damaged, or of another version."""
+    try:
+        head = file.read(_MOST_HEAD).partition(b"\n")[0] + b"\n"
+        file.seek(len(head))
+        content = 0, 0   # its CRC, its bytes
+        while piece := file.read(_PIECE):
+            content = zlib.crc32(piece, content[0]), content[1] + len(piece)
+    except OSError:
+        return None
+    said, _, mark = head.rpartition(b" ")
+    if said != b"%s %08x %d" % (_MAGIC, *content) or (version is not None and mark != _head(b"", version).split()[-1] +
+                                                      b"\n"):
+        return None
+    return PartOfFile(file, len(head), content[1])
 
 
 @functools.cache

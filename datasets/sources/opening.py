@@ -9,40 +9,15 @@ from typing import BinaryIO
 
 from .addresses import SourceError, check_member, is_elsewhere, scheme_of, split_member
 from .kept_files import kept_files
-from .part import Part
+from .part import PartOfFile
 from .ranged import RangedObject
-from .remote import MISSING, described, fetch
+from .remote import MISSING, Described, described, fetch
 from .tar_index import ENDING, Member, StaleIndex, find, members_of, write_index
 
 __all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
 WHOLE = 64 << 20               # bytes: larger objects are fetched by parts, as they are read
 _MOST_INDEX_BYTES = 64 << 20   # of indexes that a process holds
-
-
-class PartOfFile(Part):
-    """Bytes [offset, offset + size) of a local file as a file of its own; nothing is copied.
-
-    version: of the whole file, tells it from a later one under the same name.
-    """
-
-    def __init__(self, file: BinaryIO, offset: int, size: int, version: object = None):
-        super().__init__(size, version)
-        self._file, self._offset = file, offset
-
-    def readinto(self, buffer) -> int:
-        """As of any file."""
-        view = memoryview(buffer).cast("B")
-        wanted = max(0, min(len(view), self._size - self._place))
-        self._file.seek(self._offset + self._place)
-        count = self._file.readinto(view[:wanted]) if wanted else 0
-        self._place += count
-        return count
-
-    def close(self) -> None:
-        """Close the file, too."""
-        self._file.close()
-        super().close()
 
 
 def open_source(path: str) -> BinaryIO:
@@ -61,7 +36,7 @@ def open_source(path: str) -> BinaryIO:
     if "://" not in container:
         return _local_member(container, name)
     cache = kept_files()
-    file = None if cache is None else cache.found(path)
+    file = None if cache is None else cache.found(path, version=_version_for(container, name))
     if file is None:
         file = _object(path) if name is None else _remote_member(path, container, name)
     if size_of(file) == 0:
@@ -81,13 +56,14 @@ def _remote_member(path: str, container: str, name: str) -> BinaryIO:
     if member.size > WHOLE:
         version = described(container).version
         return RangedObject(container, member.offset, member.size, version=version, kept=kept_files())
-    return _kept(path, lambda: fetch(container, member.offset, member.offset + member.size))
+    return _kept(path, lambda: fetch(container, member.offset, member.offset + member.size),
+                 _version_for(container, name))
 
 
 def _found_in_shard(container: str, name: str) -> Member:
     """Where a member lies. An index that was kept for an earlier shard of this name is fetched anew."""
     index = _index(container, None)
-    size = _shard_size(os.getpid(), container)
+    size = _shard(os.getpid(), container).size
     try:
         return find(index, name, size)
     except StaleIndex:
@@ -98,14 +74,29 @@ def _found_in_shard(container: str, name: str) -> Member:
 
 
 @functools.cache
-def _shard_size(pid: int, container: str) -> int | None:
-    """Bytes of a remote shard, asked once in a process: an index of another size leads to other videos' bytes."""
-    return described(container).size
+def _shard(pid: int, container: str) -> Described:
+    """What is known of a remote shard, asked once in a process: an index of another size leads to other videos' bytes,
+    and members that were kept of a shard with another version are other videos."""
+    return described(container)
 
 
-def _kept(name: str, content: Callable[[], bytes]) -> BinaryIO:
+def _version_for(container: str, name: str | None) -> str | None:
+    """That of a member's shard; None, which takes any copy, for an object of its own, and for a shard of which the
+    store says nothing now: what is kept can be read without it."""
+    return None if name is None else _shard_version(os.getpid(), container)
+
+
+@functools.cache
+def _shard_version(pid: int, container: str) -> str | None:
+    try:
+        return _shard(pid, container).version
+    except SourceError:   # asked once: each attempt takes seconds
+        return None
+
+
+def _kept(name: str, content: Callable[[], bytes], version: str | None = None) -> BinaryIO:
     cache = kept_files()
-    found = content() if cache is None else cache.open(name, content)
+    found = content() if cache is None else cache.open(name, content, version)
     return io.BytesIO(found) if isinstance(found, bytes) else found
 
 
@@ -191,5 +182,5 @@ def _read_remote(container: str) -> bytes:
             raise SourceError(f"no {container.rsplit('/', 1)[-1]}{ENDING} beside the shard: make it with python -m "
                               "tats.datasets.pack SHARD.tar where the shards are local, and upload it too") from None
 
-    with _kept(container + ENDING, read) as file:
+    with _kept(container + ENDING, read, _version_for(container, "")) as file:
         return file.read()

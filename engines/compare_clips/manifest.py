@@ -9,10 +9,13 @@ tested; negative or none: never tested, but trained on. Other columns are passed
 """
 
 import csv
+import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from ...datasets.lists.text_file import read_text
 
 NEEDED = ("path", "label", "group", "fold")
 
@@ -79,7 +82,7 @@ def read_manifest(folder: Path, name: str | None = None) -> Manifest:
 
 
 def _rows(path: Path) -> Iterable[Row]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
+    with io.StringIO(read_text(path), newline="") as file:
         reader = csv.DictReader(file)
         missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
         if missing:

@@ -33,7 +33,7 @@ BATCH = 30
 def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     """A line a clip and map: map (policy, places: the mean policy of all clips, error, lasting: the error under masks
     that hide half as much, masks), row, the rank correlations with each of KINDS and, given texture, with those of
-    GIVEN_TEXTURE, the enrichment, fixed_error.
+    GIVEN_TEXTURE, the enrichment, fixed_error. What is not defined is NaN: nothing moves, or a map is constant.
 
     A policy that is the same everywhere ranks nothing: it has no lines. enrichment: the share of the most moving tenth
     (by flow) among the visible tokens, over its share among all; of the error map as if the tokens of largest error
@@ -43,7 +43,7 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
         data: folder of the prepared clips. rows: numbers in the manifest of the clips that are measured.
     """
     state = checkpointing.load(checkpoint)
-    mae, sampler, mask_type = rebuild(state)
+    mae, sampler, mask_type = rebuild(state, source=checkpoint)
     settings, truth = state["settings"], read_truth(data, geometry_of(mae))
     mask, loss = settings["mask"], settings["loss"]
     reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
@@ -101,8 +101,8 @@ def _policy(mae: nn.Module, sampler: nn.Module | None, batches: list[ClipBatch],
 
 
 def most_moving(flow: Tensor) -> Tensor:
-    """The tenth of each clip's tokens that moves most, bool (V, N)."""
-    return _largest(flow, math.ceil(MOVING_SHARE * flow.shape[1]))
+    """The tenth of each clip's tokens that moves most, bool (V, N): none in a clip in which nothing moves."""
+    return _largest(flow, math.ceil(MOVING_SHARE * flow.shape[1])) & (flow > 0)
 
 
 def _largest(scores: Tensor, count: int) -> Tensor:
@@ -111,6 +111,8 @@ def _largest(scores: Tensor, count: int) -> Tensor:
 
 def enrichment(visible: Tensor, moving: Tensor) -> Tensor:
     """Share of the moving tokens among the visible ones, over their share among all, mean over the masks, (V,).
+
+    NaN where no token moves.
 
     Args:
         visible: bool (masks, V, N). moving: bool (V, N).

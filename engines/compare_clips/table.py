@@ -165,7 +165,8 @@ def _maps(results: Results, plain: pd.DataFrame) -> Iterator[str]:
         rows.append({"ranking": f"{method}: {name}", "ρ": f"{ratio:g}", "seeds": str(own["seed"].nunique()),
                      **_map_row(means)})
     yield from _markdown("Spearman's rank correlation with motion and texture, token by token, and the most moving "
-                         "tenth's share among the visible tokens over chance: means ± standard error over groups", rows)
+                         "tenth's share among the visible tokens over chance: means ± standard error over groups; "
+                         "(-n): without n clips in which it is not defined, as where nothing moves", rows)
 
 
 def _map_row(lines: pd.DataFrame) -> dict[str, str]:
@@ -175,7 +176,8 @@ def _map_row(lines: pd.DataFrame) -> dict[str, str]:
         values = lines[kind].dropna() if kind in lines else pd.Series(dtype=float)
         if len(values):
             found = over_groups(values, draws=1000)
-            row[title] = f"{found.mean:.2f} ± {found.error:.2f}"
+            left_out = f" (-{len(lines) - len(values)})" if len(values) < len(lines) else ""
+            row[title] = f"{found.mean:.2f} ± {found.error:.2f}{left_out}"
     return row
 
 

@@ -5,10 +5,12 @@ argparse and not a configuration framework, so that the same call extends a fork
 
 import argparse
 import importlib.metadata
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from .intervals import Interval
@@ -81,13 +83,29 @@ class FlagParser(argparse.ArgumentParser):
         return arg_line.split("#", 1)[0].split()
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse's, after the plugins. Raises ValueError: a plugin cannot be imported."""
+        """As argparse's, after the plugins. Raises ValueError: a plugin cannot be imported, or a settings file is none.
+        """
+        self._look_at_files(sys.argv[1:] if args is None else args, ())
         scout = argparse.ArgumentParser(add_help=False, allow_abbrev=False, fromfile_prefix_chars="@")
         scout.convert_arg_line_to_args = self.convert_arg_line_to_args
         scout.error = self.error
         scout.add_argument("--plugin", action="append", default=[])
         load_plugins(scout.parse_known_args(args)[0].plugin)
         return super().parse_known_args(args, namespace)
+
+    def _look_at_files(self, words: Iterable[str], within: tuple[str, ...]) -> None:
+        """Raises ValueError: a word names a file of settings that is no text, or that names itself again."""
+        for name in (word[1:] for word in words if word.startswith("@")):
+            if name in within:
+                raise ValueError(f"the settings file {name} names itself (@{name}): take that line out")
+            try:
+                lines = Path(name).read_text(encoding="utf-8").splitlines()
+            except UnicodeDecodeError as error:
+                raise ValueError(f"the settings file {name} is no UTF-8 text ({error})") from None
+            except OSError:   # argparse says it
+                continue
+            for line in lines:
+                self._look_at_files(self.convert_arg_line_to_args(line), (*within, name))
 
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog}: {message} ({self._meant(message)}see --help)\n")

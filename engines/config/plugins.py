@@ -39,6 +39,8 @@ def module_name(name: str) -> str:
 
 def _import_module_or_file(name: str) -> None:
     if not name.endswith(".py"):
+        if not all(part.isidentifier() for part in name.split(".")):
+            raise ImportError("it is neither a MODULE nor a FILE.py")
         if os.getcwd() not in sys.path:   # as `python -m` has it; torchrun and installed scripts do not
             sys.path.insert(0, os.getcwd())
         if getattr(importlib.import_module(name), "__file__", None) is None:

@@ -106,7 +106,7 @@ class SamplerConfig:
     target_kl: float | None = flag(None, "with several passes: stop after the first whose KL(pi_old || pi) exceeds "
                                    "this, e.g. 0.01; None: make all passes", within="(0, inf)")
     clip_epsilon: float = flag(0.2, "epsilon of the clipped ratio", within="(0, 1)")
-    policy_coef: float = flag(1e-4, "c1", within="[0, inf)")
+    policy_coef: float = flag(1e-4, "c1", within="(0, inf)")
     value_coef: float = flag(1e-4, "c2", within="[0, inf)")
     entropy_coef: float | None = flag(None, "c3; None: c1 (paper) or 0.6 c1 (ours)", within="[0, inf)")
     target_entropy: float | None = flag(None, "adapt c3 to hold the entropy at this share of log N, e.g. 0.94",

@@ -41,6 +41,29 @@ def set_up_logging(is_main: bool) -> None:
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
+def read_log(log: Path) -> list[dict]:
+    """The records of a log.txt. A last line that a kill has torn is left out with a warning.
+
+    Raises:
+        ValueError: another line is no JSON record with an epoch.
+    """
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+             if line.strip()]
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record["epoch"], int | float):
+                raise TypeError("the epoch is no number")
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines) and not line.endswith("\n"):
+                logger.warning("%s: the last line is torn and left out", log)
+                continue
+            raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
+        records.append(record)
+    return records
+
+
 def quiet_known_warnings() -> None:
     """torch's words for more workers than cores, twice for each loader: the line about threads says it once."""
     warnings.filterwarnings("ignore", message="This DataLoader will create")

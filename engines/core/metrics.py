@@ -55,7 +55,8 @@ METRICS: list[Metric] = [
     *_of(POLICY,
          ("entropy_share", "The entropy of the policy as a share of log N, N being the number of tokens.",
           "It falls from 1, the uniform policy, and settles well above 0."),
-         ("motion_correlation", "The correlation of the policy's probabilities with the tokens' frame difference.",
+         ("motion_correlation", "The correlation of the policy's probabilities with the tokens' frame difference, "
+          "over the clips in which something moves.",
           "It rises above 0 where motion is hard to reconstruct."),
          ("policy_moved", "The share of the policy's probability that moved on the fixed clips since the last epoch.",
           "It is 0.01 to 0.2 while the policy learns; below 0.001 the policy stands still."),

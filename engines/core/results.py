@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from .checkpointing import numbered_checkpoints
 from .lineage import changed_flags, stale
+from .logs import read_log
 from .run_folder import set_aside
 from .run_record import has_other_lists, is_smoke, read_record
 
@@ -140,8 +141,9 @@ def _from_log(run: Path, numbers: Callable[[list[dict]], list[float]]) -> list[f
     path = run / "log.txt"
     if not path.is_file():
         return []
+    records = read_log(path)
     try:
-        return numbers([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()])
+        return numbers(records)
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a log of run_mae_pretraining: {error}") from None
 

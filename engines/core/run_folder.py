@@ -49,7 +49,11 @@ class FolderInUse:
 
     def _take(self) -> str:
         """Raises ValueError: another run writes there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise ValueError(f"--output_dir {self._folder} cannot be a folder: {error.filename} is or lies below a "
+                             "file; give another one") from None
         self._file = open(self._folder / LOCK, "a+", encoding="utf-8")
         if not self._taken():
             self.release()
@@ -106,7 +110,7 @@ class FolderInUse:
 
 def _content(folder: Path) -> str | None:
     try:
-        return (folder / LOCK).read_text(encoding="utf-8")
+        return (folder / LOCK).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
 

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
 from ..config.pretraining import MaskConfig, SamplerConfig
 from ..core.runtime import Precision, Runtime
+from ..pretrain.ppo import EntropyCoefficient, check_target
 from ..pretrain.rewards import REWARDS, Reward, reward_of
 from ..pretrain.unused_flags import unused_flags
 from ..runs.pretraining_build import sampler_config, sampler_schedule
@@ -28,9 +30,21 @@ TokenSource = ModelTokens | CalledTokens | PixelTokens
 def checked_grid(grid: Any) -> TokenGrid:
     """The grid. Raises ValueError: it is not three positive whole numbers."""
     sides = tuple(grid) if isinstance(grid, tuple | list) else (grid,)
-    if len(sides) != 3 or any(side != int(side) or side < 1 for side in sides):
+    if len(sides) != 3 or not all(isinstance(side, Real) and side >= 1 and float(side).is_integer() for side in sides):
         raise ValueError(f"grid must be (T', H', W') in tokens, for images (1, H', W'), got {grid!r}")
     return TokenGrid(*map(int, sides))
+
+
+def device_of(model: nn.Module | None, options: HookOptions) -> torch.device:
+    """The policy's. Raises ValueError: the model is none, or there is no such device."""
+    if model is not None and not isinstance(model, nn.Module):
+        raise ValueError(f"the model is a {type(model).__name__} and no torch.nn.Module; give None where "
+                         "the tokens come from elsewhere")
+    parameter = None if model is None else next(model.parameters(), None)
+    try:
+        return torch.device(options.device or ("cpu" if parameter is None else parameter.device))
+    except RuntimeError as error:
+        raise ValueError(f"device={options.device!r} is none: {error}") from None
 
 
 def token_source(model: nn.Module | None, grid: TokenGrid, tokens: Any, width: int | None) -> TokenSource:
@@ -87,14 +101,19 @@ def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: S
     """g_theta with its optimiser and schedule; without an optimiser where it has nothing to learn."""
     if config.trajectory_kernel != "plain":
         use_kernel(net, config.trajectory_kernel, runtime.device)
-    if row.learner != "ppo":
-        _say_ignored(row, config)
     if row.learner is None:
         return Learner(net, precision=precision)
     optimizer = make_optimizer(parameter_groups(net, options.weight_decay), options.opt, eps=options.opt_eps,
                                betas=options.opt_betas, momentum=options.momentum)
     return Learner(net, optimizer, _rate(row, options, config), clip_grad=options.clip_grad, runtime=runtime,
                    precision=precision)
+
+
+def entropy_of(sampler: Learner | None, config: SamplerConfig, device: torch.device) -> EntropyCoefficient:
+    """c3. Raises ValueError: it is to hold an entropy that this policy cannot have."""
+    if sampler is not None:
+        check_target(sampler.module, config.target_entropy)
+    return EntropyCoefficient(config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=device)
 
 
 def _rate(row: Masking, options: HookOptions, config: SamplerConfig) -> Callable[[int], float]:
@@ -114,7 +133,9 @@ def _constant(rate: float, step: int) -> float:
     return rate
 
 
-def _say_ignored(row: Masking, config: SamplerConfig) -> None:
-    """Warn of settings of Algorithm 1 that were given to a strategy that it does not train."""
-    if ignored := unused_flags(row, config, ("sampler_lr", "sampler_lr_final", "sampler_warmup_epochs")):
-        logger.warning("a strategy that PPO does not train takes no notice of %s", ", ".join(ignored))
+def say_unread(row: Masking, options: HookOptions, config: SamplerConfig) -> None:
+    """Warn of settings of the policy that were given to a strategy that takes no notice of them."""
+    own_rate = ("sampler_lr", "sampler_lr_final", "sampler_warmup_epochs")
+    read = own_rate if row.learner == "reinforce" and options.follow is None else ()
+    if ignored := unused_flags(row, config, read):
+        logger.warning("this strategy takes no notice of %s", ", ".join(ignored))

@@ -1,9 +1,18 @@
 """Errors as a training loop has them -> the error of each masked token, as Algorithm 1 wants them."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+def numbers_of(given: Any, what: str) -> Tensor:
+    """A tensor of what a loop gives. Raises ValueError: it is nothing that a tensor can be made of."""
+    try:
+        return torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{what} is a {type(given).__name__} that no tensor can be made of") from None
 
 
 def masked_errors(errors: Tensor, masked: Tensor, num_tokens: int, known: Tensor | None = None) -> Tensor:
@@ -24,12 +33,13 @@ def masked_errors(errors: Tensor, masked: Tensor, num_tokens: int, known: Tensor
         ValueError: shapes that fit none of these.
     """
     batch, count = masked.shape
-    errors = torch.as_tensor(errors).to(masked.device)
+    errors = numbers_of(errors, "errors").to(masked.device)
     if errors.ndim != 2 or len(errors) != batch:
         raise ValueError(f"errors of shape {tuple(errors.shape)}: one number a token is wanted, (B, N) = ({batch}, "
                          f"{num_tokens}) or (B, M) = ({batch}, {count}); take the mean over a token's values first")
     errors = errors.detach().float()
     if known is not None:
+        known = numbers_of(known, "known")
         if known.ndim < 2 or len(known) != batch:
             raise ValueError(f"known of shape {tuple(known.shape)}: bool (B, N) = ({batch}, {num_tokens}) is wanted, "
                              f"or the shape of the errors, {tuple(errors.shape)}")

@@ -10,6 +10,7 @@ from torch import Tensor
 from ...masking import TokenGrid
 from ..engine_for_pretraining_ppo import Choice
 from ..training.batches import ClipBatch, Normalizer
+from .errors import numbers_of
 
 
 class Pending(NamedTuple):
@@ -65,7 +66,7 @@ class Incoming:
             raise ValueError("a batch without videos")
         if mask is None or not len(mask):
             mask = torch.stack([self.per_clip() for _ in range(len(videos))])
-        mask = torch.as_tensor(mask)
+        mask = numbers_of(mask, "the loader's mask")
         mask = (mask.flatten(1) if mask.ndim > 1 else mask).bool()
         if tuple(mask.shape) != (len(videos), self.grid.num_tokens):
             raise ValueError(f"a mask of shape {tuple(mask.shape)}: wanted are (B, N) = ({len(videos)}, "
@@ -76,5 +77,8 @@ class Incoming:
                 raise ValueError(f"a mask whose rows hide {int(hidden.min())} to {int(hidden.max())} tokens: the same "
                                  "number is needed in every row")
             self.hidden = int(hidden[0])
+            if self.hidden in (0, self.grid.num_tokens):
+                raise ValueError(f"a mask that hides {self.hidden} of {self.grid.num_tokens} tokens: nothing can be "
+                                 "learned from it; where the loader has no masks, give None, and one is drawn")
         return ClipBatch(videos, self.normalizer.denormalize(videos.float()), mask.to(device, non_blocking=True),
                          None if keys is None else keys.to(device))

@@ -19,12 +19,11 @@ from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
 from ..engine_for_pretraining_ppo import Choice, EpisodeBuffer, PPOTraining, choose_masks, phase_two, recorded
 from ..pretrain.interface import PatchSize
 from ..pretrain.outcome import Outcome
-from ..pretrain.ppo import EntropyCoefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.users_code import measured
 from ..training.bad_steps import BadSteps
 from ..training.batches import ClipBatch, Normalizer
-from .building import build_policy, checked_grid, policy_learner, reward_of_a_loop, token_source
+from . import building
 from .errors import masked_errors
 from .first_batch import check_first_batch
 from .incoming import Incoming, Pending
@@ -63,27 +62,28 @@ class SamplingHook:
         self.options, self.config = options, config = options_of(settings)
         self.row = mask_type if isinstance(mask_type, Masking) else find_masking(mask_type)
         self.mask_type = ALIASES.get(mask_type, mask_type) if isinstance(mask_type, str) else ""
-        self.grid = checked_grid(grid)
-        parameter = None if model is None else next(model.parameters(), None)
-        self.device = torch.device(options.device or ("cpu" if parameter is None else parameter.device))
+        self.grid = building.checked_grid(grid)
+        self.device = building.device_of(model, options)
         ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else ()
         self.runtime = Runtime(self.device, *ranks)
         self.precision = choose_precision(options.amp, self.device)
         self.tokens = self.sampler = None
         if self.row.sampler is not None:
-            self.tokens = token_source(model, self.grid, tokens, width)
-            net = build_policy(self.row, self.grid, self.tokens.width,
-                               MaskConfig(self.mask_type, mask_ratio, options.num_visible), config)
-            self.sampler = policy_learner(self.row, net.to(self.device), options, config, self.runtime, self.precision)
+            self.tokens = building.token_source(model, self.grid, tokens, width)
+            masks = MaskConfig(self.mask_type, mask_ratio, options.num_visible)
+            net = building.build_policy(self.row, self.grid, self.tokens.width, masks, config)
+            self.sampler = building.policy_learner(self.row, net.to(self.device), options, config, self.runtime,
+                                                   self.precision)
+        if self.runtime.is_main:
+            building.say_unread(self.row, self.options, config)
         self.numbers = EpochNumbers(self.grid, self.runtime, config)
         normalizer, patch = Normalizer(self.device, options.mean, options.std), PatchSize(1, 1)
         setup = PretrainSetup(self.device, normalizer, Reconstruction(), patch, options.update_freq,   # own targets
-                              reward=reward_of_a_loop(config, self.grid), diagnostics=self.numbers.diagnostics)
+                              reward=building.reward_of_a_loop(config, self.grid), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
                                  options.layout or ("btchw" if time_first(model) else "bcthw"))
-        self.training = PPOTraining(setup, config, EntropyCoefficient(
-            config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=self.device),
-            options.epochs)
+        entropy = building.entropy_of(self.sampler, config, self.device)
+        self.training = PPOTraining(setup, config, entropy, options.epochs)
         self.buffer = EpisodeBuffer()
         self.bad_steps = BadSteps({"sampler": self.sampler}, None, options.max_bad_steps, {})
         self.epoch, self.next_epoch = None, 0

@@ -1,6 +1,7 @@
 """The state of a `SamplingHook`, for a checkpoint of the loop that it stands in."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -56,6 +57,8 @@ def restore(hook: Any, state: dict[str, Any]) -> None:
     Raises:
         ValueError: this run has a sampler and the state none, or the other way round, or another one.
     """
+    if state and not isinstance(state, Mapping):
+        raise ValueError(f"this is not what state_dict() of a hook returned: it is a {type(state).__name__}")
     if state and not {"sampler", "optimizer"} <= state.keys():
         raise ValueError("this is not what state_dict() of a hook returned: it holds "
                          f"{', '.join(map(str, list(state)[:4]))}, ...")

@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     args = get_parser().parse_args(argv)
     set_up_logging(True)
     data = args.data or args.out / "data"
-    if not (data / "val.csv").is_file():
+    if not (data / "test.csv").is_file():
         write_moving_shapes(ShapesConfig(data))
     set_seed(args.seed)
     model = tiny_videomae()

@@ -8,7 +8,6 @@ objects with the same texture. A pure texture detector has an AUROC of about .9 
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch import Tensor
 
@@ -54,6 +53,8 @@ def motion_metrics(probabilities: Tensor, masks: Tensor, moving: Tensor, texture
 
 
 def enrichment(visible: Tensor, kind: Tensor) -> float:
-    """Share of tokens of a kind among the visible ones over their share among all. visible: (draws, B, N)."""
-    seen = (visible & kind).sum() / visible.sum()
-    return float(seen / kind.float().mean().clamp(min=torch.finfo(torch.float32).tiny))
+    """Share of tokens of a kind among the visible ones over their share among all. visible: (draws, B, N).
+
+    NaN where there are no such tokens.
+    """
+    return float((visible & kind).sum() / visible.sum() / kind.float().mean())

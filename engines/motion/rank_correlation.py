@@ -14,15 +14,16 @@ def ranks(values: Tensor) -> Tensor:
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rho of each row of two (B, N), float64 (B,); 0 where a row is constant."""
+    """Spearman's rho of each row of two (B, N), float64 (B,); NaN where a row is constant: it ranks nothing."""
     return correlation(ranks(first), ranks(second))
 
 
 def partial_rank_correlation(first: Tensor, second: Tensor, given: Tensor) -> Tensor:
     """What is left of rho(first, second) once both are freed of their linear relation to `given`, in ranks, (B,).
 
-    (r12 - r13 r23) / sqrt((1 - r13^2)(1 - r23^2)); 0 where either is a monotone function of `given`.
+    (r12 - r13 r23) / sqrt((1 - r13^2)(1 - r23^2)); NaN where either is a monotone function of `given`, or a row is
+    constant: then nothing is left to correlate.
     """
     r12, r13, r23 = (rank_correlation(*pair) for pair in ((first, second), (first, given), (second, given)))
     rest = (1 - r13.square()) * (1 - r23.square())
-    return torch.where(rest > 1e-9, (r12 - r13 * r23) / rest.clamp(min=1e-9).sqrt(), 0.0)
+    return torch.where(rest > 1e-9, (r12 - r13 * r23) / rest.clamp(min=1e-9).sqrt(), torch.nan)

@@ -26,11 +26,13 @@ def frame_difference(pixels: Tensor, grid: TokenGrid) -> Tensor:
 
 
 def correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's r of each row, (B,); 0 where a row is constant."""
+    """Pearson's r of each row, (B,); NaN where a row is constant: there is nothing to correlate with."""
+    constant = (first == first[:, :1]).all(dim=1) | (second == second[:, :1]).all(dim=1)
     first = first - first.mean(dim=1, keepdim=True)
     second = second - second.mean(dim=1, keepdim=True)
     scale = (first.square().sum(dim=1) * second.square().sum(dim=1)).sqrt()
-    return (first * second).sum(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    found = (first * second).sum(dim=1) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    return torch.where(constant, torch.nan, found)
 
 
 class Diagnostics:
@@ -108,7 +110,8 @@ class Diagnostics:
         Numbers: visible_tokens, a clip; visible_share, of all its tokens; coverage_frame_min/_max and
         coverage_place_min/_max, the same multiple by time slice and by place; mask_overlap, of a step's mask with that
         of the step before, other clips, as a multiple of chance: large when the policy looks at the same places
-        whatever the clip; motion_correlation, of pi with the frame difference; value_explained_variance,
+        whatever the clip; motion_correlation, of pi with the frame difference, over the clips in which something moves
+        and pi is not uniform; value_explained_variance,
         1 - sum (R - psi)^2 / sum (R - mean R)^2 over the epoch's clips: below 0 the value network is worse than the
         mean; left out where the rewards hardly differ. What was not called is left out.
         """

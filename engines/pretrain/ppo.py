@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ...masking import TokenSampler
 from ..config.pretraining import SamplerConfig
 
 
@@ -169,6 +170,14 @@ def ratio_terms(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> di
         "approx_kl": (ratio - 1 - log_ratio).mean(), "advantage": advantage.mean(),
         "advantage_std": advantage.std(correction=min(1, advantage.numel() - 1)),
     }
+
+
+def check_target(sampler: TokenSampler, target: float | None) -> None:
+    """Raises ValueError: the entropy of this policy never falls to the share of log N that --target_entropy wants."""
+    least = sampler.least_entropy / math.log(max(2, sampler.grid.num_tokens))
+    if target is not None and target <= least:
+        raise ValueError(f"--target_entropy {target:g} cannot be reached: the sharpest policy that shows tokens by "
+                         f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
 
 
 class EntropyCoefficient:

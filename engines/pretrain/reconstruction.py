@@ -11,6 +11,8 @@ from ...models.mixed_precision import squared_errors
 from ..training.batches import ClipBatch
 from .interface import PatchSize
 
+_ROUNDING = 1e-12   # of the targets' mean square: a variance below it is that of numbers that are all the same
+
 
 @dataclass(frozen=True)
 class Reconstruction:
@@ -47,7 +49,11 @@ class Reconstruction:
 
 
 def explained_variance(prediction: Tensor, target: Tensor) -> Tensor:
-    """1 - error / variance of the targets: 0 for a model that predicts the mean, i.e. one still on its plateau."""
+    """1 - error / variance of the targets: 0 for a model that predicts the mean, i.e. one still on its plateau.
+
+    NaN where all targets of a clip are the same number, in every clip: there is nothing to explain.
+    """
     target = target.float()
     residual = (prediction.float() - target).square().mean()
-    return 1 - residual / (target - target.mean(dim=(1, 2), keepdim=True)).square().mean()
+    variance = (target - target.mean(dim=(1, 2), keepdim=True)).square().mean()
+    return torch.where(variance > _ROUNDING * target.square().mean(), 1 - residual / variance, torch.nan)

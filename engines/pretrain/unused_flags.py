@@ -1,4 +1,5 @@
-"""Flags of the policy that were given: those that count, and those that change nothing in this run."""
+"""Flags of the policy that were given: those that count, those that change nothing in this run, and those with which it
+never acts or learns."""
 
 from collections.abc import Collection
 from dataclasses import fields
@@ -37,6 +38,27 @@ def policy_in_words(row: Masking, config: SamplerConfig) -> str:
     unused = unused_flags(row, config)
     return ", ".join([how, *(f"--{name} {_words(getattr(config, name))}" for name in _given(config)
                              if name not in unused)])
+
+
+def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
+    """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
+    first = config.mae_only_epochs
+    acting = epochs - first
+    if config.random_share == 1 and config.random_share_final in (None, 1):
+        return "the policy never chooses a mask: --random_share 1 gives a random one to every clip"
+    if acting <= 0:
+        return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
+    if config.update_every <= steps:
+        return None
+    if config.flush_buffer:
+        return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: the policy is "
+                "updated once, at the end of each")
+    if config.update_every > acting * steps:
+        return (f"the policy never learns: with --no_flush_buffer its first update is after --update_every "
+                f"{config.update_every} steps, and it acts in {acting * steps} ({acting} epochs of {steps}). Lower "
+                "--update_every")
+    return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
+            "there are epochs in which the policy is not updated")
 
 
 def _given(config: SamplerConfig) -> list[str]:

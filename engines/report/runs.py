@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..config.pretraining import SamplerConfig
 from ..core.lineage import result_source, stale
+from ..core.logs import read_log
 from ..core.metrics import current_names
 from ..core.results import finite
 from ..pretrain.alerts import alerts
@@ -77,20 +78,7 @@ def _records(folder: Path) -> list[dict]:
     log = folder / "log.txt"
     if not log.is_file():
         raise FileNotFoundError(f"{folder} holds no log.txt: give the --output_dir of a run")
-    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-             if line.strip()]
-    records = []
-    for number, line in enumerate(lines, 1):
-        try:
-            record = json.loads(line)
-            if not isinstance(record["epoch"], int | float):
-                raise TypeError("the epoch is no number")
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):   # a kill while it was written
-                logger.warning("%s: the last line is torn and left out", log)
-                continue
-            raise ValueError(f"{log}, line {number}: not a JSON record with an epoch ({error})") from None
-        records.append(current_names(record))
+    records = list(map(current_names, read_log(log)))
     if not records:
         raise ValueError(f"{log} is empty: the run has not finished an epoch yet")
     return records

@@ -21,7 +21,7 @@ from ..finetune.frozen import features_of, knn_scores
 from ..training.batches import Normalizer
 from ..training.learner import Learner
 from .between_steps import BetweenSteps
-from .finetuning_build import Task, evaluation_loader, unreadable
+from .finetuning_build import Task, evaluation_loader, unreadable, unseen_classes
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ class Evaluator:
         """
         problems = [problem for split, clips in self.lists.items() if split != "train"
                     if (problem := unreadable(clips, self.task, Views(0, 1, self.size), self.settings))]
+        for line in unseen_classes(self.lists):
+            logger.warning("%s", line)
         for problem in (one for found in self.runtime.gather_objects(problems) for one in found):
             raise ValueError(problem)
 

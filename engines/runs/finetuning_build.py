@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
@@ -146,6 +147,19 @@ def square_size(classifier: nn.Module) -> int:
     if height != width:
         raise ValueError(f"the loaders make square clips, the model takes {height} x {width}")
     return height
+
+
+def unseen_classes(lists: Mapping[str, ClipList]) -> list[str]:
+    """A line for each list with videos of classes that the training list has none of: nothing can find these."""
+    trained = np.unique(lists["train"].labels) if "train" in lists else None
+    lines = []
+    for clips in lists.values() if trained is not None else ():
+        unseen = ~np.isin(clips.labels, trained)
+        if unseen.any():
+            classes = np.unique(clips.labels[unseen])
+            lines.append(f"{int(unseen.sum())} of {len(clips)} videos of {clips.source} are of {len(classes)} "
+                         f"class(es) without a training video, label {classes[0]} first: none of them can be found")
+    return lines
 
 
 def labelled_loader(clips: ClipList, task: Task, size: int, settings: Settings,

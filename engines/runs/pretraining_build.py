@@ -15,8 +15,9 @@ from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Setting
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
+from ..pretrain.ppo import check_target
 from ..pretrain.rewards import Reward
-from ..pretrain.unused_flags import policy_in_words, unused_flags
+from ..pretrain.unused_flags import idle_policy, policy_in_words, unused_flags
 from ..pretrain.users_code import blaming, is_ours
 from ..training.learner import Learner
 from ..training.optim import optimizer_of, parameter_groups
@@ -107,23 +108,26 @@ def build_sampler(row: Masking, mae: nn.Module, options: dict) -> TokenSampler |
     return sampler
 
 
-def rebuild(checkpoint: dict, sampler_weights: bool = True) -> tuple[nn.Module, TokenSampler | None, str]:
+def rebuild(checkpoint: dict, sampler_weights: bool = True, source: object = "the file",
+            ) -> tuple[nn.Module, TokenSampler | None, str]:
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
     Args:
         sampler_weights: False leaves the sampler as it was before the first step.
+        source: where the checkpoint is from, for the errors.
 
     Raises:
         ValueError: it was not written by run_mae_pretraining, or by another version of it.
     """
     if lacks := ", ".join(sorted({"model", "config", "mask_type"} - set(checkpoint))):
-        raise ValueError(f"not a checkpoint of run_mae_pretraining, as one of fine-tuning is not: it lacks {lacks}")
+        raise ValueError(f"{source} is not a checkpoint of run_mae_pretraining, as one of fine-tuning is not: it lacks "
+                         f"{lacks}")
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
-    load_exactly(mae, checkpoint["model"], "the checkpoint's model")
+    load_exactly(mae, checkpoint["model"], f"the model of {source}")
     sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
     if sampler is not None:
         if sampler_weights:
-            load_exactly(sampler, checkpoint["sampler"], "the checkpoint's sampler")
+            load_exactly(sampler, checkpoint["sampler"], f"the sampler of {source}")
         sampler.eval()
     return mae.eval(), sampler, checkpoint["mask_type"]
 
@@ -152,6 +156,7 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     if how is None:
         return phi, Learner(sampler, precision=precision)
     if how == "ppo":
+        check_target(sampler, settings.sampler.target_entropy)
         return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
 
@@ -194,25 +199,6 @@ def initialise_sampler(sampler: TokenSampler | None, state: dict, source: str) -
     sampler.load_state_dict(state)
     logger.info("the sampler starts from %s too, %d tensors", source, len(report.matched))
     return True
-
-
-def idle_policy(config: SamplerConfig, epochs: int, steps: int) -> str | None:
-    """What to say where the policy will not act, not learn, or less often than the flags read; steps: of an epoch."""
-    first = config.mae_only_epochs
-    acting = epochs - first
-    if acting <= 0:
-        return f"the policy never acts: all {epochs} epochs have random masks (--mae_only_epochs {first})"
-    if config.update_every <= steps:
-        return None
-    if config.flush_buffer:
-        return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: the policy is "
-                "updated once, at the end of each")
-    if config.update_every > acting * steps:
-        return (f"the policy never learns: with --no_flush_buffer its first update is after --update_every "
-                f"{config.update_every} steps, and it acts in {acting * steps} ({acting} epochs of {steps}). Lower "
-                "--update_every")
-    return (f"--update_every {config.update_every} is more than the {steps} steps of an epoch: with --no_flush_buffer "
-            "there are epochs in which the policy is not updated")
 
 
 def say_what_begins(settings: Settings, row: Masking, size: tuple[int, int], tokens: tuple[int, int]) -> None:

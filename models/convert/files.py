@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .kinds import LOOKED_AT, kind_by_beginning
+
 logger = logging.getLogger(__name__)
 
 # What torch's unpickler says of an object that it will not build; its other messages are about damage.
@@ -82,13 +84,11 @@ def read_checkpoint(path: str | Path, trust: bool = False) -> dict[str, Any]:
 def _what_it_is(path: Path) -> str:
     """What a file is that holds no weights; empty where it does not say."""
     with open(path, "rb") as file:
-        start = file.read(512)
+        start = file.read(LOOKED_AT)
     if not start:
         return "an empty file"
-    if start[4:8] == b"ftyp" or start[:4] == b"\x1aE\xdf\xa3" or (start[:4] == b"RIFF" and start[8:12] == b"AVI "):
-        return "a video"
-    if start.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8")):
-        return "a picture"
+    if kind := kind_by_beginning(start):
+        return kind
     try:
         text = start.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -107,6 +107,8 @@ def _refuse_growth(path: Path) -> None:
     """
     if not zipfile.is_zipfile(path):
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            if content[:4] == b"PK\x03\x04":   # the list of what is in a zip file stands at its end
+                raise zipfile.BadZipFile("its end is missing: it was not written or copied whole")
             has_bytearray = content.find(b"bytearray") >= 0
     else:
         with zipfile.ZipFile(path) as archive:

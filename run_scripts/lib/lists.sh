@@ -19,10 +19,33 @@ find_lists() {
     [ -n "${DATA_ROOT:-}" ] || die "set DATA_ROOT to the folder that holds $name/$1.csv (tats.datasets.build_lists makes it)"
     for list; do
         [ -f "$data/$list.csv" ] || die "no list $data/$list.csv: set DATA_ROOT, or make it with" \
-            "$PYTHON -m tats.datasets.build_lists ${name%full} --root VIDEOS --out $data$subset"
+            "$(printf %q "$PYTHON") -m tats.datasets.build_lists ${name%full} --root VIDEOS" \
+            "--out $(printf %q "$data")$subset"
         check_size "$name" "$list"
     done
 }
+
+# Sets $unlisted to those of the data sets $2... that do not have the lists "$1" as the paper has them, and says so once
+# for each; ends where none has.
+check_lists() {
+    local dataset lists said seen=' ' whole=
+    read -ra lists <<<"$1"
+    shift
+    unlisted=()
+    if on SMOKE || on DRY_RUN; then return; fi
+    for dataset; do
+        if [[ $seen = *" $dataset "* ]]; then continue; fi
+        seen+="$dataset "
+        if said=$(find_lists "$dataset" "${lists[@]}" 2>&1); then whole=1; continue; fi
+        unlisted+=("$dataset")
+        echo "$said" >&2
+        [ -n "${DATA_ROOT:-}" ] || break   # the same for all
+    done
+    [ -n "$whole" ] || exit 2
+}
+
+# Whether data set $1 is one of them.
+is_unlisted() { [[ " ${unlisted[*]-} " = *" $1 "* ]]; }
 
 # Refuses the list $2 of data set $1 where it is not as long as the paper's: a run of weeks on another training set
 # would stand in the table as the row. With ANY_SIZE=1 it sets $other_lists, which marks the run for the table.

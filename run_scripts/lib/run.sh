@@ -5,7 +5,7 @@
 need_deepspeed() {
     if on DRY_RUN || [ "$GPUS" = 0 ] || [ "${DEEPSPEED:-1}" = 0 ]; then return; fi
     "$PYTHON" -c 'import importlib.util, sys; sys.exit(importlib.util.find_spec("deepspeed") is None)' 2>/dev/null ||
-        die "fine-tuning uses DeepSpeed, which is not installed for $PYTHON: run $scripts/setup_env.sh deepspeed, or set" \
+        die "fine-tuning uses DeepSpeed, which is not installed for $PYTHON: run $(printf %q "$scripts/setup_env.sh") deepspeed, or set" \
             "DEEPSPEED=0"
 }
 

@@ -5,7 +5,7 @@
 # SEEDS, each as KIND_ROW.sh; what is finished is passed over, a failed row does not stop the others. LIST_ROWS=1 names
 # them only.
 run_table() {
-    local table=$1 kinds=$2 rows=$3 patterns=() failed=() todo=() row method kind status words one
+    local table=$1 kinds=$2 rows=$3 patterns=() failed=() todo=() datasets=() lists="train val test" row method kind status words one
     shift 3
     while [ $# -gt 0 ] && [[ $1 != -* ]]; do patterns+=("$1"); shift; done
     for row in $rows; do
@@ -25,9 +25,19 @@ run_table() {
     defaults
     need_deepspeed
     for words in "${todo[@]}"; do
+        read -r _ row _ <<<"$words"
+        datasets+=("$(data_set_of "$row")")
+        case $row in [56]_*) lists=train ;; esac   # the tables without fine-tuning
+    done
+    check_lists "$lists" "${datasets[@]}"
+    for words in "${todo[@]}"; do
         read -r method row one <<<"$words"
         for kind in $kinds; do
             status=0
+            if is_unlisted "$(data_set_of "$row")"; then
+                failed+=("METHOD=$method${one:+ SEED=$one} ${kind}_$row")
+                break
+            fi
             SEED=$one supervise run_row "$method" "$kind" "$row" "$@" || status=$?
             case $signalled:$status in   # Ctrl-C and SIGTERM mean the whole table
                 [A-Z]*:* | *:130 | *:138 | *:143) exit $((status ? status : 143)) ;;
@@ -38,6 +48,16 @@ run_table() {
     on DRY_RUN || ! on SMOKE || echo "SMOKE=1, a tiny model on moving shapes: our numbers below mean nothing"
     on DRY_RUN || [[ " $* " = *" --explain"* ]] || "$PYTHON" -m tats.engines.tables "$OUTPUT_ROOT" --tables "$table" --recipe "${TATS_RECIPE:-paper}"
     [ ${#failed[@]} = 0 ] || { echo "error: ${#failed[@]} of ${#todo[@]} rows failed: ${failed[*]}" >&2; exit 1; }
+}
+
+# The data set whose lists a row of a table needs.
+data_set_of() {
+    local name=${1#*_to_}
+    case $name in
+        5_hmdb51_*) echo hmdb51 ;;
+        [0-9]*) echo ucf101 ;;
+        *) echo "${name%_r*}" ;;
+    esac
 }
 
 # Sets TATS_RECIPE from --tats_recipe, for the table that is printed at the end.
