@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import Ridge
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from ...masking import RandomMasking
+from ..compare_masks.tokens import linear_reading
 from ..core import checkpointing
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import ranks
@@ -57,10 +55,10 @@ def read_flow(tokens: np.ndarray, flow: Tensor, folds: np.ndarray, tested: tuple
     Args:
         tokens: (V, N, D). flow: (V, N). folds: (V,).
     """
-    found = np.full(tokens.shape[:2], np.nan)
+    found, width = np.full(tokens.shape[:2], np.nan), tokens.shape[2]
     for fold in tested:
         test = folds == fold
-        target = ranks(flow[torch.from_numpy(~test)].reshape(1, -1))[0]
-        probe = make_pipeline(StandardScaler(), Ridge()).fit(tokens[~test].reshape(-1, tokens.shape[2]), target)
-        found[test] = probe.predict(tokens[test].reshape(-1, tokens.shape[2])).reshape(-1, tokens.shape[1])
+        target = ranks(flow[torch.from_numpy(~test)].reshape(1, -1))[0].numpy()
+        answers = linear_reading(tokens[~test].reshape(-1, width), target, tokens[test].reshape(-1, width))
+        found[test] = answers.reshape(-1, tokens.shape[1])
     return torch.from_numpy(found)

@@ -55,21 +55,22 @@ def _tokens(data: Path, split: str, extraction: tuple[str, Path], mae) -> Tokens
     return Tokens(features.reshape(len(moving), -1), moving, still, np.repeat(texture, features.shape[1]))
 
 
+def linear_reading(features: np.ndarray, target: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """A ridge regression on standardised features (n, D), target (n,) or (n, C): its answers to `others` (m, D)."""
+    return make_pipeline(StandardScaler(), Ridge()).fit(features, target).predict(others)
+
+
 def read_tokens(train: Tokens, test: Tokens) -> dict[str, float]:
-    """Ridge regressions on standardised features of `train`, asked on `test`; in percent.
+    """Linear readings that are trained on `train` and asked on `test`, in percent.
 
     token_things: AUROC of the tokens that show a thing among all. token_motion: of those that move among these.
     token_texture: top-1 of the texture, of these.
     """
     shown, asked = train.moving | train.still, test.moving | test.still
-
-    def read(of: np.ndarray, target: np.ndarray, to: np.ndarray) -> np.ndarray:
-        probe = make_pipeline(StandardScaler(), Ridge()).fit(train.features[of], target)
-        return probe.predict(test.features[to])
-
-    things = read(np.full_like(shown, True), shown, np.full_like(asked, True))
-    motion = read(shown, train.moving[shown], asked)
-    textures = read(shown, np.eye(train.texture.max() + 1)[train.texture[shown]], asked).argmax(axis=1)
+    own, others = train.features[shown], test.features[asked]
+    things = linear_reading(train.features, shown, test.features)
+    motion = linear_reading(own, train.moving[shown], others)
+    textures = linear_reading(own, np.eye(train.texture.max() + 1)[train.texture[shown]], others).argmax(axis=1)
     found = {"token_things": roc_auc_score(asked, things), "token_motion": roc_auc_score(test.moving[asked], motion),
              "token_texture": (textures == test.texture[asked]).mean()}
     return {name: 100 * float(value) for name, value in found.items()}
