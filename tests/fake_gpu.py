@@ -66,8 +66,10 @@ class HostReads(TorchDispatchMode):
                 self.log["read", place] += 1
             if args[0].dtype == torch.bool:
                 return place == "fork.py:backward"   # "is the loss finite?"; elsewhere: "is something wrong?"
+            if not args[0].dtype.is_floating_point:
+                return int(place == "incoming.py:batch")   # "how many tokens does the mask hide?"
             # 1, so that means have something to be divided by; but nothing is said to have gone wrong.
-            return 1.0 if args[0].dtype.is_floating_point and not place.startswith("bad_steps") else 0
+            return float(not place.startswith("bad_steps"))
         out = func(*args, **kwargs)
         if func in COPIES:
             source = args[1] if func is COPIES[1] else args[0]
