@@ -14,6 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from ...datasets.lists.list_file import read_list
 from ...datasets.moving_shapes import truth_for
+from ...masking import TokenGrid
 from .. import extract_features
 from ..core import checkpointing
 from ..pretrain.interface import grid_of
@@ -36,20 +37,20 @@ def measure_tokens(plan: Plan, cell: Cell) -> dict[str, float]:
     """`read_tokens` on the test split, of the frozen encoder that a cell's pre-training ended with; it sees all."""
     checkpoint, out = checkpoint_file(plan, cell), plan.out / cell.name / "tokens.npz"
     mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
-    splits = [_tokens(plan.data, split, (checkpoint, out), mae) for split in ("train", "test")]
-    return read_tokens(*splits)
+    grid, frames = grid_of(mae), range(grid_of(mae).frames * mae.tubelet_size)
+    train, test = (_tokens(plan.data / split, checkpoint, out, grid, frames) for split in ("train", "test"))
+    return read_tokens(train, test)
 
 
-def _tokens(data: Path, split: str, extraction: tuple[str, Path], mae) -> Tokens:
-    checkpoint, out = extraction
-    extract_features.main(["--checkpoint", checkpoint, "--list", str(data / f"{split}.csv"), "--out", str(out),
+def _tokens(split: Path, checkpoint: str, out: Path, grid: TokenGrid, frames: range) -> Tokens:
+    """Of the first MOST clips of a split, the file DATA/train or DATA/test without its ending; `out` is not kept."""
+    extract_features.main(["--checkpoint", checkpoint, "--list", f"{split}.csv", "--out", str(out),
                            "--per_token", "--sampling_rate", "1", "--num_workers", "0", "--device", "cpu"])
     with np.load(out) as stored:
         features, paths = stored["features"][:MOST], stored["paths"][:MOST]
     out.unlink()
-    grid, truth = grid_of(mae), truth_for(data, split)
-    frames, rows = range(grid.frames * mae.tubelet_size), [truth.row_of(path) for path in paths]
-    texture = read_list(data / f"{split}_appearance.csv").labels[:MOST]
+    truth, texture = truth_for(split.parent, split.name), read_list(f"{split}_appearance.csv").labels[:MOST]
+    rows = [truth.row_of(path) for path in paths]
     moving, still = (np.concatenate([kind(row, frames, grid) for row in rows])
                      for kind in (truth.moving, truth.static_texture))
     return Tokens(features.reshape(len(moving), -1), moving, still, np.repeat(texture, features.shape[1]))
