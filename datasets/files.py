@@ -52,6 +52,18 @@ def written_whole(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             temporary.unlink()
 
 
+def recorded_otherwise(record: Path, settings: dict[str, Any]) -> str:
+    """What the JSON file that says how a folder was made holds, where that is not `settings`; "" where it is, or where
+    there is no such file."""
+    if not record.is_file():
+        return ""
+    text = record.read_text(encoding="utf-8").strip()
+    with contextlib.suppress(ValueError):
+        if json.loads(text) == settings:
+            return ""
+    return text or "nothing that can be read"
+
+
 def must_not_replace(path: str | os.PathLike, read: Iterable[str | os.PathLike], flag: str) -> None:
     """Raises ValueError: the file that is to be written is one of those that are read. flag: what it was given by."""
     if os.path.realpath(path) in {os.path.realpath(one) for one in read}:

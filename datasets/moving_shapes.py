@@ -20,7 +20,7 @@ import av
 import numpy as np
 from tqdm import tqdm
 
-from .files import write_whole, written_whole
+from .files import recorded_otherwise, write_whole, written_whole
 from .processes.cores import usable_cores
 from .processes.parallel import process_pool
 from .program import run_program
@@ -99,10 +99,10 @@ def _claim(out: Path, config: ShapesConfig) -> None:
     made = json.dumps({name: value for name, value in config._asdict().items() if name != "out"} | {
         "world": config.world._asdict()})
     record = out / "shapes.json"
-    known = record.read_text(encoding="utf-8").strip() if record.is_file() else made
+    other = recorded_otherwise(record, json.loads(made))
     lists = [(out / f"{split}.csv", count) for split, count in zip(SPLITS, config.counts, strict=True)]
-    if known != made or any(path.is_file() and len(path.read_text().splitlines()) != count for path, count in lists):
-        raise ValueError(f"{out} holds other moving shapes{f', made with {known}' if known != made else ''}: choose "
+    if other or any(path.is_file() and len(path.read_text().splitlines()) != count for path, count in lists):
+        raise ValueError(f"{out} holds other moving shapes{f', made with {other}' if other else ''}: choose "
                          "another --out, or delete them")
     write_whole(record, made + "\n")
 

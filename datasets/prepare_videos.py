@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import must_not_replace, write_whole
+from .files import must_not_replace, recorded_otherwise, write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, read_list
 from .processes.cores import usable_cores
@@ -73,8 +73,8 @@ def _claim(out: Path, settings: dict) -> None:
         ValueError: `out` holds videos made otherwise.
     """
     record = out / "settings.json"
-    if record.is_file() and json.loads(record.read_text()) != settings:
-        raise ValueError(f"{out} holds videos made with {record.read_text().strip()}: choose another --out")
+    if other := recorded_otherwise(record, settings):
+        raise ValueError(f"{out} holds videos made with {other}: choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     write_whole(record, json.dumps(settings) + "\n")
 

@@ -12,11 +12,12 @@
 # moving_shapes.csv, moving_shapes.png and summary.md.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 size=small jitter=0 object_scale=1 texture_scale=1 speed_scale=1
 arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,/^set /{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         --size | --jitter | --object_scale | --texture_scale | --speed_scale)
             [ $# -gt 1 ] || { echo "compare_moving_shapes.sh: $1 needs a value" >&2; exit 2; }
             declare "${1#--}=$2"

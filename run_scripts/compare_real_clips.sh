@@ -12,11 +12,12 @@
 # cells, real_clips.csv and summary.md.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 size=small clips=
 arguments=()
 while [ $# -gt 0 ]; do
     case $1 in
-        -h | --help) sed -n '2,/^set /{s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}"; exit 0 ;;
         --size)
             [ $# -gt 1 ] || { echo "compare_real_clips.sh: $1 needs a value" >&2; exit 2; }
             size=$2

@@ -30,13 +30,11 @@ def _run(plan: ClipsPlan, cell: Cell) -> dict:
 def _maps(plan: ClipsPlan, cell: Cell) -> dict:
     """Pre-train, and see what the policy and the errors look at, and what single tokens know of flow."""
     numbers = shared.pretrained(plan, cell)
-    clips = evaluated_clips(plan.clips)
-    table = pd.concat([measure_maps(checkpoint_file(plan, cell), plan.clips, tested_rows(plan)),
-                       measure_reading(checkpoint_file(plan, cell), plan.clips, clips.set_index("row")["fold"],
-                                       plan.folds)])
-    named = clips.set_index("row")[["path", "group"]]
+    checkpoint, clips = checkpoint_file(plan, cell), evaluated_clips(plan.clips).set_index("row")
+    table = pd.concat([measure_maps(checkpoint, plan.clips, tested_rows(plan)),
+                       measure_reading(checkpoint, plan.clips, clips["fold"], plan.folds)])
     with written_whole(maps_file(plan, cell)) as file:
-        table.join(named, on="row").to_csv(file, index=False)
+        table.join(clips[["path", "group"]], on="row").to_csv(file, index=False)
     means = table.drop(columns="row").groupby("map").mean()
     return numbers | {"fixed_error": float(means.loc["masks", "fixed_error"])}
 

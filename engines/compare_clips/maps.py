@@ -50,7 +50,7 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
     places = [truth.rows.index(row) for row in rows]
     truth = Truth(truth.clips[places], TokenMotion(*(kind[places] for kind in truth.motion)), list(rows))
-    batches = prepared(truth, masking)
+    batches = _batches(truth, masking)
     moving = most_moving(truth.motion.flow)
     with seeded(0):
         per_clip = find_masking(mask_type).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
@@ -78,8 +78,7 @@ def plain_maps(data: Path, geometry: Geometry) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def prepared(truth: Truth, masking: RandomMasking) -> list[ClipBatch]:
-    """The truth's clips for a model, with a mask each that depends on the clip alone."""
+def _batches(truth: Truth, masking: RandomMasking) -> list[ClipBatch]:
     device = torch.device("cpu")
     normalizer, masks = Normalizer(device), []
     for row in truth.rows:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...datasets.files import write_whole
+from ...datasets.files import recorded_otherwise, write_whole
 from ...datasets.processes.parallel import for_each
 from ...datasets.reencode import Encoding, Job, encode
 from ..core.records import file_hash, write_csv
@@ -38,7 +38,7 @@ def prepare(manifest: Manifest, data: Path, size: ClipSize, jobs: int) -> None:
     """
     settings = {"manifest": file_hash(manifest.folder / "manifest.csv"), "set": manifest.name, **size._asdict()}
     record = data / "settings.json"
-    if record.is_file() and json.loads(record.read_text()) != settings:
+    if recorded_otherwise(record, settings):
         raise ValueError(f"{data} was made of another manifest, set, --fps or --short_side: take another --out")
     write_whole(record, json.dumps(settings) + "\n")
     encoding = Encoding(size.short_side, **_QUALITY, fps=size.fps)

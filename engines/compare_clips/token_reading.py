@@ -11,14 +11,14 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ...masking import RandomMasking
 from ..compare_masks.tokens import linear_reading
 from ..core import checkpointing
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import ranks
 from ..pretrain.interface import grid_of
 from ..runs.pretraining_build import rebuild
-from .maps import map_lines, prepared
+from ..training.batches import Normalizer
+from .maps import BATCH, map_lines
 from .truth import geometry_of, read_truth
 
 
@@ -32,9 +32,9 @@ def measure_reading(checkpoint: str, data: Path, folds: Mapping[int, int], teste
     mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
     truth = read_truth(data, geometry_of(mae))
     own = np.array([folds[row] for row in truth.rows])
-    batches = prepared(truth, RandomMasking(grid_of(mae), .5))   # of which the videos alone are looked at
-    scores = read_flow(torch.cat([frozen_tokens(mae, batch.videos) for batch in batches]).numpy(), truth.motion.flow,
-                       own, tested)
+    normalizer = Normalizer(torch.device("cpu"))
+    tokens = torch.cat([frozen_tokens(mae, normalizer.clips(part)) for part in truth.clips.split(BATCH)])
+    scores = read_flow(tokens.numpy(), truth.motion.flow, own, tested)
     asked = torch.from_numpy(np.isin(own, tested))
     motion = TokenMotion(*(kind[asked] for kind in truth.motion))
     rows = [row for row, fold in zip(truth.rows, own, strict=True) if fold in tested]

@@ -13,7 +13,6 @@ from ...masking import Masking, TokenGrid, TokenSampler, check_sampler
 from ...models import use_kernel
 from ..config.pretraining import MaskConfig, SamplerConfig
 from ..core.runtime import Precision, Runtime
-from ..pretrain.ppo import EntropyCoefficient, check_target
 from ..pretrain.rewards import REWARDS, Reward, reward_of
 from ..pretrain.unused_flags import unused_flags
 from ..runs.pretraining_build import sampler_config, sampler_schedule
@@ -107,13 +106,6 @@ def policy_learner(row: Masking, net: nn.Module, options: HookOptions, config: S
                                betas=options.opt_betas, momentum=options.momentum)
     return Learner(net, optimizer, _rate(row, options, config), clip_grad=options.clip_grad, runtime=runtime,
                    precision=precision)
-
-
-def entropy_of(sampler: Learner | None, config: SamplerConfig, device: torch.device) -> EntropyCoefficient:
-    """c3. Raises ValueError: it is to hold an entropy that this policy cannot have."""
-    if sampler is not None:
-        check_target(sampler.module, config.target_entropy)
-    return EntropyCoefficient(config.entropy_coef, config.target_entropy, floor=0.1 * config.policy_coef, device=device)
 
 
 def _rate(row: Masking, options: HookOptions, config: SamplerConfig) -> Callable[[int], float]:

@@ -19,6 +19,7 @@ from ..engine_for_pretraining import PretrainSetup, draw_masks, reinforce
 from ..engine_for_pretraining_ppo import Choice, EpisodeBuffer, PPOTraining, choose_masks, phase_two, recorded
 from ..pretrain.interface import PatchSize
 from ..pretrain.outcome import Outcome
+from ..pretrain.ppo import entropy_coefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.users_code import measured
 from ..training.bad_steps import BadSteps
@@ -67,7 +68,7 @@ class SamplingHook:
         ranks = (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else ()
         self.runtime = Runtime(self.device, *ranks)
         self.precision = choose_precision(options.amp, self.device)
-        self.tokens = self.sampler = None
+        self.tokens = self.sampler = net = None
         if self.row.sampler is not None:
             self.tokens = building.token_source(model, self.grid, tokens, width)
             masks = MaskConfig(self.mask_type, mask_ratio, options.num_visible)
@@ -82,8 +83,7 @@ class SamplingHook:
                               reward=building.reward_of_a_loop(config, self.grid), diagnostics=self.numbers.diagnostics)
         self.incoming = Incoming(self.grid, self.row.per_clip(self.grid, mask_ratio, options.num_visible), normalizer,
                                  options.layout or ("btchw" if time_first(model) else "bcthw"))
-        entropy = building.entropy_of(self.sampler, config, self.device)
-        self.training = PPOTraining(setup, config, entropy, options.epochs)
+        self.training = PPOTraining(setup, config, entropy_coefficient(net, config, self.device), options.epochs)
         self.buffer = EpisodeBuffer()
         self.bad_steps = BadSteps({"sampler": self.sampler}, None, options.max_bad_steps, {})
         self.epoch, self.next_epoch = None, 0

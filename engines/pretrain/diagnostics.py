@@ -80,12 +80,9 @@ class Diagnostics:
         if pixels is None or pixels.shape[2] == 1:
             return
         if self._calls % self.every == 0:
-            pi, difference = log_pi.exp().float(), frame_difference(pixels.float(), self.grid)
-            found = correlation(pi, difference)
+            found = correlation(log_pi.exp().float(), frame_difference(pixels.float(), self.grid))
             # A policy that is not finite is in a skipped step; a uniform one and a still clip have no correlation.
             counted = found.isfinite()
-            for values in (pi, difference):
-                counted = counted & (values.amax(dim=1) > values.amin(dim=1))
             self._correlation += torch.stack([torch.where(counted, found, 0.0).sum(), counted.sum()])
         self._calls += 1
 

@@ -172,14 +172,6 @@ def ratio_terms(log_ratio: Tensor, advantage: Tensor, clip_epsilon: float) -> di
     }
 
 
-def check_target(sampler: TokenSampler, target: float | None) -> None:
-    """Raises ValueError: the entropy of this policy never falls to the share of log N that --target_entropy wants."""
-    least = sampler.least_entropy / math.log(max(2, sampler.grid.num_tokens))
-    if target is not None and target <= least:
-        raise ValueError(f"--target_entropy {target:g} cannot be reached: the sharpest policy that shows tokens by "
-                         f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
-
-
 class EntropyCoefficient:
     """c3: fixed, or adapted so that the entropy's share of log N stays near `target` (a dual step in log c3).
 
@@ -212,3 +204,19 @@ class EntropyCoefficient:
             before = self.value.to(entropy_share.device)
             grown = (before * (self.rate * (self.target - entropy_share)).exp()).clamp(min=self.floor)
             self.value = grown if skip is None else torch.where(skip, before, grown)
+
+
+def entropy_coefficient(sampler: TokenSampler | None, config: SamplerConfig,
+                        device: torch.device) -> EntropyCoefficient:
+    """c3 of a policy, on its device.
+
+    Raises:
+        ValueError: the entropy of this policy never falls to the share of log N that --target_entropy wants.
+    """
+    target = config.target_entropy
+    if sampler is not None and target is not None:
+        least = sampler.least_entropy / math.log(max(2, sampler.grid.num_tokens))
+        if target <= least:
+            raise ValueError(f"--target_entropy {target:g} cannot be reached: the sharpest policy that shows tokens by "
+                             f"such blocks has {least:.3f} of log N; give more than that, or smaller --tats_block")
+    return EntropyCoefficient(config.entropy_coef, target, floor=0.1 * config.policy_coef, device=device)

@@ -15,7 +15,6 @@ from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Setting
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
-from ..pretrain.ppo import check_target
 from ..pretrain.rewards import Reward
 from ..pretrain.unused_flags import idle_policy, policy_in_words, unused_flags
 from ..pretrain.users_code import blaming, is_ours
@@ -156,7 +155,6 @@ def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Setti
     if how is None:
         return phi, Learner(sampler, precision=precision)
     if how == "ppo":
-        check_target(sampler, settings.sampler.target_entropy)
         return phi, learner(sampler, sampler_schedule(settings.sampler, optim.epochs, steps_per_epoch), ())
     return phi, learner(sampler, lr, ())  # AdaMAE trains its sampler with the MAE's own optimiser settings
 

@@ -25,7 +25,7 @@ from ..figures.fixed_clips import FixedClips, draw_coverage, read_fixed_clips
 from ..pretrain import alerts
 from ..pretrain.diagnostics import Diagnostics
 from ..pretrain.interface import clip_size, grid_of, patch_size_of
-from ..pretrain.ppo import EntropyCoefficient
+from ..pretrain.ppo import entropy_coefficient
 from ..pretrain.reconstruction import Reconstruction
 from ..pretrain.rewards import reward_of
 from ..pretrain.trial import try_registered
@@ -81,8 +81,7 @@ class Pretraining(TrainingRun):
                               settings.optim.update_freq, reward=reward, diagnostics=self.diagnostics,
                               decoder_mask_ratio=settings.loss.decoder_mask_ratio)
         self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction) if fixed else None
-        entropy = EntropyCoefficient(settings.sampler.entropy_coef, settings.sampler.target_entropy,
-                                     floor=0.1 * settings.sampler.policy_coef, device=here.device)
+        entropy = entropy_coefficient(sampler, settings.sampler, here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
         if sampler is None or sampler.num_visible == self.num_visible:
