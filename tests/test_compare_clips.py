@@ -76,12 +76,20 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     assert all(0 <= float(row[reading]) <= 100 for row in rows for reading in ("linear", "knn", "finetuned"))
     assert rows[0]["visible_tokens"] == rows[0]["error_flow"] == ""
     assert rows[1]["entropy_share"] == "" and float(rows[2]["entropy_share"]) > .9
-    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting", "features"))
+    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting"))
+    assert all(-1 <= float(row["features_flow"]) <= 1 for row in rows)
+    untrained_maps, trained_maps = (pd.read_csv(tmp_path / f"out/all/{cell}/maps.csv") for cell in (
+        "scratch-r0-seed0", "random-r0.9-seed0"))
+    assert set(untrained_maps["map"]) == {"features"} and len(untrained_maps) == 12
+    trained_maps = trained_maps[trained_maps["map"] == "features"]
+    assert (untrained_maps["flow"].to_numpy() != trained_maps["flow"].to_numpy()).any()
     for row in rows[1:]:   # another map, though a ranking or two may agree in all digits shown
         assert any(row[f"error_{kind}"] != row[f"lasting_{kind}"] for kind in ("flow", "own_flow", "difference"))
     assert float(rows[1]["visible_tokens"]) == 28 and rows[1]["policy_flow"] == "" != rows[2]["policy_flow"]
     assert "saw all clips" in shown and "frame difference, linear" in shown
-    assert "| flow, from tokens |" in shown and "Top-1 in % of 12 clips" in shown
+    assert {line.split("|")[3].strip() for line in shown.splitlines() if "| flow, from tokens |" in line} == {
+        "scratch", "random"}
+    assert "Top-1 in % of 12 clips" in shown
     for reading in ("linear", "knn", "finetuned"):   # every tested clip once, and no other
         answers = pd.read_csv(tmp_path / f"out/all/tats-r0.9-seed0/{reading}.csv")
         assert sorted(answers["path"]) == sorted(f"toys/{number}.mp4" for number in range(12))

@@ -1,16 +1,18 @@
 """One cell of the comparison on real clips: pre-trained, its maps against motion, its features on all folds."""
 
-import time
-
 import pandas as pd
+from torch import nn
 
 from ...datasets.files import written_whole
 from ..compare_masks import cell as shared
-from ..compare_masks.plan import Cell, checkpoint_file, stored
+from ..compare_masks.plan import Cell, checkpoint_file
+from ..core import checkpointing
+from ..runs.pretraining_build import rebuild
 from .features import evaluated_clips, measure_features
 from .maps import measure_maps
 from .plan import SCRATCH, ClipsPlan, maps_file
 from .token_reading import measure_reading
+from .untrained import untrained
 
 
 def run_cell(task: tuple[ClipsPlan, Cell]) -> dict | str:
@@ -19,24 +21,35 @@ def run_cell(task: tuple[ClipsPlan, Cell]) -> dict | str:
 
 
 def _run(plan: ClipsPlan, cell: Cell) -> dict:
-    if cell.method == SCRATCH:
-        start = time.process_time()
-        numbers = cell._asdict() | stored(plan, cell)
-        numbers |= measure_features(plan, cell, [name for name in plan.features if name not in numbers])
-        return numbers | {"cpu_seconds": round(time.process_time() - start, 1)}
-    return shared.measured(plan, cell, _maps, measure_features)
+    return shared.measured(plan, cell, _untrained if cell.method == SCRATCH else _maps, measure_features)
+
+
+def _untrained(plan: ClipsPlan, cell: Cell) -> dict:
+    """What single tokens of a network that has learned nothing know of flow."""
+    mae, _ = untrained(plan.pretrain, cell.seed)
+    _keep_maps(plan, cell, _reading(plan, mae.eval()))
+    return cell._asdict()
 
 
 def _maps(plan: ClipsPlan, cell: Cell) -> dict:
     """Pre-train, and see what the policy and the errors look at, and what single tokens know of flow."""
-    numbers = shared.pretrained(plan, cell)
-    checkpoint, clips = checkpoint_file(plan, cell), evaluated_clips(plan.clips).set_index("row")
-    table = pd.concat([measure_maps(checkpoint, plan.clips, tested_rows(plan)),
-                       measure_reading(checkpoint, plan.clips, clips["fold"], plan.folds)])
-    with written_whole(maps_file(plan, cell)) as file:
-        table.join(clips[["path", "group"]], on="row").to_csv(file, index=False)
+    numbers, checkpoint = shared.pretrained(plan, cell), checkpoint_file(plan, cell)
+    mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
+    table = pd.concat([measure_maps(checkpoint, plan.clips, tested_rows(plan)), _reading(plan, mae)])
+    _keep_maps(plan, cell, table)
     means = table.drop(columns="row").groupby("map").mean()
     return numbers | {"fixed_error": float(means.loc["masks", "fixed_error"])}
+
+
+def _reading(plan: ClipsPlan, mae: nn.Module) -> pd.DataFrame:
+    return measure_reading(mae, plan.clips, evaluated_clips(plan.clips).set_index("row")["fold"], plan.folds)
+
+
+def _keep_maps(plan: ClipsPlan, cell: Cell, table: pd.DataFrame) -> None:
+    clips, file = evaluated_clips(plan.clips).set_index("row"), maps_file(plan, cell)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(file) as opened:
+        table.join(clips[["path", "group"]], on="row").to_csv(opened, index=False)
 
 
 def tested_rows(plan: ClipsPlan) -> list[int]:

@@ -113,7 +113,7 @@ def _markdown(title: str, rows: Sequence[dict]) -> Iterator[str]:
 def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
     rows = [{"method": "frame difference, linear", "ρ": "–", "seeds": "–", "linear": _with_interval(difference)}]
     for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
-        row = {"method": method, "ρ": f"{ratio:g}" if method != SCRATCH else "–", "seeds": 0}
+        row = {"method": method, "ρ": _ratio(method, ratio), "seeds": 0}
         for reading, name in READINGS.items():
             points = results.measured(method, ratio, reading)
             if points:
@@ -124,6 +124,10 @@ def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
     title = (f"Top-1 in % of {results.clips} clips, every one tested in a fold that has none of its group: mean of the "
              "seeds [95 % interval, bootstrap over groups]")
     yield from _markdown(title, pd.DataFrame(rows).reindex(columns=columns).to_dict("records"))
+
+
+def _ratio(method: str, ratio: float) -> str:
+    return f"{ratio:g}" if method != SCRATCH else "–"
 
 
 def _with_interval(points: pd.Series) -> str:
@@ -162,7 +166,7 @@ def _maps(results: Results, plain: pd.DataFrame) -> Iterator[str]:
     lines = pd.concat(found) if found else pd.DataFrame(columns=["map", "method", "mask_ratio", "seed"])
     for (name, method, ratio), own in lines.groupby(["map", "method", "mask_ratio"], sort=False):
         means = own.drop(columns=["map", "method", "mask_ratio", "seed", "row"]).groupby(["path", "group"]).mean()
-        rows.append({"ranking": f"{method}: {name}", "ρ": f"{ratio:g}", "seeds": str(own["seed"].nunique()),
+        rows.append({"ranking": f"{method}: {name}", "ρ": _ratio(method, ratio), "seeds": str(own["seed"].nunique()),
                      **_map_row(means)})
     yield from _markdown("Spearman's rank correlation with motion and texture, token by token, and the most moving "
                          "tenth's share among the visible tokens over chance: means ± standard error over groups; "
@@ -189,7 +193,7 @@ def _learning(results: Results) -> Iterator[str]:
         means = own.mean()
         digits = LEARNING | {name: (title, 0) for name, title in COST.items()} | {"fixed_error": (
             "error, fixed mask", 3)}
-        rows.append({"method": method, "ρ": f"{ratio:g}" if method != SCRATCH else "–",
+        rows.append({"method": method, "ρ": _ratio(method, ratio),
                      **{title: f"{means[name]:.{number}f}" for name, (title, number) in digits.items()
                         if pd.notna(means.get(name))}})
     yield from _markdown("How the policies learned, and the cost", rows)

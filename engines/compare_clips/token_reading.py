@@ -12,24 +12,22 @@ import torch
 from torch import Tensor, nn
 
 from ..compare_masks.tokens import linear_reading
-from ..core import checkpointing
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import ranks
 from ..pretrain.interface import grid_of
-from ..runs.pretraining_build import rebuild
 from ..training.batches import Normalizer
 from .maps import BATCH, map_lines
 from .truth import geometry_of, read_truth
 
 
-def measure_reading(checkpoint: str, data: Path, folds: Mapping[int, int], tested: tuple[int, ...]) -> pd.DataFrame:
+def measure_reading(mae: nn.Module, data: Path, folds: Mapping[int, int], tested: tuple[int, ...]) -> pd.DataFrame:
     """Lines as those of `measure_maps`, of the map "features": a ridge regression of frozen tokens on flow, in
     clips of the tested folds; it is trained on the clips of the other folds.
 
     Args:
-        data: folder of the prepared clips. folds: of the clips by their numbers in the manifest.
+        mae: the autoencoder, whose encoder is read. data: folder of the prepared clips. folds: of the clips by their
+            numbers in the manifest.
     """
-    mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
     truth = read_truth(data, geometry_of(mae))
     own = np.array([folds[row] for row in truth.rows])
     normalizer = Normalizer(torch.device("cpu"))
