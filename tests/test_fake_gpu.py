@@ -44,7 +44,7 @@ def pretraining(monkeypatch, tmp_path, argv, saved):
         return Clips(*batch(mae, BATCH), count=STEPS), order
 
     monkeypatch.setattr(pretraining_run, "clip_loader", clip_loader)
-    monkeypatch.setattr(pretraining_run, "read_fixed_clips", lambda settings, mae, stride: batch(mae, 8))
+    monkeypatch.setattr(pretraining_run, "read_fixed_clips", lambda settings, mae, stride: (batch(mae, 8), []))
     monkeypatch.setattr(checkpointing, "save_atomically", lambda state, path: saved.append((path, state)))
     return pretraining_run.Pretraining(settings, Runtime(DEVICE, 0, 2, 0))
 

@@ -13,7 +13,7 @@ from tats.engines.training.batches import Normalizer
 
 
 def fixed(count=5):
-    return FixedClips(clips(count), Normalizer(CPU), Reconstruction())
+    return FixedClips(clips(count), Normalizer(CPU), Reconstruction(), [f"videos/{place}.mp4" for place in range(count)])
 
 
 def test_the_honest_error_is_that_of_the_fixed_masks():
@@ -52,6 +52,17 @@ def test_pictures_of_an_epoch(tmp_path):
     written = fixed().draw(tiny_mae(), tiny_sampler(), 9, tmp_path, 7)
     assert [path.name for path in written] == [f"epoch-0007-clip{place}.png" for place in range(4)]
     assert all(Image.open(path).size[0] > 100 for path in written)
+
+
+@pytest.mark.filterwarnings("error")
+def test_any_name_of_a_video_can_head_its_sheet(tmp_path):
+    names = ["a $100$ bill $\\frac{.mp4", "\u7ec3\u4e60 \u0928.mp4", "bell\a\ttab.mp4", "x" * 300 + ".mp4"]
+    watched = FixedClips(clips(4), Normalizer(CPU), Reconstruction(), names)
+    plain = FixedClips(clips(4), Normalizer(CPU), Reconstruction(), ["plain.mp4"] * 4)
+    mae, sampler = tiny_mae(), tiny_sampler()
+    for named, other in zip(watched.draw(mae, sampler, 9, tmp_path / "a", 0),
+                            plain.draw(mae, sampler, 9, tmp_path / "b", 0), strict=True):
+        assert named.read_bytes() != other.read_bytes()   # the name is in it
 
 
 def test_the_coverage_map_shows_each_token_in_its_place(tmp_path):

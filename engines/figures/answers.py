@@ -1,7 +1,6 @@
 """Pictures of answers: videos beside their most probable classes, and the confusion matrix."""
 
 import textwrap
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from torch import Tensor
 from ...datasets.files import naming
 from ...datasets.lists.class_names import named
 from .style import COLOURS
+from .text import any_script, printable, shortened
 
 MOST_CLASSES = 400   # in the picture of the confusion matrix; the CSV has no bound
 _NAMED_CLASSES = 60  # more names than these do not fit along an axis
@@ -39,7 +39,7 @@ def draw_answers(rows: Sequence[dict], clips: Sequence[np.ndarray | None], path:
             else:
                 axes.set_axis_off()
         first = figure.axes[place * (frames + 1)]
-        _write(first, 0, 1.04, _shortened(row["path"], int(13 * frames)), ha="left", va="bottom", fontsize=7)
+        _write(first, 0, 1.04, shortened(row["path"], int(13 * frames)), ha="left", va="bottom", fontsize=7)
         _draw_bars(figure.add_subplot(grid[place, frames]), row)
     _save(figure, path)
 
@@ -47,7 +47,7 @@ def draw_answers(rows: Sequence[dict], clips: Sequence[np.ndarray | None], path:
 def _draw_bars(axes, row: dict) -> None:
     if not row["top"]:
         axes.set_axis_off()
-        _write(axes, .35, .5, "\n".join(textwrap.wrap(_printable(f"cannot be read: {row['note']}"), 44)[:5]),
+        _write(axes, .35, .5, "\n".join(textwrap.wrap(printable(f"cannot be read: {row['note']}"), 44)[:5]),
                ha="left", va="center", fontsize=7, color="#8b0000")
         return
     shares = [one["probability"] for one in row["top"]]
@@ -58,12 +58,12 @@ def _draw_bars(axes, row: dict) -> None:
     axes.set_ylim(len(shares) - .4, -.6)
     axes.set_axis_off()
     for place, one in enumerate(row["top"]):
-        axes.text(-.02, place, _printable(_shortened(one["name"], 38, end=True)), ha="right", va="center", fontsize=7,
+        axes.text(-.02, place, shortened(one["name"], 38, end=True), ha="right", va="center", fontsize=7,
                   parse_math=False)
         axes.text(one["probability"] + .02, place, f"{100 * one['probability']:.1f} %", ha="left", va="center",
                   fontsize=7)
     if row["label"] is not None:
-        title = "label: " + _printable(_shortened(row["label_name"], 40, end=True))
+        title = "label: " + shortened(row["label_name"], 40, end=True)
         _write(axes, .45, 1.04, title, ha="left", va="bottom", fontsize=7,
                color=COLOURS[2] if row["correct"] else COLOURS[1])
 
@@ -81,7 +81,7 @@ def draw_confusion(matrix: Tensor, names: Sequence[str] | None, path: str | Path
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     if not counts[:, -1].any():
         shares = shares[:, :-1]
-    labels = [_printable(_shortened(named(label, names), 28, end=True)) for label in range(classes)]
+    labels = [shortened(named(label, names), 28, end=True) for label in range(classes)]
     is_named = classes <= _NAMED_CLASSES
     margin = .4 + (.06 * max(map(len, labels)) if is_named else .3)
     side = min(10., max(2.6, .22 * classes))
@@ -132,23 +132,10 @@ def _figure(width: float, height: float):
 
 def _save(figure, path: str | Path) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with naming(path), warnings.catch_warnings():   # a script that the font lacks: its letters are drawn as boxes
-        warnings.filterwarnings("ignore", message=".*[Gg]lyph")
+    with naming(path), any_script():
         figure.savefig(path)
 
 
 def _write(axes, x: float, y: float, text: str, **style) -> None:
     """Text at a place of the axes, whose dollar signs are dollar signs."""
     axes.text(x, y, text, transform=axes.transAxes, parse_math=False, **style)
-
-
-def _shortened(text: str, most: int, end: bool = False) -> str:
-    """At most `most` characters: the last ones of a path, or with `end` the first ones of a name."""
-    text = _printable(text)
-    if len(text) <= most:
-        return text
-    return text[:most - 1] + "…" if end else "…" + text[-most + 1:]
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in text)

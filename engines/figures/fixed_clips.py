@@ -1,6 +1,7 @@
 """A few clips that stay the same for a whole run: the honest error curve, how far the policy moves, and pictures."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -19,13 +20,15 @@ from ..training.batches import ClipBatch, Normalizer
 from .inference import look, probabilities_of
 from .rows import TRUE_PATCHES, sheet_rows
 from .sheet import Row, draw_sheet
+from .text import shortened
 
 logger = logging.getLogger(__name__)
 
 
-def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[Tensor, Tensor, Tensor] | None:
-    """(videos uint8 (C, 3, T, H, W), random masks bool (C, N), keys): the first readable rows of --vis_path, or of the
-    training list. The same in every epoch, run and process; the masks have the run's ratio, whatever its strategy.
+def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[PretrainSample | None, list[str]]:
+    """(videos uint8 (C, 3, T, H, W), random masks bool (C, N), keys) of the first readable rows of --vis_path, or of
+    the training list, and their paths. The same in every epoch, run and process; the masks have the run's ratio,
+    whatever its strategy.
 
     None with --vis_clips 0, or where none of the training list's first rows can be read, which a warning says.
 
@@ -34,15 +37,16 @@ def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[T
     """
     mask, wanted = settings.mask, settings.watch.vis_clips
     if wanted == 0:
-        return None
+        return None, []
     clips = read_list(settings.watch.vis_path or settings.data.data_path, need_label=False)
     dataset = PretrainClips(clips, ClipShape(settings.model.num_frames, stride),
                             pretrain_transform("center", clip_size(mae)),
                             RandomMasking(grid_of(mae), mask.mask_ratio, mask.num_visible), settings.data.decoding)
-    read = []
+    read, names = [], []
     for row in range(min(2 * wanted, len(clips))):
         try:
             read.append(dataset[row, clip_key(0, 0, row)])
+            names.append(clips.paths[row])
         except VideoError as error:
             logger.warning("not among the fixed clips: %s", error)
         if len(read) == wanted:
@@ -52,23 +56,25 @@ def read_fixed_clips(settings: Settings, mae: nn.Module, stride: int) -> tuple[T
         if settings.watch.vis_path:
             raise ValueError(f"{fault}: give another --vis_path, or --vis_clips 0")
         logger.warning("%s: there are no fixed clips, so log.txt has no train_fixed_error", fault)
-        return None
+        return None, []
     videos, masks, keys = zip(*read, strict=True)
-    return torch.stack(videos), torch.stack(masks), torch.tensor(keys)
+    return PretrainSample(torch.stack(videos), torch.stack(masks), torch.tensor(keys)), names
 
 
 class FixedClips:
     """Looks at the same clips after every epoch. Every process does, with the same result.
 
     Args:
-        clips: from `read_fixed_clips`; kept on the CPU as uint8.
+        clips, names: from `read_fixed_clips`; the clips are kept on the CPU as uint8.
 
     Attributes:
         before: the policy's probabilities (C, N) of the last `measure`, None before the first.
     """
 
-    def __init__(self, clips: tuple[Tensor, Tensor, Tensor], normalizer: Normalizer, reconstruction: Reconstruction):
-        self._clips, self._normalizer, self._reconstruction = clips, normalizer, reconstruction
+    def __init__(self, clips: PretrainSample, normalizer: Normalizer, reconstruction: Reconstruction,
+                 names: Sequence[str]):
+        self._clips, self._names = clips, names
+        self._normalizer, self._reconstruction = normalizer, reconstruction
         self.before: Tensor | None = None
 
     def batches(self, size: int = 4) -> list[ClipBatch]:
@@ -99,7 +105,8 @@ class FixedClips:
         for place, batch in enumerate(self.batches(1)[:4]):
             rows = sheet_rows(mae, sampler, batch, normalized, visible, True)
             written.append(folder / f"epoch-{epoch:04d}-clip{place}.png")
-            caption = f"fixed clip {place}, epoch {epoch}: {visible} of {batch.mask.shape[1]} tokens visible"
+            caption = (f"{shortened(self._names[place], 60)}, epoch {epoch}: {visible} of {batch.mask.shape[1]} tokens "
+                       "visible")
             if normalized:
                 caption += "\n" + TRUE_PATCHES
             draw_sheet(rows, caption, written[-1])

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ...datasets.files import naming
+from .text import any_script, printable
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ def draw_sheet(rows: list[Row], caption: str, path: str | Path, frames: int = 8,
                 axes.set_ylabel(row.title, rotation=0, ha="right", va="center", fontsize=8, labelpad=6)
         if row.bar:
             row.draw_bar(axes.inset_axes((1.06, 0, 0.1, 1)), axes)
-    figure.suptitle(caption, fontsize=9, y=1 - 0.1 / height, va="top")
+    _write_caption(figure, caption)
     Path(path).parent.mkdir(parents=True, exist_ok=True)
-    with naming(path):
+    with naming(path), any_script():
         figure.savefig(path)
 
 
@@ -99,8 +100,9 @@ def draw_film(rows: list[Row], caption: str, paths: list[Path], fps: int = 6) ->
             axes.set_title(row.title, fontsize=8, pad=3)
             if row.bar:
                 row.draw_bar(axes.inset_axes((1.03, 0, 0.05, 1)), axes)
-        figure.suptitle(caption, fontsize=9, y=1 - 0.1 / height, va="top")
-        figure.canvas.draw()
+        _write_caption(figure, caption)
+        with any_script():
+            figure.canvas.draw()
         shots.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,8 +112,13 @@ def draw_film(rows: list[Row], caption: str, paths: list[Path], fps: int = 6) ->
 
 def _wrapped(caption: str, width: float) -> tuple[str, float]:
     """(the caption in lines that fit into `width` inches, the height that they take)."""
-    lines = [part for line in caption.split("\n") for part in textwrap.wrap(line, int(12.5 * (width - 1)))]
+    lines = [part for line in printable(caption).split("\n") for part in textwrap.wrap(line, int(12.5 * (width - 1)))]
     return "\n".join(lines), 0.3 + 0.17 * len(lines)
+
+
+def _write_caption(figure, caption: str) -> None:
+    """Above all rows; a video may have a dollar sign in its name."""
+    figure.suptitle(caption, fontsize=9, y=1 - 0.1 / figure.get_figheight(), va="top", parse_math=False)
 
 
 def _figure(width: float, height: float):

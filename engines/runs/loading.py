@@ -116,6 +116,7 @@ def training_loader(dataset: Dataset, settings: Settings, runtime: Runtime,
         dataset, rows, settings.data, runtime, sampler=order, drop_last=True, collate_fn=collate,
         generator=torch.Generator())   # not torch's own: loading moves nothing that a resume restores
     if len(loader) < optim.update_freq:
+        lower = "--update_freq" if len(loader) else "--batch_size"
         raise ValueError(f"{clips.source} holds too few clips ({len(clips)}) for one step of {rows} x "
-                         f"{optim.update_freq} x {runtime.world_size}; lower --batch_size")
+                         f"{optim.update_freq} (--update_freq) x {runtime.world_size} (processes); lower {lower}")
     return loader, order

@@ -70,7 +70,7 @@ class Pretraining(TrainingRun):
         if settings.model.init_from:
             initialise(mae, sampler, settings)
         precision = runtime.choose_precision(settings.optim.amp, here.device)
-        fixed = read_fixed_clips(settings, mae, stride_of(settings.data.data_set, settings.data.sampling_rate))
+        fixed, names = read_fixed_clips(settings, mae, stride_of(settings.data.data_set, settings.data.sampling_rate))
         mae.to(here.device)
         if sampler is not None:
             sampler.to(here.device)
@@ -80,7 +80,7 @@ class Pretraining(TrainingRun):
                               Reconstruction(settings.loss.loss, settings.loss.normlize_target), patch_size_of(mae),
                               settings.optim.update_freq, reward=reward, diagnostics=self.diagnostics,
                               decoder_mask_ratio=settings.loss.decoder_mask_ratio)
-        self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction) if fixed else None
+        self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction, names) if fixed else None
         entropy = entropy_coefficient(sampler, settings.sampler, here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
         self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
