@@ -13,7 +13,7 @@ from tats.engines.training.batches import Normalizer
 
 
 def fixed(count=5):
-    return FixedClips(clips(count), Normalizer(CPU), Reconstruction(), [f"videos/{place}.mp4" for place in range(count)])
+    return FixedClips(clips(count), Normalizer(CPU), Reconstruction(), [f"{place}.mp4" for place in range(count)])
 
 
 def test_the_honest_error_is_that_of_the_fixed_masks():
