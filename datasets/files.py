@@ -64,6 +64,17 @@ def recorded_otherwise(record: Path, settings: dict[str, Any]) -> str:
     return text or "nothing that can be read"
 
 
+def read_json(path: Path, way_out: str = "delete it, and it is made again") -> dict[str, Any]:
+    """What a JSON file of ours holds. Raises ValueError: it is broken, and what to do."""
+    try:
+        found, error = json.loads(path.read_text(encoding="utf-8")), "no names and values"
+    except ValueError as raised:
+        found, error = None, str(raised)
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is broken ({error}): {way_out}")
+    return found
+
+
 def must_not_replace(path: str | os.PathLike, read: Iterable[str | os.PathLike], flag: str) -> None:
     """Raises ValueError: the file that is to be written is one of those that are read. flag: what it was given by."""
     if os.path.realpath(path) in {os.path.realpath(one) for one in read}:

@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 def encode(job: Job, encoding: Encoding, frame_pattern: str = "") -> str:
     """Write `job.target`, whole or not at all; returns why it failed, "" when it did not."""
-    part = f"{job.target}.part"
+    part = f"{job.target}.{os.getpid()}.part"   # two programs may write the same video at once
     try:
         os.makedirs(os.path.dirname(job.target), exist_ok=True)
         _encode(job, part, encoding, frame_pattern)

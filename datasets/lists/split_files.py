@@ -126,6 +126,13 @@ def read_k400(folder: Path, split: int = 1) -> Splits:
     return Splits(classes, *([Entry(names, labels[name]) for name, names in rows] for rows in (train, val)))
 
 
+def _whole_rows(reader: csv.DictReader, path: Path) -> Iterator[dict]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise ValueError(f"{path} line {reader.line_num}: {error}; is a quote opened and not closed?") from None
+
+
 def _kinetics_rows(path: Path) -> list[tuple[str, tuple[str, ...]]]:
     rows = []
     with io.StringIO(read_text(path), newline="") as file:
@@ -134,7 +141,7 @@ def _kinetics_rows(path: Path) -> list[tuple[str, tuple[str, ...]]]:
         if missing:
             raise ValueError(f"{path}: no column {', '.join(sorted(missing))}; "
                              f"expected label,youtube_id,time_start,time_end,split")
-        for row in reader:
+        for row in _whole_rows(reader, path):
             where = f"{path} line {reader.line_num}"
             if not row["label"] or not row["youtube_id"]:
                 raise ValueError(f"{where}: label or youtube_id is empty")

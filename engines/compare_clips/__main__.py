@@ -22,7 +22,7 @@ from ...datasets.video.decode import keep_videos
 from ..compare_masks.asked import add_training_flags, arguments_of, check_asked, run_all
 from ..compare_masks.cell import warm_up
 from ..compare_masks.plan import METHODS as MASKINGS
-from ..compare_masks.plan import SWITCHES, Cell, is_finished, keep_settings, warm_file
+from ..compare_masks.plan import SWITCHES, Cell, keep_settings, warm_file
 from ..config.flags import FlagParser
 from ..core.logs import set_up_logging
 from ..core.records import write_csv
@@ -32,16 +32,16 @@ from .features import evaluated_clips, measure_difference
 from .figure import draw_results
 from .manifest import Manifest, read_manifest
 from .maps import plain_maps
-from .plan import METHODS, RATIOS, READINGS, SCRATCH, ClipsPlan
+from .plan import METHODS, RATIOS, READINGS, SCRATCH, ClipsPlan, is_finished
 from .prepare import ClipSize, prepare
 from .table import Results, summary
 from .truth import Geometry, geometry_of, write_truth
-from .untrained import untrained
+from .untrained import check_cells, untrained
 
 logger = logging.getLogger(__name__)
 
 SEEN = "Pre-training saw all clips, those of the tested fold too, without their labels."
-STRICT = "Pre-training never saw the clips of the fold that is tested."
+STRICT = "Pre-training never saw the clips of the fold that is tested, nor others of their groups."
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -79,7 +79,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     _check(args)
     manifest = read_manifest(args.clips, args.set)
     plans = plans_of(args, manifest)
-    geometry = geometry_of(untrained(plans[0].pretrain)[0])
+    mae, _ = untrained(plans[0].pretrain)
+    geometry = geometry_of(mae)
+    if args.short_side < geometry.size:
+        raise ValueError(f"--short_side {args.short_side} is less than the {geometry.size} pixels that the model sees: "
+                         "its clips would be enlarged again")
+    check_cells(plans[0].pretrain, cells_of(args), mae)
     logger.info("tested: %d clips of %s in %d folds; pre-trained on: %d", len(manifest.tested),
                 manifest.name or args.clips, len(manifest.folds), len(manifest.rows))
     prepare(manifest, plans[0].clips, ClipSize(args.fps, args.short_side), args.jobs)

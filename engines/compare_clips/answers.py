@@ -1,9 +1,10 @@
 """Tables of answers, a clip a line, and what they say with their uncertainty: by groups, since clips of one film are
 not independent."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ DRAWS = 10_000
 
 
 class Interval(NamedTuple):
-    """A mean, its 95 % interval and its standard error by bootstrap over groups."""
+    """A mean, its 95 % interval and its standard error by bootstrap over groups. One group says nothing about others:
+    then all but the mean is NaN."""
 
     mean: float
     low: float
@@ -35,9 +37,24 @@ def write_answers(path: Path, clips: pd.DataFrame, predicted: np.ndarray) -> flo
 
 def read_answers(path: Path) -> pd.Series:
     """Points for each clip, 100 where it was right, by (path, group)."""
-    table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False)
+    table = read_table(path, COLUMNS, dtype=COLUMNS)
     return (100. * (table["label"] == table["predicted"])).set_axis(
         pd.MultiIndex.from_frame(table[["path", "group"]]))
+
+
+def read_table(path: Path, columns: Iterable[str], **options: Any) -> pd.DataFrame:
+    """One of our CSV files, which has these columns. options: of `pandas.read_csv`.
+
+    Raises:
+        ValueError: it is broken.
+    """
+    try:
+        table = pd.read_csv(path, keep_default_na=False, **options)
+        if missing := ", ".join(name for name in columns if name not in table):
+            raise ValueError(f"no column {missing}")
+    except ValueError as error:
+        raise ValueError(f"{path} is broken ({error}): delete it, and it is made again") from None
+    return table
 
 
 def over_groups(values: pd.Series, seed: int = 0, draws: int = DRAWS) -> Interval:
@@ -45,6 +62,8 @@ def over_groups(values: pd.Series, seed: int = 0, draws: int = DRAWS) -> Interva
     many as there are."""
     groups = values.groupby(level="group", sort=True)
     sums, counts = groups.sum().to_numpy(), groups.count().to_numpy()
+    if len(sums) < 2:
+        return Interval(float(values.mean()), *[math.nan] * 3)
     drawn = np.random.default_rng(seed).multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=draws)
     means = drawn @ sums / (drawn @ counts)
     low, high = np.percentile(means, (2.5, 97.5))
@@ -55,7 +74,7 @@ def paired(ours: Sequence[pd.Series], theirs: Sequence[pd.Series]) -> tuple[Inte
     """Differences of two methods' points, seed by seed and clip by clip.
 
     Args:
-        ours, theirs: the points of each seed, in the same order.
+        ours, theirs: the points of each seed, in the same order; NaN where a clip has none, which leaves it out.
 
     Returns:
         The interval of the seeds' mean difference over groups; the differences of the seeds, (seeds,).
@@ -68,5 +87,5 @@ def paired(ours: Sequence[pd.Series], theirs: Sequence[pd.Series]) -> tuple[Inte
         if not own.index.sort_values().equals(other.index.sort_values()):
             raise ValueError("two methods were tested on other clips: nothing to pair")
         differences.append(own - other.reindex(own.index))
-    mean = pd.concat(differences, axis=1).mean(axis=1)
+    mean = pd.concat(differences, axis=1).mean(axis=1).dropna()
     return over_groups(mean), np.array([float(one.mean()) for one in differences])

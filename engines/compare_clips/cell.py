@@ -5,12 +5,12 @@ from torch import nn
 
 from ...datasets.files import written_whole
 from ..compare_masks import cell as shared
-from ..compare_masks.plan import Cell, checkpoint_file
+from ..compare_masks.plan import Cell, checkpoint_file, keep, stored
 from ..core import checkpointing
 from ..runs.pretraining_build import rebuild
 from .features import evaluated_clips, measure_features
 from .maps import measure_maps
-from .plan import SCRATCH, ClipsPlan, maps_file
+from .plan import SCRATCH, ClipsPlan, answers_file, maps_file
 from .token_reading import measure_reading
 from .untrained import untrained
 
@@ -21,24 +21,35 @@ def run_cell(task: tuple[ClipsPlan, Cell]) -> dict | str:
 
 
 def _run(plan: ClipsPlan, cell: Cell) -> dict:
-    return shared.measured(plan, cell, _untrained if cell.method == SCRATCH else _maps, measure_features)
+    numbers = stored(plan, cell)
+    if numbers:   # what lies behind a number may have been deleted
+        lost = [name for name in plan.readings if not answers_file(plan, cell, name).is_file()]
+        numbers = {name: value for name, value in numbers.items() if name not in lost}
+        if not maps_file(plan, cell).is_file():
+            numbers |= _look(plan, cell)
+        keep(plan, cell, numbers)
+    return shared.measured(plan, cell, _trained, measure_features)
 
 
-def _untrained(plan: ClipsPlan, cell: Cell) -> dict:
-    """What single tokens of a network that has learned nothing know of flow."""
-    mae, _ = untrained(plan.pretrain, cell.seed)
-    _keep_maps(plan, cell, _reading(plan, mae.eval()))
-    return cell._asdict()
+def _trained(plan: ClipsPlan, cell: Cell) -> dict:
+    """Pre-train, and look at the maps."""
+    numbers = cell._asdict() if cell.method == SCRATCH else shared.pretrained(plan, cell)
+    return numbers | _look(plan, cell)
 
 
-def _maps(plan: ClipsPlan, cell: Cell) -> dict:
-    """Pre-train, and see what the policy and the errors look at, and what single tokens know of flow."""
-    numbers, checkpoint = shared.pretrained(plan, cell), checkpoint_file(plan, cell)
+def _look(plan: ClipsPlan, cell: Cell) -> dict:
+    """See what the policy and the errors look at, and what single tokens know of flow; of a network that has learned
+    nothing only the last. The lines go to the cell's `maps_file`, the error under a fixed mask is returned."""
+    if cell.method == SCRATCH:
+        mae, _ = untrained(plan.pretrain, cell.seed)
+        _keep_maps(plan, cell, _reading(plan, mae.eval()))
+        return {}
+    checkpoint = checkpoint_file(plan, cell)
     mae, _, _ = rebuild(checkpointing.load(checkpoint), sampler_weights=False)
     table = pd.concat([measure_maps(checkpoint, plan.clips, tested_rows(plan)), _reading(plan, mae)])
     _keep_maps(plan, cell, table)
     means = table.drop(columns="row").groupby("map").mean()
-    return numbers | {"fixed_error": float(means.loc["masks", "fixed_error"])}
+    return {"fixed_error": float(means.loc["masks", "fixed_error"])}
 
 
 def _reading(plan: ClipsPlan, mae: nn.Module) -> pd.DataFrame:

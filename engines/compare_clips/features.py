@@ -10,7 +10,7 @@ from ...datasets.lists.list_file import read_list
 from ...datasets.video.decode import open_video
 from .. import extract_features, run_class_finetuning
 from ..compare_masks.plan import Cell, checkpoint_file
-from .answers import write_answers
+from .answers import read_table, write_answers
 from .plan import SCRATCH, ClipsPlan, answers_file
 from .readings import answers_by_fold, difference_statistics, linear, nearest
 from .untrained import write_untrained
@@ -37,7 +37,8 @@ def measure_features(plan: ClipsPlan, cell: Cell, names: list[str]) -> dict[str,
 def evaluated_clips(data: Path) -> pd.DataFrame:
     """The clips whose labels are learned, those that are only trained on too, in the manifest's order: video, path,
     group, fold, label."""
-    return pd.read_csv(data / "clips.csv", dtype={"path": str, "group": str}, keep_default_na=False)
+    return read_table(data / "clips.csv", ("row", "video", "path", "group", "fold", "label"),
+                      dtype={"path": str, "group": str})
 
 
 def _frozen(plan: ClipsPlan, cell: Cell) -> np.ndarray:

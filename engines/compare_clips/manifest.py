@@ -5,7 +5,8 @@
 
 path: below the manifest's folder. label: the class; none: only pre-trained on. group: what clips share that could give
 the class away, as the film they were cut from; none: the clip is alone. fold: from 0, in which of the folds it is
-tested; negative or none: never tested, but trained on. Other columns are passed over.
+tested; negative or none: never tested, but trained on. Other columns are passed over. A field that holds a comma stands
+in quotes.
 """
 
 import csv
@@ -83,21 +84,34 @@ def read_manifest(folder: Path, name: str | None = None) -> Manifest:
 
 def _rows(path: Path) -> Iterable[Row]:
     with io.StringIO(read_text(path), newline="") as file:
-        reader = csv.DictReader(file)
-        missing = [column for column in NEEDED if column not in (reader.fieldnames or ())]
-        if missing:
-            raise ValueError(f"{path} has no column {', '.join(missing)}; needed are {', '.join(NEEDED)}")
-        for line, fields in enumerate(reader, 2):
-            values = {column: (fields[column] or "").strip() for column in NEEDED}
-            if not values["path"]:
-                raise ValueError(f"{path}:{line}: no path")
-            if not (path.parent / values["path"]).exists():
-                raise ValueError(f"{path}:{line}: {values['path']} is not there")
-            try:
-                fold = max(-1, int(values["fold"] or -1))
-            except ValueError:
-                raise ValueError(f"{path}:{line}: the fold {values['fold']!r} is no whole number") from None
-            yield Row(values["path"], values["label"], values["group"] or values["path"], fold)
+        reader = csv.reader(file, strict=True)
+        try:
+            head = [name.strip() for name in next(reader, [])]
+            missing = [column for column in NEEDED if column not in head]
+            if missing:
+                raise ValueError(f"{path} has no column {', '.join(missing)}; its first line must name "
+                                 f"{', '.join(NEEDED)}, between commas, and is {','.join(head)!r}")
+            for fields in filter(None, reader):
+                yield _row(path, f"{path}:{reader.line_num}", head, fields)
+        except csv.Error as error:
+            raise ValueError(f"{path}:{reader.line_num}: {error}; a quote that is opened must be closed, and one "
+                             "inside a field is written twice") from None
+
+
+def _row(path: Path, place: str, head: Sequence[str], fields: Sequence[str]) -> Row:
+    if len(fields) != len(head):
+        raise ValueError(f"{place}: {len(fields)} fields, and the first line has {len(head)}; a field that holds a "
+                         "comma must stand in quotes")
+    values = {column: fields[head.index(column)].strip() for column in NEEDED}
+    if not values["path"]:
+        raise ValueError(f"{place}: no path")
+    if not (path.parent / values["path"]).exists():
+        raise ValueError(f"{place}: {values['path']} is not there")
+    try:
+        fold = max(-1, int(values["fold"] or -1))
+    except ValueError:
+        raise ValueError(f"{place}: the fold {values['fold']!r} is no whole number") from None
+    return Row(values["path"], values["label"], values["group"] or values["path"], fold)
 
 
 def sets_of(rows: Sequence[Row]) -> dict[str, list[int]]:
@@ -118,9 +132,11 @@ def sets_of(rows: Sequence[Row]) -> dict[str, list[int]]:
 
 
 def _check(manifest: Manifest, path: Path) -> None:
-    rows = manifest.rows
-    if len({row.path for row in rows}) < len(rows):
-        raise ValueError(f"{path} names a clip twice")
+    rows, named = manifest.rows, {}
+    for number, row in enumerate(rows):   # under two names a clip could be trained and tested on
+        first = named.setdefault((manifest.folder / row.path).resolve(), number)
+        if first != number:
+            raise ValueError(f"{path} names a clip twice: as {rows[first].path} and as {row.path}")
     folds = defaultdict(set)
     for number in manifest.evaluated:
         folds[rows[number].group].add(rows[number].fold)

@@ -7,6 +7,7 @@ with --strict one for each fold, which leaves that fold's clips out.
 from pathlib import Path
 from typing import NamedTuple
 
+from ..compare_masks import plan as shared
 from ..compare_masks.plan import Cell
 
 SCRATCH = "scratch"   # not pre-trained: the readings of an untrained network, and one that is fine-tuned alone
@@ -58,3 +59,10 @@ def answers_file(plan: ClipsPlan, cell: Cell, reading: str) -> Path:
 def maps_file(plan: ClipsPlan, cell: Cell) -> Path:
     """What the cell's token maps have to do with motion, clip by clip."""
     return plan.out / cell.name / "maps.csv"
+
+
+def is_finished(plan: ClipsPlan, cell: Cell) -> bool:
+    """Whether there are all that the plan asks for, the answers and maps behind the numbers, too: the tables are made
+    of them."""
+    files = [maps_file(plan, cell), *(answers_file(plan, cell, reading) for reading in plan.readings)]
+    return shared.is_finished(plan, cell) and all(file.is_file() for file in files)

@@ -1,8 +1,8 @@
 """Clips as a comparison reads them: the same number of frames a second in each, small, written once; and their lists.
 
 Below the folder of the data: videos/ROW.mp4; all/train.csv, every clip, to pre-train on; without-foldK/train.csv,
-every clip but those that are tested in fold K; foldK/train.csv and foldK/test.csv, with labels; evaluated.csv, all
-with labels, and clips.csv, the same clips with all that is known about them.
+every clip but those that are tested in fold K and others of their groups; foldK/train.csv and foldK/test.csv, with
+labels; evaluated.csv, all with labels, and clips.csv, the same clips with all that is known about them.
 """
 
 import json
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from ...datasets.files import recorded_otherwise, write_whole
+from ...datasets.files import read_json, recorded_otherwise, write_whole
 from ...datasets.processes.parallel import for_each
 from ...datasets.reencode import Encoding, Job, encode
 from ..core.records import file_hash, write_csv
@@ -34,12 +34,13 @@ def prepare(manifest: Manifest, data: Path, size: ClipSize, jobs: int) -> None:
     """Write what is not there yet.
 
     Raises:
-        ValueError: a clip cannot be read, or `data` was made of other clips or in another size.
+        ValueError: a clip cannot be read or has been replaced, or `data` was made of others or in another size.
     """
     settings = {"manifest": file_hash(manifest.folder / "manifest.csv"), "set": manifest.name, **size._asdict()}
     record = data / "settings.json"
     if recorded_otherwise(record, settings):
         raise ValueError(f"{data} was made of another manifest, set, --fps or --short_side: take another --out")
+    _keep_sources(manifest, data)
     write_whole(record, json.dumps(settings) + "\n")
     encoding = Encoding(size.short_side, **_QUALITY, fps=size.fps)
     waiting = [Job(str((manifest.folder / row.path).resolve()), video_of(data, number))
@@ -51,6 +52,28 @@ def prepare(manifest: Manifest, data: Path, size: ClipSize, jobs: int) -> None:
     if failed:
         raise ValueError(f"{len(failed)} clip(s) cannot be read; take them out of the manifest. The first: {failed[0]}")
     _write_lists(manifest, data)
+
+
+def _keep_sources(manifest: Manifest, data: Path) -> None:
+    """Write down what the clips are that `data` is made of: size, time of change and hash of each.
+
+    Raises:
+        ValueError: one of them has been replaced since. What was prepared from it would stand beside a new one's flow.
+    """
+    record = data / "sources.json"
+    known = read_json(record) if record.is_file() else {}
+    found = {}
+    for row in manifest.rows:
+        path, before = manifest.folder / row.path, known.get(row.path)
+        state = path.stat()
+        if before is None or before[:2] != [state.st_size, state.st_mtime_ns]:
+            content = file_hash(path) if path.is_file() else ""   # folders of pictures are refused later
+            if before is not None and before[2] != content:
+                raise ValueError(f"{path} is another clip than the one that {data} was made of: take another --out")
+            before = [state.st_size, state.st_mtime_ns, content]
+        found[row.path] = before
+    if found != known:
+        write_whole(record, json.dumps(found) + "\n")
 
 
 def video_of(data: Path, number: int) -> str:
@@ -76,6 +99,8 @@ def _write_lists(manifest: Manifest, data: Path) -> None:
         {"row": number, "video": video_of(data, number), **rows[number]._asdict(), "label": classes[rows[number].label],
          "class": rows[number].label} for number in manifest.evaluated])
     for fold, own in tested.items():
-        write(data / f"without-fold{fold}" / "train.csv", sorted(set(everything) - set(own)), False)
+        groups = {rows[number].group for number in own}
+        write(data / f"without-fold{fold}" / "train.csv", [number for number in everything
+                                                           if rows[number].group not in groups], False)
         write(data / f"fold{fold}" / "train.csv", [number for number in manifest.evaluated if number not in own], True)
         write(data / f"fold{fold}" / "test.csv", own, True)

@@ -1,16 +1,16 @@
 """Tables of a comparison on real clips: accuracies of all tested clips, pooled, and differences with their intervals.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ...datasets.files import read_json
 from ..compare_masks.plan import METHODS as MASKINGS
 from ..compare_masks.plan import SWITCHES, Cell, cells_in, result_file
-from .answers import over_groups, paired, read_answers
+from .answers import Interval, over_groups, paired, read_answers, read_table
 from .plan import READINGS, SCRATCH, ClipsPlan, answers_file, maps_file
 
 BASELINE = "random"
@@ -26,7 +26,7 @@ POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four t
 
 
 def _maps_of(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, dtype={"path": str, "group": str}, keep_default_na=False, na_values=[""])
+    return read_table(file, ("map", "path", "group"), dtype={"path": str, "group": str}, na_values=[""])
 
 
 class Results:
@@ -34,7 +34,8 @@ class Results:
 
     Attributes:
         cells: those of all parts, in order.
-        numbers: what was logged of each cell, the mean over its parts; of the time the sum.
+        numbers: what was logged of each cell, the mean over its parts; of the time the sum. None where a part has no
+            cell yet: fewer folds are another measurement.
         clips: how many clips are tested in all parts together.
     """
 
@@ -45,11 +46,13 @@ class Results:
         self.numbers = {cell: self._numbers(cell) for cell in self.cells}
 
     def _numbers(self, cell: Cell) -> dict[str, float]:
-        found = [json.loads(result_file(plan, cell).read_text()) for plan in self.plans
-                 if result_file(plan, cell).is_file()]
-        frame = pd.DataFrame(found).drop(columns=list(Cell._fields)).apply(pd.to_numeric, errors="coerce")
-        spent = frame.filter(regex="cpu_seconds$").sum()   # --strict costs one pre-training a fold
-        return frame.mean().dropna().to_dict() | spent.to_dict()
+        files = [result_file(plan, cell) for plan in self.plans]
+        if not all(file.is_file() for file in files):
+            return {}
+        frame = pd.DataFrame(map(read_json, files)).drop(columns=list(Cell._fields))
+        frame = frame.apply(pd.to_numeric, errors="coerce")
+        spent = frame.filter(regex="cpu_seconds$").sum(skipna=False)   # --strict costs one pre-training a fold
+        return frame.mean().drop(spent.index).dropna().to_dict() | spent.dropna().to_dict()
 
     def points(self, cell: Cell, reading: str) -> pd.Series | None:
         """100 for each clip whose class was found, else 0; or TOKENS; None where a part has not asked yet."""
@@ -58,18 +61,31 @@ class Results:
         files = [answers_file(plan, cell, reading) for plan in self.plans]
         if not all(file.is_file() for file in files):
             return None
-        return pd.concat([read_answers(file) for file in files])
+        points = pd.concat([read_answers(file) for file in files])
+        self._must_be_all(points.index, files)
+        return points
 
     def _flow_in_tokens(self, cell: Cell) -> pd.Series | None:
         lines = self.maps(cell)
         lines = lines[lines["map"] == "features"]
-        whole = len(lines) and all(maps_file(plan, cell).is_file() for plan in self.plans)
-        return 100 * lines.set_index(["path", "group"])["flow"].dropna() if whole else None
+        return 100 * lines.set_index(["path", "group"])["flow"] if len(lines) and lines["flow"].notna().any() else None
 
     def maps(self, cell: Cell) -> pd.DataFrame:
-        """The lines of `measure_maps`, with path and group."""
+        """The lines of `measure_maps`, with path and group. None where a part has none yet."""
         files = [maps_file(plan, cell) for plan in self.plans]
-        return pd.concat([_maps_of(file) for file in files if file.is_file()] or [pd.DataFrame(columns=["map"])])
+        if not all(file.is_file() for file in files):
+            return pd.DataFrame(columns=["map"])
+        lines = pd.concat([_maps_of(file) for file in files])
+        for _, own in lines.groupby("map"):
+            self._must_be_all(own["path"], files)
+        return lines
+
+    def _must_be_all(self, found: Sequence, files: Sequence[Path]) -> None:
+        """Raises ValueError: files that were cut, or are of other clips. Their mean would stand under a wrong name."""
+        if len(found) != self.clips or pd.Index(found).has_duplicates:
+            raise ValueError(f"{', '.join(map(str, files))}: answers for {len(found)} of {self.clips} clips, each "
+                             f"wanted once: delete {'it, and it is' if len(files) == 1 else 'them, and they are'} made "
+                             "again")
 
     def measured(self, method: str, ratio: float, reading: str) -> dict[int, pd.Series]:
         """Points of each seed."""
@@ -131,8 +147,12 @@ def _ratio(method: str, ratio: float) -> str:
 
 
 def _with_interval(points: pd.Series) -> str:
-    found = over_groups(points)
-    return f"{found.mean:.1f} [{found.low:.1f}, {found.high:.1f}]"
+    return _bracketed(over_groups(points), ".1f")
+
+
+def _bracketed(found: Interval, digits: str) -> str:
+    limits = f"{found.low:{digits}}, {found.high:{digits}}" if found.error == found.error else "one group"
+    return f"{found.mean:{digits}} [{limits}]"
 
 
 def _differences(results: Results) -> Iterator[str]:
@@ -153,9 +173,13 @@ def _differences(results: Results) -> Iterator[str]:
 def _difference(own: Sequence[pd.Series], base: Sequence[pd.Series]) -> dict[str, str]:
     interval, seeds = paired(own, base)
     error = float(np.std(seeds, ddof=1) / len(seeds) ** .5) if len(seeds) > 1 else None
-    return {"difference": f"{interval.mean:+.1f} [{interval.low:+.1f}, {interval.high:+.1f}]",
+    return {"difference": _bracketed(interval, "+.1f"),
             "error over seeds": "–" if error is None else f"{error:.1f}", "seeds": str(len(seeds)),
-            "would miss": f"{POWER * interval.error:.1f}"}
+            "would miss": _or_none(POWER * interval.error, ".1f")}
+
+
+def _or_none(value: float, digits: str) -> str:
+    return f"{value:{digits}}" if value == value else "–"
 
 
 def _maps(results: Results, plain: pd.DataFrame) -> Iterator[str]:
@@ -181,7 +205,7 @@ def _map_row(lines: pd.DataFrame) -> dict[str, str]:
         if len(values):
             found = over_groups(values, draws=1000)
             left_out = f" (-{len(lines) - len(values)})" if len(values) < len(lines) else ""
-            row[title] = f"{found.mean:.2f} ± {found.error:.2f}{left_out}"
+            row[title] = f"{found.mean:.2f} ± {_or_none(found.error, '.2f')}{left_out}"
     return row
 
 

@@ -49,6 +49,9 @@ def check_asked(args: argparse.Namespace, least: Mapping[str, int]) -> None:
     bad = [ratio for ratio in args.ratios or () if not 0 < ratio < 1]
     if bad:
         raise ValueError(f"--ratios must lie between 0 and 1, got {bad[0]:g}")
+    long = [ratio for ratio in args.ratios or () if float(f"{ratio:g}") != ratio]
+    if long:   # two such ratios would share a folder
+        raise ValueError(f"--ratios {long[0]!r} cannot name a cell: at most six digits")
     if min(args.seeds) < 0:
         raise ValueError(f"--seeds must not be negative, got {min(args.seeds)}")
 

@@ -8,8 +8,10 @@ import io
 import json
 import logging
 import resource
+import signal
 import time
 from collections.abc import Callable
+from multiprocessing import parent_process
 from pathlib import Path
 
 import torch
@@ -19,6 +21,8 @@ from .. import measure_masks, run_mae_pretraining
 from ..core.interrupts import Stopped
 from .features import measure_features
 from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, keep, last_line, stored, warm_file
+
+logger = logging.getLogger(__name__)
 
 WARM_RATIO = .75
 # Names in the table, each with its name in log.txt.
@@ -59,10 +63,19 @@ def run_and_keep(plan: Plan, cell: Cell, run: Callable[[Plan, Cell], dict]) -> d
 
 
 def _cause(name: str, error: BaseException) -> str:
-    """One line. The programs end with SystemExit after a signal and at arguments that they do not know."""
+    """One line. The programs end with SystemExit after a signal and at arguments that they do not know.
+
+    Raises:
+        SystemExit: a signal came to the comparison itself, which runs its cells in its own process: the cells that wait
+            must not begin.
+    """
     if isinstance(error, SystemExit) and not isinstance(error, Stopped):
         return f"{name}: ended with exit code {error.code}; what it said stands above"
-    return f"{name}: " + " ".join(str(getattr(error, "message", error)).split())
+    line = f"{name}: " + " ".join(str(getattr(error, "message", error)).split())
+    if isinstance(error, Stopped) and parent_process() is None:
+        logger.warning("%s", line)
+        raise SystemExit(error.code or 128 + signal.SIGTERM) from error   # nothing is in the tables yet: no success
+    return line
 
 
 def _quiet(name: str) -> None:
@@ -90,25 +103,33 @@ def measured(plan: Plan, cell: Cell, masks: Callable[[Plan, Cell], dict],
         features: measures the named numbers of the features.
     """
     start, numbers = time.process_time(), stored(plan, cell)
+    before = numbers.get("cpu_seconds") if numbers else 0
     if not numbers:
         numbers = masks(plan, cell)
         keep(plan, cell, numbers)
+        before = None if numbers.get("pretraining_cpu_seconds", 0) is None else 0
     missing = [name for name in plan.features if name not in numbers]
     if missing:
+        keep(plan, cell, numbers | {"cpu_seconds": None})   # where it ends in the middle, nobody knows what that took
         numbers |= features(plan, cell, missing)
-    spent = time.process_time() - start + numbers.get("cpu_seconds", 0)
+    spent = None if before is None else round(time.process_time() - start + before, 1)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return numbers | {"cpu_seconds": round(spent, 1), "peak_rss_mib": round(peak)}
+    return numbers | {"cpu_seconds": spent, "peak_rss_mib": round(peak)}
 
 
 def pretrained(plan: Plan, cell: Cell) -> dict:
-    """Pre-train a cell's model from its seed's warm-up; the cell's name, the cost, and the last line of the log."""
-    start = time.process_time()
-    _pretrain(plan, plan.out / cell.name / "pretrain", [
+    """Pre-train a cell's model from its seed's warm-up; the cell's name, the cost, and the last line of the log.
+
+    The cost is None where the pre-training went on from a checkpoint: nobody has kept what it took until then.
+    """
+    start, folder = time.process_time(), plan.out / cell.name / "pretrain"
+    begun = any(folder.glob("checkpoint-*.pth"))
+    _pretrain(plan, folder, [
         *(METHODS | SWITCHES)[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
         "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
     last = last_line(plan, cell)
-    return cell._asdict() | {"pretraining_cpu_seconds": round(time.process_time() - start, 1)} | {
+    spent = None if begun else round(time.process_time() - start, 1)
+    return cell._asdict() | {"pretraining_cpu_seconds": spent} | {
         name: last.get(f"train_{logged}") for name, logged in LOGGED.items()}
 
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from ...datasets.files import write_whole
+from ...datasets.files import read_json, write_whole
 from ..config.flags import FlagParser
 
 # The printed form at our learning rate: at the paper's 1.5e-6 no weight of the policy could move far in so few steps.
@@ -127,7 +127,7 @@ def keep_settings(plan: Plan) -> None:
     if not path.is_file():
         write_whole(path, json.dumps(words, indent=1) + "\n")
         return
-    before = json.loads(path.read_text())
+    before = read_json(path, "put it back as it was, or take another --out")
     other = [f"{name}: {_only(before.get(name), value)}, now {_only(value, before.get(name))}"
              for name, value in words.items() if before.get(name) != value]
     if other:
@@ -152,8 +152,11 @@ def finished_cells(plan: Plan) -> list[dict]:
 
 def cells_in(plan: Plan, order: list[str]) -> list[Cell]:
     """The cells in the plan's folder that have numbers and a method of `order`, which they are sorted by in a seed."""
-    found = [Cell(*(json.loads(path.read_text())[name] for name in Cell._fields))
-             for path in plan.out.glob("*/cell.json")]
+    records = {path: read_json(path) for path in sorted(plan.out.glob("*/cell.json"))}
+    for path, numbers in records.items():
+        if not set(Cell._fields) <= set(numbers):
+            raise ValueError(f"{path} does not say which cell it is of: delete it, and it is made again")
+    found = [Cell(*(numbers[name] for name in Cell._fields)) for numbers in records.values()]
     found = [cell for cell in found if cell.method in order]
     return sorted(found, key=lambda cell: (cell.seed, order.index(cell.method), cell.mask_ratio))
 
@@ -171,7 +174,7 @@ def keep(plan: Plan, cell: Cell, numbers: dict) -> None:
 def stored(plan: Plan, cell: Cell) -> dict:
     """The numbers of a cell that there are; with several fine-tunings on motion their mean, too."""
     path = result_file(plan, cell)
-    numbers = json.loads(path.read_text()) if path.is_file() else {}
+    numbers = read_json(path) if path.is_file() else {}
     runs = [value for name, value in numbers.items() if re.fullmatch(r"finetune_motion(_\d+)?", name)]
     return numbers | {"finetune_motion_mean": sum(runs) / len(runs)} if len(runs) > 1 else numbers
 
