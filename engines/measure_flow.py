@@ -69,15 +69,25 @@ def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) ->
     rows = read_list(path, need_label=False)
     side = size * max(1, round(flow_size / size))   # whole pixels of the one in a pixel of the other
     views = TestViews(rows, Sampling("dense", frames, stride), Views(windows, 1, side))
-    videos = []
-    for sample in (views[row] for row in range(len(views))):
+    videos, names = [], video_names(list(rows.paths))
+    first = {(path, rows.span(row)): row for row, path in reversed(list(enumerate(rows.paths)))}
+    if len(first) < len(rows):
+        logger.warning("%d lines of %s name a video again: it is measured once", len(rows) - len(first), path)
+    for sample in (views[row] for row in sorted(first.values())):
         if sample.fault:
             logger.warning("not measured: %s", sample.fault)
             continue
-        videos.append(Video(Path(rows.paths[sample.row]).stem, *token_motion(sample.videos, grid, size)))
+        videos.append(Video(names[sample.row], *token_motion(sample.videos, grid, size)))
     if not videos:
         raise ValueError(f"no video of {path} can be read")
     return videos
+
+
+def video_names(paths: Sequence[str]) -> list[str]:
+    """What the videos are called in the CSV: their files' names without the ending, where these differ; else their
+    paths."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(set(paths)) else list(paths)
 
 
 def correlate(scores: Tensor, motion: TokenMotion) -> dict[str, float]:
@@ -163,8 +173,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     """Print the table: each checkpoint's policy before and after training and its error map, and two plain rankings."""
     args = get_parser().parse_args(argv)
-    for name in ("windows", "flow_size", "draws"):
-        if getattr(args, name) < 1:
+    for name in ("windows", "flow_size", "draws", "sampling_rate"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
     set_up_logging(True)
     if args.out:
@@ -172,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     opencv()   # before anything is decoded
     rows: list[tuple[str, list[dict]]] = []
     read: dict[Geometry, list[Video]] = {}
-    for path, name in zip(args.checkpoint, checkpointing.run_names(args.checkpoint), strict=True):
+    paths = list(dict.fromkeys(args.checkpoint))   # one that is named twice has one line
+    for path, name in zip(paths, checkpointing.run_names(paths), strict=True):
         state = checkpointing.load(path)
         mae, _, _ = rebuild(state, source=path)
         grid, data = grid_of(mae), state["settings"]["data"]

@@ -6,7 +6,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 from tats.datasets.program import run_program
-from tats.engines.measure_flow import Video, correlate, mean_and_error, records_of, table
+from tats.engines.measure_flow import Video, correlate, mean_and_error, records_of, table, video_names
 from tats.engines.measure_flow import main as measure
 from tats.engines.motion.optical_flow import (
     TokenMotion,
@@ -122,10 +122,10 @@ def checkpoints(shapes, tmp_path_factory):
 def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     pytest.importorskip("cv2")
     videos = (shapes / "val.csv").read_text().splitlines()[:2]
-    (tmp_path / "videos.csv").write_text("\n".join([*videos, str(tmp_path / "none.mp4")]) + "\n")
+    (tmp_path / "videos.csv").write_text("\n".join([*videos, videos[0], str(tmp_path / "none.mp4")]) + "\n")
     arguments = ["--list", str(tmp_path / "videos.csv"), "--windows", "1", "--flow_size", "48", "--draws", "2",
                  "--out", str(tmp_path / "out" / "flow.csv"), "--checkpoint"]
-    measure([*arguments, *checkpoints])
+    measure([*arguments, *checkpoints, checkpoints[0]])   # a checkpoint and a video that are named twice count once
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "difference alone (16 x 24 x 24 at stride 1)", "texture alone (16 x 24 x 24 at stride 1)",
@@ -139,9 +139,16 @@ def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     records = (tmp_path / "out" / "flow.csv").read_text().splitlines()
     assert records[0] == "map,video,flow,own_flow,difference,texture,flow_given_texture,own_flow_given_texture"
     assert records[1].split(",")[1] == "000000" and float(records[1].split(",")[2]) > .3   # difference against flow
-    with pytest.raises(SystemExit) as stopped:
-        run_program(lambda: measure([*arguments, checkpoints[0], "--windows", "0"]))
-    assert stopped.value.code == 2 and "--windows must be at least 1" in capsys.readouterr().err.splitlines()[-1]
+    assert len(records) == 1 + 2 * 8   # two videos, eight maps that rank
+    for name in ("windows", "sampling_rate"):
+        with pytest.raises(SystemExit) as stopped:
+            run_program(lambda name=name: measure([*arguments, checkpoints[0], f"--{name}", "0"]))
+        assert stopped.value.code == 2 and f"--{name} must be at least 1" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_videos_of_one_name_are_told_apart():
+    assert video_names(["a/1.mp4", "b/2.avi", "a/1.mp4"]) == ["1", "2", "1"]
+    assert video_names(["a/1.mp4", "b/1.mp4", "2.mp4"]) == ["a/1.mp4", "b/1.mp4", "2.mp4"]
 
 
 def test_without_opencv_one_line_says_what_to_install(checkpoints, shapes, monkeypatch, capsys):
