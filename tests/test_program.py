@@ -1,5 +1,7 @@
 """How programs end."""
 
+import os
+
 import pytest
 from tats.datasets.program import run_program
 
@@ -37,3 +39,19 @@ def test_defects_keep_their_traceback(error):
 
 def test_a_program_that_ends_well_returns():
     assert run_program(lambda: 1) is None
+
+
+@pytest.mark.parametrize("length", [10, 100_000])   # less than a buffer, and more
+@pytest.mark.parametrize(("target", "code", "line"), [
+    (None, 141, ""), ("/dev/full", 2, "error: No space left on device\n")])
+def test_output_that_cannot_be_written(length, target, code, line, capsys, monkeypatch):
+    """None: into a pipe whose reader has ended, as `head` does."""
+    if target is None:
+        reader, target = os.pipe()
+        os.close(reader)
+    with open(target, "w") as output:
+        monkeypatch.setattr("sys.stdout", output)
+        with pytest.raises(SystemExit) as end:
+            run_program(lambda: output.write("x" * length) and None)
+        monkeypatch.undo()
+    assert (end.value.code, capsys.readouterr().err) == (code, line)
