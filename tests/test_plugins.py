@@ -330,7 +330,9 @@ BAD_REWARDS = {
     "dtype": ("lambda outcome: outcome.errors > 1", "'bad' must return floats.*torch.bool"),
     "nothing": ("lambda outcome: None", "'bad' must return floats.*None"),
     "nan": ("lambda outcome: outcome.errors / 0", "'bad' is not finite"),
-    "raises": ("lambda outcome: outcome.error", r"'bad' raises AttributeError: .*\(reward_bad_raises.py, line 9\)"),
+    "raises": ("lambda outcome: outcome.error", r"'bad' raises AttributeError: .*\(reward_bad_raises.py, line 16\)"),
+    "changes errors": ("lambda outcome: outcome.errors.mul_(2)", "'bad' changes outcome.errors in place.*a copy"),
+    "changes the model": ("wrecks, looks_again=True", "'bad' changes the model's weights in place"),
     "class": ("Forgets, remembers=True", "'bad', saved and loaded.*state"),
     "arguments": ("Needs, remembers=True", "'bad', made without arguments"),
     "pickle": ("Keeps, remembers=True", "'bad', saved and loaded"),
@@ -342,6 +344,13 @@ Forgets = type("Forgets", (), {"__call__": lambda self, outcome: outcome.errors}
 Needs = type("Needs", (Forgets,), {"__init__": lambda self, scale: None})
 Keeps = type("Keeps", (Forgets,), {"state": lambda self: {"self": self}, "load": lambda self, state: None})
 Keeps.__module__ = Forgets.__module__ = __name__
+
+
+def wrecks(outcome):
+    for weights in outcome.again.mae.module.parameters():
+        weights.detach().zero_()
+    return outcome.errors
+
 
 register_reward("bad", %s)
 '''
@@ -364,6 +373,7 @@ def test_a_reward_that_breaks_the_contract_is_refused_before_training(shapes, tm
 
 BAD_METRICS = {
     "string": ("'high'", "'bad' must return one number.*'high'"), "list": ("[1.0]", r"\[1.0\]"),
+    "changes": ("outcome.masked.zero_().sum()", "'bad' changes outcome.masked in place"),
     "many": ("outcome.errors", r"shape \(2, \d+\)"),
     "raises": ("outcome.nothing", "'bad' raises AttributeError.*line 4"),
     "only with a policy": ("outcome.log_pi.exp().max()", "'bad' raises AttributeError.*NoneType"),

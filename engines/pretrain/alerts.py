@@ -42,7 +42,8 @@ def alerts(record: dict, config: SamplerConfig, fork: bool = False, young: bool 
 
 def _policy(values: dict, config: SamplerConfig, see: str, fork: bool) -> Iterator[str]:
     if values.get("reward_std") == 0.0:
-        yield ("no signal: all masked tokens of a clip have the same error, so that nothing says which one to show; "
+        paid = "error" if config.reward == "token" else f"reward (--reward {config.reward})"
+        yield (f"no signal: all masked tokens of a clip have the same {paid}, so that nothing says which one to show; "
                + ("give learn(errors, known) the error of each token" if fork else see))
     effective, visible = values.get("effective_tokens"), values.get("visible_tokens")
     ppo = "ratio" in values    # AdaMAE's sampler has neither an entropy term nor a learning rate of its own

@@ -15,7 +15,7 @@ from .nearness import Around
 from .outcome import Outcome
 from .progress import Progress
 from .telling import telling
-from .users_code import blaming, checked_reward
+from .users_code import blaming, checked_reward, unchanged
 
 
 class Reward(NamedTuple):
@@ -43,8 +43,10 @@ class Reward(NamedTuple):
             return self._replace(of=self.of())
 
     def pay(self, outcome: Outcome) -> Tensor:
-        """`of(outcome)`, averaged `around`. Raises ValueError: it raises, or is not of the promised shape and type."""
-        with blaming(f"the reward {self.name!r}", self.of):
+        """`of(outcome)`, averaged `around`. Raises ValueError: it raises, is not of the promised shape and type, or
+        changes what it reads."""
+        what = f"the reward {self.name!r}"
+        with unchanged(what, self.of, outcome), blaming(what, self.of):
             reward = self.of(outcome)
         reward = checked_reward(self.name, reward, outcome, self.per_token)
         return reward if self.around is None else self.around(reward, outcome.masked)

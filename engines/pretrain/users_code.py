@@ -32,6 +32,34 @@ def blaming(what: str, code: object, passing: type[Exception] = torch.OutOfMemor
         raise ValueError(f"{what} raises {type(error).__name__}: {error}{place}") from error
 
 
+@contextlib.contextmanager
+def unchanged(what: str, code: object, outcome: Outcome) -> Iterator[None]:
+    """Inside the block a user's `code` reads the outcome.
+
+    Raises:
+        ValueError: it has changed in place what others read after it, the model among it. It begins with `what`.
+    """
+    read = {} if is_ours(code) else _tensors(outcome)
+    before = {name: _versions(tensors) for name, tensors in read.items()}
+    yield
+    for name, tensors in read.items():
+        if _versions(tensors) != before[name]:
+            raise ValueError(f"{what} changes {name} in place, which others read after it: let it work on a copy "
+                             "(.clone())")
+
+
+def _tensors(outcome: Outcome) -> dict[str, list[Tensor]]:
+    model = [] if outcome.again is None else list(outcome.again.mae.module.parameters())
+    found = {f"outcome.{name}": [getattr(outcome, name)] for name in ("errors", "masked", "log_pi")}
+    found |= {"outcome.batch": list(outcome.batch or ()), "the model's weights": model}
+    return {name: [tensor for tensor in tensors if tensor is not None] for name, tensors in found.items()}
+
+
+def _versions(tensors: list[Tensor]) -> int:
+    """How often they have been changed in place, all together."""
+    return sum(tensor._version for tensor in tensors)
+
+
 def measured(outcome: Outcome) -> dict[str, Tensor | float | None]:
     """What the registered metrics say of an outcome, by name; for `Meters`.
 
@@ -42,7 +70,8 @@ def measured(outcome: Outcome) -> dict[str, Tensor | float | None]:
 
 
 def _measure(metric: Metric, outcome: Outcome) -> Tensor | float | None:
-    with blaming(f"the metric {metric.name!r}", metric.measure):
+    what = f"the metric {metric.name!r}"
+    with unchanged(what, metric.measure, outcome), blaming(what, metric.measure):
         value = metric.measure(outcome)
     if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
         return value.detach().reshape(())
@@ -55,7 +84,7 @@ def _measure(metric: Metric, outcome: Outcome) -> Tensor | float | None:
 
 
 def checked_reward(name: str, reward: object, outcome: Outcome, per_token: bool) -> Tensor:
-    """What a reward has returned for an outcome.
+    """What a reward has returned for an outcome, without a graph.
 
     Raises:
         ValueError: it is not of the promised shape, type or device.
@@ -64,7 +93,7 @@ def checked_reward(name: str, reward: object, outcome: Outcome, per_token: bool)
     wanted, device = (clips, masked if per_token else 1), outcome.errors.device
     if (isinstance(reward, Tensor) and reward.shape == wanted and reward.is_floating_point()
             and reward.device == device):
-        return reward
+        return reward.detach()
     shown = f"{tuple(reward.shape)}, {reward.dtype}, on {reward.device}" if isinstance(reward, Tensor) else (
         f"{reward!r:.60} ({type(reward).__name__})")
     kind = "a number for each masked token" if per_token else "one number for each clip"
