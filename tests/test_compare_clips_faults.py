@@ -10,12 +10,13 @@ from tats.datasets import reencode
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.lists.split_files import read_k400
 from tats.engines.compare_clips import cell as clips_cell
-from tats.engines.compare_clips.__main__ import main, run
+from tats.engines.compare_clips.__main__ import get_parser, main, plans_of, run
 from tats.engines.compare_clips.answers import paired
 from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.plan import ClipsPlan, answers_file, is_finished, maps_file
 from tats.engines.compare_clips.prepare import ClipSize, prepare
 from tats.engines.compare_clips.table import Results
+from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
 from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored
 from tats.engines.core.interrupts import Stopped
@@ -174,6 +175,25 @@ def test_broken_settings_are_not_to_be_deleted(tmp_path):
     keep_settings(plan)
     (plan.out / "plan.json").write_text("{")
     with pytest.raises(ValueError, match="broken .* take another --out"):
+        keep_settings(plan)
+
+
+def test_a_plugin_reaches_the_processes_of_the_cells(tmp_path, monkeypatch):
+    """Those that start afresh; and a plugin whose text has changed is another setting."""
+    folder_of(tmp_path / "clips", usual.GOOD)
+    plugin = tmp_path / "plugin_of_a_comparison.py"
+    plugin.write_text("x = 1\n")
+    words = ["--out", str(tmp_path / "out"), "--pretrain", usual.write_arguments(tmp_path / "a.args", usual.PRETRAIN),
+             "--finetune", usual.write_arguments(tmp_path / "b.args", usual.FINETUNE), "--plugin", str(plugin)]
+    (plan,) = plans_of(get_parser().parse_args([str(tmp_path / "clips"), *words]), read_manifest(tmp_path / "clips"))
+    args = compare_masks.get_parser().parse_args(["--data", str(tmp_path), *words])
+    for found in (plan, compare_masks._plan(args)):
+        for arguments in (found.pretrain, found.finetune):
+            assert arguments[arguments.index("--plugin") + 1] == str(plugin)
+    keep_settings(plan)
+    keep_settings(plan)
+    plugin.write_text("x = 2\n")
+    with pytest.raises(ValueError, match="other settings .*--plugin plugin_of_a_comparison, source .* now --plugin"):
         keep_settings(plan)
 
 

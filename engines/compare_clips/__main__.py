@@ -120,8 +120,8 @@ def plans_of(args: argparse.Namespace, manifest: Manifest) -> list[ClipsPlan]:
     if args.strict:
         parts = {f"without-fold{fold}": (fold,) for fold in args.folds or manifest.folds}
     trusted = ("--decode_timeout", "0")   # the videos are our own
-    pretrain = arguments_of(args.pretrain, args.epochs, *trusted)
-    finetune = arguments_of(args.finetune, args.finetune_epochs, *trusted)
+    pretrain = arguments_of(args.pretrain, args.epochs, args.plugin, *trusted)
+    finetune = arguments_of(args.finetune, args.finetune_epochs, args.plugin, *trusted)
     return [ClipsPlan(out / "data" / part, out / part, pretrain, finetune, args.warm_epochs, folds,
                       tuple(args.readings)) for part, folds in parts.items()]
 

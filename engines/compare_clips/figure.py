@@ -13,11 +13,13 @@ from .table import Results
 
 def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
     """A panel a reading, a line a method and mask ratio: the mean of the seeds with its 95 % interval, a dot a seed.
-    The dashed line is the reading of frame differences."""
+    The dashed line is the reading of frame differences. No picture without a cell."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells))
+    if not rows:
+        return
     figure = Figure(figsize=(11, 1.4 + .34 * len(rows)), layout="constrained")
     FigureCanvasAgg(figure)
     for place, (reading, title) in enumerate(READINGS.items(), 1):

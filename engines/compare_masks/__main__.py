@@ -109,9 +109,9 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    return Plan(args.data.resolve(), args.out.resolve(), arguments_of(args.pretrain, args.epochs),
-                arguments_of(args.finetune, args.finetune_epochs), args.warm_epochs, args.masks_only, args.few_labels,
-                args.finetunings, args.tokens)
+    return Plan(args.data.resolve(), args.out.resolve(), arguments_of(args.pretrain, args.epochs, args.plugin),
+                arguments_of(args.finetune, args.finetune_epochs, args.plugin), args.warm_epochs, args.masks_only,
+                args.few_labels, args.finetunings, args.tokens)
 
 
 def write_tables(plan: Plan, cells: Sequence[dict]) -> None:

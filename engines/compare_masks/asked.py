@@ -56,10 +56,12 @@ def check_asked(args: argparse.Namespace, least: Mapping[str, int]) -> None:
         raise ValueError(f"--seeds must not be negative, got {min(args.seeds)}")
 
 
-def arguments_of(file: Path, epochs: int | None, *more: str) -> list[str]:
-    """The command line of a program: its settings file, epochs where they are asked for, and `more`. A core has its own
-    cell, so the loader takes no further ones."""
-    return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), "--num_workers", "0", *more]
+def arguments_of(file: Path, epochs: int | None, plugins: Sequence[str] | None, *more: str) -> list[str]:
+    """The command line of a program: its settings file, epochs where they are asked for, plugins, which the process of
+    a cell has not imported yet, and `more`. A core has its own cell, so the loader takes no further ones."""
+    imported = [word for name in plugins or () for word in ("--plugin", name)]
+    return [f"@{file.resolve()}", *([] if epochs is None else ["--epochs", str(epochs)]), "--num_workers", "0",
+            *imported, *more]
 
 
 def run_all(function: Callable, tasks: Sequence[tuple[str, str, Any]], jobs: int, title: str) -> list[str]:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from ...datasets.files import read_json, write_whole
 from ..config.flags import FlagParser
+from ..config.plugin_sources import digests_of
+from ..config.plugins import module_name
 
 # The printed form at our learning rate: at the paper's 1.5e-6 no weight of the policy could move far in so few steps.
 _PRINTED = ["--ppo_ratio", "resampled", "--ppo_weighting", "uniform", "--adv_norm", "none", "--entropy_coef", "1e-4"]
@@ -141,8 +143,10 @@ def _only(words: object, other: object) -> str:
 
 
 def _words(arguments: list[str]) -> str:
-    """Program arguments with those of their files in place."""
-    return " ".join(FlagParser().parse_known_args(arguments)[1])
+    """Program arguments with those of their files in place; a plugin's source counts, not its file's place."""
+    known, words = FlagParser().parse_known_args(arguments)
+    code, named = digests_of(known.plugin or ()), dict.fromkeys(map(module_name, known.plugin or ()))
+    return " ".join([*words, *(f"--plugin {name}, source {code[name]}" for name in named if name in code)])
 
 
 def finished_cells(plan: Plan) -> list[dict]:
