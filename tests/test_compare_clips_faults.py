@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import test_compare_clips as usual
+import videos
 from tats.datasets import reencode
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.lists.split_files import read_k400
@@ -16,10 +17,12 @@ from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.plan import ClipsPlan, answers_file, is_finished, maps_file
 from tats.engines.compare_clips.prepare import ClipSize, prepare
 from tats.engines.compare_clips.table import Results
+from tats.engines.compare_clips.truth import Geometry, read_truth, write_truth
 from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
 from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored
 from tats.engines.core.interrupts import Stopped
+from tats.masking import TokenGrid
 
 RANDOM = Cell("random", .9, 0)
 
@@ -152,6 +155,18 @@ def test_what_was_deleted_of_a_finished_cell_is_made_again(tmp_path, monkeypatch
         clips_cell.run_cell((plan, RANDOM))
         assert is_finished(plan, RANDOM)
     assert stored(plan, RANDOM)["linear"] == 50 and stored(plan, RANDOM)["fixed_error"] == 2
+
+
+def test_clips_whose_frames_are_repeated_are_counted(tmp_path, caplog):
+    """Eight frames at ten a second: at 20 a second four neighbours are two frames, at 4 a second there are three."""
+    pytest.importorskip("cv2")
+    for path, *_ in usual.GOOD:
+        videos.write_video(tmp_path / path, videos.drifting(0, count=8, height=32, width=40), videos.Encoding(rate=10))
+    usual.write_manifest(tmp_path, usual.GOOD)
+    for fps, warned in ((10, 0), (20, 1), (4, 2)):
+        write_truth(read_manifest(tmp_path), tmp_path / str(fps), Geometry(TokenGrid(2, 1, 1), 4, 16), fps)
+        assert caplog.text.count("4 of 4 tested clips are too short or too slow for 4") == warned
+    assert read_truth(tmp_path / "10", Geometry(TokenGrid(2, 1, 1), 4, 16)).clips.shape == (4, 3, 4, 16, 16)
 
 
 @pytest.mark.parametrize("file", ["cell.json", "linear.csv", "maps.csv"])

@@ -15,6 +15,7 @@ from .plan import SCRATCH, ClipsPlan, answers_file
 from .readings import answers_by_fold, difference_statistics, linear, nearest
 from .untrained import write_untrained
 
+_AT_ONCE = 512   # frames of a clip in memory
 CLASSIFIERS = {"linear": linear, "knn": nearest}
 
 
@@ -90,4 +91,5 @@ def measure_difference(data: Path, folds: tuple[int, ...], out: Path) -> float:
 def _statistics(path: str) -> np.ndarray:
     with open_video(path) as video:
         numbers = np.minimum(np.arange(max(2, video.num_frames)), video.num_frames - 1)
-        return difference_statistics(video.read(numbers))
+        return difference_statistics(video.read(numbers[start:start + _AT_ONCE])
+                                     for start in range(0, len(numbers), _AT_ONCE))

@@ -3,7 +3,7 @@
 n: clips, D: numbers of a clip, C: classes.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -61,7 +61,7 @@ def nearest(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, others:
     return scores.values.argmax(dim=1).numpy()
 
 
-def difference_statistics(frames: np.ndarray) -> np.ndarray:
+def difference_statistics(parts: Iterable[np.ndarray]) -> np.ndarray:
     """Nine statistics of the frame differences of a clip: what can be read off its motion without any model.
 
     Of the mean absolute difference of neighbouring frames, step by step: mean, deviation, maximum; of its mean over
@@ -69,10 +69,17 @@ def difference_statistics(frames: np.ndarray) -> np.ndarray:
     step by step: mean, deviation, maximum.
 
     Args:
-        frames: uint8 (T, H, W, 3), T at least 2.
+        parts: the frames in order, uint8 (T, H, W, 3) each, at least two together; a long clip comes in several.
     """
-    grey = frames.mean(axis=3) / 255
-    change = np.abs(np.diff(grey, axis=0))
-    steps, places, share = change.mean(axis=(1, 2)), change.mean(axis=0), (change > .1).mean(axis=(1, 2))
+    steps, share, total, last = [], [], 0., None
+    for frames in parts:
+        grey = frames.mean(axis=3) / 255
+        grey = grey if last is None else np.concatenate([last, grey])
+        change, last = np.abs(np.diff(grey, axis=0)), grey[-1:]
+        steps.append(change.mean(axis=(1, 2)))
+        share.append((change > .1).mean(axis=(1, 2)))
+        total = total + change.sum(axis=0)
+    steps, share = np.concatenate(steps), np.concatenate(share)
+    places = total / len(steps)
     return np.array([steps.mean(), steps.std(), steps.max(), places.std(), np.percentile(places, 90), places.max(),
                      share.mean(), share.std(), share.max()])

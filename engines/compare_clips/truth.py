@@ -3,6 +3,7 @@
 V: clips, N: tokens.
 """
 
+import logging
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from ...masking import TokenGrid
 from ..motion.optical_flow import TokenMotion, opencv, token_motion
 from ..pretrain.interface import clip_size, grid_of
 from .manifest import Manifest
+
+logger = logging.getLogger(__name__)
 
 FLOW_SIDE = 192   # side of the frames in which flow is measured, about; a whole multiple of the model's
 
@@ -64,18 +67,29 @@ def write_truth(manifest: Manifest, data: Path, geometry: Geometry, fps: float) 
     opencv()   # before anything is decoded
     side = geometry.size * max(1, round(FLOW_SIDE / geometry.size))
     paths = [str((manifest.folder / manifest.rows[row].path).resolve()) for row in manifest.tested]
-    found = [token_motion(_middle(path, geometry.frames, side, fps), geometry.grid, geometry.size) for path in paths]
+    middles = [_middle_frames(path, geometry.frames, fps) for path in paths]
+    held = sum(len(np.unique(numbers)) < geometry.frames for numbers in middles)
+    if held:
+        logger.warning("%d of %d tested clips are too short or too slow for %d different frames at --fps %g: frames "
+                       "are repeated, between which nothing moves", held, len(paths), geometry.frames, fps)
+    found = [token_motion(_view(path, numbers, side), geometry.grid, geometry.size)
+             for path, numbers in zip(paths, middles, strict=True)]
     motion = {kind: torch.cat([getattr(one, kind) for _, one in found]).float().numpy() for kind in TokenMotion._fields}
     with written_whole(path, "wb") as file:
         np.savez(file, clips=torch.cat([seen for seen, _ in found]).numpy(), rows=np.array(manifest.tested), **motion)
 
 
-def _middle(path: str, frames: int, side: int, fps: float) -> Tensor:
-    """uint8 (1, 3, T, side, side), as the tests' middle view."""
+def _middle_frames(path: str, frames: int, fps: float) -> np.ndarray:
+    """Numbers of the frames of the tests' middle view, (T,)."""
     with open_video(path) as video:
         shown = frames_at_rate(frame_times(path, video.start, video.num_frames), fps)
-        numbers = view_indices("dense", len(shown), frames)[0]
-        return crop_views(video.read(shown[numbers]), side, 1)[0][None]
+    return shown[view_indices("dense", len(shown), frames)[0]]
+
+
+def _view(path: str, numbers: np.ndarray, side: int) -> Tensor:
+    """uint8 (1, 3, T, side, side)."""
+    with open_video(path) as video:
+        return crop_views(video.read(numbers), side, 1)[0][None]
 
 
 def read_truth(data: Path, geometry: Geometry) -> Truth:
