@@ -249,7 +249,7 @@ def test_what_a_stopped_cell_took_is_not_known(tmp_path, monkeypatch):
     assert numbers["cpu_seconds"] is None and numbers["pretraining_cpu_seconds"] is not None
     keep(plan, RANDOM, {})
     (tmp_path / RANDOM.name / "pretrain").mkdir()
-    (tmp_path / RANDOM.name / "pretrain/checkpoint-3.pth").touch()
+    (tmp_path / RANDOM.name / "pretrain/epoch-3-step-10.pth").touch()
     numbers = shared.measured(plan, RANDOM, shared.pretrained, features)
     assert numbers["cpu_seconds"] is numbers["pretraining_cpu_seconds"] is None
     keep(plan, RANDOM, numbers)

@@ -123,7 +123,7 @@ def pretrained(plan: Plan, cell: Cell) -> dict:
     The cost is None where the pre-training went on from a checkpoint: nobody has kept what it took until then.
     """
     start, folder = time.process_time(), plan.out / cell.name / "pretrain"
-    begun = any(folder.glob("checkpoint-*.pth"))
+    begun = any(folder.glob("*.pth"))   # checkpoint-3.pth, epoch-3-step-10.pth
     _pretrain(plan, folder, [
         *(METHODS | SWITCHES)[cell.method], "--mask_ratio", str(cell.mask_ratio), "--seed", str(cell.seed),
         "--init_from", str(warm_file(plan, cell.seed)), "--mae_only_epochs", "0"])
