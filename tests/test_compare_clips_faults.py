@@ -1,6 +1,9 @@
 """The comparison on real clips where users are unlucky: odd manifests, replaced clips, lost files, signals."""
 
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pandas as pd
@@ -20,7 +23,7 @@ from tats.engines.compare_clips.table import Results
 from tats.engines.compare_clips.truth import Geometry, read_truth, write_truth
 from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
-from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored
+from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored, warm_file
 from tats.engines.core.interrupts import Stopped
 from tats.masking import TokenGrid
 
@@ -122,6 +125,31 @@ def test_a_signal_ends_the_comparison_and_not_one_cell(tmp_path, monkeypatch, ph
     with pytest.raises(SystemExit) as raised:
         run(usual.parts(tmp_path)[:1], cells, jobs=0)
     assert raised.value.code == ends and len(begun) == 1
+
+
+def test_two_programs_in_one_folder_make_each_thing_once(tmp_path, monkeypatch, caplog):
+    """The one that comes second waits for the warm-up, and finds it."""
+    plan, begun, may_end = usual.parts(tmp_path)[0], threading.Event(), threading.Event()
+    made = []
+
+    def pretrain(plan, out, arguments):
+        made.append(out)
+        begun.set()
+        assert may_end.wait(20)
+        out.mkdir(parents=True)
+        warm_file(plan, 0).touch()
+
+    monkeypatch.setattr(shared, "_pretrain", pretrain)
+    monkeypatch.setattr(shared, "_quiet", lambda name: None)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(shared.warm_up, (plan, 0))
+        assert begun.wait(20)
+        second = pool.submit(shared.warm_up, (plan, 0))
+        while "waiting for it" not in caplog.text and not second.done():
+            time.sleep(.01)
+        may_end.set()
+        assert first.result() is second.result() is None and len(made) == 1
+    assert "another program works on" in caplog.text
 
 
 def finished(plan, clips=(("1", "a"), ("2", "b"))):

@@ -4,13 +4,14 @@ Everything goes through the programs that users run, in one process, so that a c
 """
 
 import contextlib
+import fcntl
 import io
 import json
 import logging
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import parent_process
 from pathlib import Path
 
@@ -38,8 +39,11 @@ def warm_up(task: tuple[Plan, int]) -> str | None:
     plan, seed = task
     _quiet(f"warm-up of seed {seed}")
     try:
-        _pretrain(plan, warm_file(plan, seed).parent, [*METHODS["random"], "--mask_ratio", str(WARM_RATIO), "--seed",
-                                                       str(seed), "--epochs", str(plan.warm_epochs)])
+        with alone(plan, f"warm-seed{seed}"):
+            if warm_file(plan, seed).is_file():   # another program has written it meanwhile
+                return None
+            _pretrain(plan, warm_file(plan, seed).parent, [*METHODS["random"], "--mask_ratio", str(WARM_RATIO),
+                                                           "--seed", str(seed), "--epochs", str(plan.warm_epochs)])
     except _FAILURES as error:
         return _cause(f"warm-up of seed {seed}", error)
     return None
@@ -54,12 +58,28 @@ def run_and_keep(plan: Plan, cell: Cell, run: Callable[[Plan, Cell], dict]) -> d
     """`run(plan, cell)`, its numbers written to the cell's result file; the one-line cause if it failed."""
     _quiet(cell.name)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with alone(plan, cell.name), contextlib.redirect_stdout(io.StringIO()):
             numbers = run(plan, cell)
+            keep(plan, cell, numbers)
     except _FAILURES as error:
         return _cause(cell.name, error)
-    keep(plan, cell, numbers)
     return numbers
+
+
+@contextlib.contextmanager
+def alone(plan: Plan, name: str) -> Iterator[None]:
+    """Inside the block no other program works on what has this name in the plan's folder; it waits for one that does.
+    Where the file system has no locks it keeps nobody out."""
+    plan.out.mkdir(parents=True, exist_ok=True)
+    with open(plan.out / f".{name}.lock", "a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("another program works on %s: waiting for it", plan.out / name)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:   # no locks
+            pass
+        yield
 
 
 def _cause(name: str, error: BaseException) -> str:
