@@ -61,7 +61,7 @@ def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:
     a fold's run has left is not made again."""
     start = [] if cell.method == SCRATCH else ["--finetune", checkpoint_file(plan, cell)]
     classes = clips["label"].max() + 1
-    predicted = pd.Series(-1, clips["video"])
+    predicted = dict.fromkeys((Path(video).name for video in clips["video"]), -1)
     for fold in plan.folds:
         folder = plan.out / cell.name / f"finetune-fold{fold}"
         if not (folder / "result.json").is_file():
@@ -69,8 +69,8 @@ def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:
                 *plan.finetune, "--nb_classes", str(classes), "--data_path", str(plan.clips / f"fold{fold}"), *start,
                 "--seed", str(cell.seed), "--output_dir", str(folder)])
         for video, label in _predictions(folder / "predictions.csv"):
-            predicted[video] = label
-    return predicted.to_numpy()
+            predicted[Path(video).name] = label   # the folder may have been moved since
+    return np.array(list(predicted.values()))
 
 
 def _predictions(path: Path) -> list[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """Tables of a comparison on real clips: accuracies of all tested clips, pooled, and differences with their intervals.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -22,6 +23,7 @@ MAPS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "tex
         "flow_given_texture": "flow \\| texture", "own_flow_given_texture": "own flow \\| texture",
         "enrichment": "enrichment"}
 TOKENS = "tokens"   # 100 times the rank correlation with flow of what single tokens say of it
+TINY = 1e-9   # an error below that: all groups agree, and how far others would differ is not known
 POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four times in five
 
 
@@ -137,8 +139,9 @@ def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
                 row[name] = _with_interval(pd.concat(points.values(), axis=1).mean(axis=1))
         rows.append(row)
     columns = ["method", "ρ", "seeds", *READINGS.values()]
-    title = (f"Top-1 in % of {results.clips} clips, every one tested in a fold that has none of its group: mean of the "
-             "seeds [95 % interval, bootstrap over groups]")
+    groups = difference.index.get_level_values("group").nunique()
+    title = (f"Top-1 in % of {results.clips} clips of {groups} groups, every one tested in a fold that has none of its "
+             "group: mean of the seeds [95 % interval, bootstrap over groups]")
     yield from _markdown(title, pd.DataFrame(rows).reindex(columns=columns).to_dict("records"))
 
 
@@ -175,7 +178,7 @@ def _difference(own: Sequence[pd.Series], base: Sequence[pd.Series]) -> dict[str
     error = float(np.std(seeds, ddof=1) / len(seeds) ** .5) if len(seeds) > 1 else None
     return {"difference": _bracketed(interval, "+.1f"),
             "error over seeds": "–" if error is None else f"{error:.1f}", "seeds": str(len(seeds)),
-            "would miss": _or_none(POWER * interval.error, ".1f")}
+            "would miss": _or_none(POWER * interval.error if interval.error > TINY else math.nan, ".1f")}
 
 
 def _or_none(value: float, digits: str) -> str:
