@@ -99,6 +99,13 @@ def test_a_clip_that_was_replaced_is_refused(tmp_path, prepared):
         prepared()
 
 
+def test_a_full_disk_is_not_called_a_clip_that_cannot_be_read(tmp_path, prepared, monkeypatch):
+    monkeypatch.setattr("tats.engines.compare_clips.prepare.encode",
+                        lambda job, encoding: "cannot be written: No space left on device")
+    with pytest.raises(ValueError, match="6 clip.s. cannot be prepared; .* cannot be written: No space left"):
+        prepared()
+
+
 def test_two_programs_do_not_write_into_one_file(tmp_path, monkeypatch):
     """Until it is whole a video has a name of its process."""
     seen = []

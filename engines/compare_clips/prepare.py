@@ -50,7 +50,8 @@ def prepare(manifest: Manifest, data: Path, size: ClipSize, jobs: int) -> None:
         if cause:
             failed.append(f"{waiting[position].source}: {cause}")
     if failed:
-        raise ValueError(f"{len(failed)} clip(s) cannot be read; take them out of the manifest. The first: {failed[0]}")
+        raise ValueError(f"{len(failed)} clip(s) cannot be prepared; those that cannot be read are to be taken out of "
+                         f"the manifest. The first: {failed[0]}")
     _write_lists(manifest, data)
 
 
