@@ -76,7 +76,8 @@ def test_one_command_from_a_manifest_to_the_tables(tmp_path, capsys, monkeypatch
     assert all(0 <= float(row[reading]) <= 100 for row in rows for reading in ("linear", "knn", "finetuned"))
     assert rows[0]["visible_tokens"] == rows[0]["error_flow"] == ""
     assert rows[1]["entropy_share"] == "" and float(rows[2]["entropy_share"]) > .9
-    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:] for name in ("error", "lasting"))
+    assert all(-1 <= float(row[f"{name}_flow"]) <= 1 for row in rows[1:]
+               for name in ("error", "lasting", "error_around", "lasting_around"))
     assert all(-1 <= float(row["features_flow"]) <= 1 for row in rows)
     untrained_maps, trained_maps = (pd.read_csv(tmp_path / f"out/all/{cell}/maps.csv") for cell in (
         "scratch-r0-seed0", "random-r0.9-seed0"))

@@ -17,6 +17,7 @@ from ..figures.inference import error_map, log_policy, look
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import partial_rank_correlation, rank_correlation
 from ..pretrain.interface import grid_of
+from ..pretrain.nearness import Around
 from ..pretrain.reconstruction import Reconstruction
 from ..runs.pretraining_build import rebuild
 from ..training.batches import ClipBatch, Normalizer
@@ -26,18 +27,21 @@ KINDS = ("flow", "own_flow", "difference", "texture")
 GIVEN_TEXTURE = ("flow", "own_flow", "difference")
 MOVING_SHARE = .1   # the tokens that move most
 DRAWS = 8           # random masks of the error map
+AROUND = 1.         # a policy that is paid with --reward_reach 1 is to be compared with errors that are averaged, too
 MASKS = 4           # masks of a strategy, for the enrichment
 BATCH = 30
 
 
 def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     """A line a clip and map: map (policy, places: the mean policy of all clips, error, lasting: the error under masks
-    that hide half as much, masks), row, the rank correlations with each of KINDS and, given texture, with those of
-    GIVEN_TEXTURE, the enrichment, fixed_error. What is not defined is NaN: nothing moves, or a map is constant.
+    that hide half as much, both also _around: averaged over the tokens around each with a reach of AROUND, masks), row,
+    the rank correlations with each of KINDS and, given texture, with those of GIVEN_TEXTURE, the enrichment,
+    fixed_error. What is not defined is NaN: nothing moves, or a map is constant.
 
     A policy that is the same everywhere ranks nothing: it has no lines. enrichment: the share of the most moving tenth
-    (by flow) among the visible tokens, over its share among all; of the error map as if the tokens of largest error
-    were shown. fixed_error: under a random mask that depends on the clip alone, in the lines of "masks".
+    (by flow) among the visible tokens, over its share among all: of "masks" those that the strategy draws, of every
+    other map as if its largest tokens were shown. fixed_error: under a random mask that depends on the clip alone, in
+    the lines of "masks".
 
     Args:
         data: folder of the prepared clips. rows: numbers in the manifest of the clips that are measured.
@@ -55,16 +59,13 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     with seeded(0):
         per_clip = find_masking(mask_type).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         policy, visible = _policy(mae, sampler, batches, per_clip)
-    pays = {"error": masking, "lasting": RandomMasking(grid_of(mae), mask["mask_ratio"] / 2)}   # the mean of a reward
-    pays = {name: torch.cat([error_map(mae, batch, drawn, reconstruction, DRAWS) for batch in batches])
-            for name, drawn in pays.items()}
+    maps = _error_maps(mae, batches, mask["mask_ratio"], reconstruction)
     fixed = torch.cat([look(mae, None, batch, reconstruction).errors.mean(dim=1) for batch in batches])
-    tables = [pd.DataFrame({"map": "masks", "enrichment": enrichment(visible, moving), "fixed_error": fixed}),
-              *(map_lines(name, errors, truth.motion, enrichment(_largest(errors, masking.num_visible)[None], moving))
-                for name, errors in pays.items())]
     if policy is not None and not (policy == policy[:, :1]).all():
-        tables += [map_lines("policy", policy, truth.motion, enrichment(visible, moving)),
-                   map_lines("places", policy.mean(dim=0).expand_as(policy), truth.motion)]
+        maps |= {"policy": policy, "places": policy.mean(dim=0).expand_as(policy)}
+    tables = [pd.DataFrame({"map": "masks", "enrichment": enrichment(visible, moving), "fixed_error": fixed}),
+              *(map_lines(name, scores, truth.motion, enrichment(_largest(scores, masking.num_visible)[None], moving))
+                for name, scores in maps.items())]
     return pd.concat([table.assign(row=truth.rows) for table in tables], ignore_index=True)
 
 
@@ -86,6 +87,19 @@ def _batches(truth: Truth, masking: RandomMasking) -> list[ClipBatch]:
             masks.append(masking())
     return [normalizer.prepare((clips, hidden), device)
             for clips, hidden in zip(truth.clips.split(BATCH), torch.stack(masks).split(BATCH), strict=True)]
+
+
+def _error_maps(mae: nn.Module, batches: list[ClipBatch], mask_ratio: float,
+                reconstruction: Reconstruction) -> dict[str, Tensor]:
+    """What rewards pay on average, each (V, N)."""
+    grid, found = grid_of(mae), {}
+    around = Around(grid, AROUND)
+    for name, ratio in (("error", mask_ratio), ("lasting", mask_ratio / 2)):
+        errors = torch.cat([error_map(mae, batch, RandomMasking(grid, ratio), reconstruction, DRAWS)
+                            for batch in batches])
+        everywhere = torch.arange(grid.num_tokens).expand(len(errors), -1)
+        found |= {name: errors, f"{name}_around": around(errors, everywhere)}
+    return found
 
 
 @torch.no_grad()
