@@ -39,6 +39,7 @@ SWITCHES: dict[str, list[str]] = {f"tats-{name}": ["--mask_type", "tats", *words
     "learnable": "--reward learnable", "progress": "--reward progress", "telling": "--reward telling",
     "lasting": "--reward lasting", "lasting-c3-0.3": "--reward lasting --entropy_coef 3e-5",
     "reach-1": "--reward_reach 1", "lasting-reach-1": "--reward lasting --reward_reach 1",
+    "lasting-reach-1-lr-3e-3-to-0": "--reward lasting --reward_reach 1 --sampler_lr 3e-3 --sampler_lr_final 0",
     "learnable-c3-0.3": "--reward learnable --entropy_coef 3e-5",
     "merge-t2": "--tats_merge 2 1 1", "merge-s2": "--tats_merge 1 2 2", "merge-ts2": "--tats_merge 2 2 2",
     "frames": "--tats_block 1 6 6",   # of the demo's grid; ratios of whole frames, .875 of its eight
