@@ -15,6 +15,7 @@ from .lists.seeding import mix, seeded
 from .transforms.pretraining import Transform, crop_views
 from .video.decode import AS_INSTALLED, Decoding, VideoError
 from .video.frame_numbers import center_indices, train_indices, view_indices
+from .windows import frames_by_time
 
 
 class Sampling(NamedTuple):
@@ -138,17 +139,18 @@ class TestViews(Dataset):
         sampling: how clips are cut out.
         views: which.
         decoding: as `PretrainClips`.
+        fps: clips are cut out of the frames that are shown at this rate, see `frames_at_rate`; None: out of all.
     """
 
     __test__ = False   # pytest: not a test class
 
     def __init__(self, clip_list: ClipList, sampling: Sampling, views: Views,
-                 decoding: Decoding = AS_INSTALLED):
+                 decoding: Decoding = AS_INSTALLED, fps: float | None = None):
         if views.crops < 1 or views.segments < 0:
             raise ValueError(f"at least one crop and one segment of a test video, got {views.segments} x {views.crops}")
         if views.short_side is not None and views.short_side < views.size:
             raise ValueError(f"--short_side_size {views.short_side} is smaller than the crop of {views.size} pixels")
-        self.clip_list, self.sampling, self.views = clip_list, sampling, views
+        self.clip_list, self.sampling, self.views, self.fps = clip_list, sampling, views, fps
         self.decoding = decoding.resolved()
         style, num_frames, stride = sampling
         self._indices = partial(view_indices, style, num_frames=num_frames, stride=stride, segments=views.segments) \
@@ -167,7 +169,9 @@ class TestViews(Dataset):
 
     def _read(self, row: int) -> Tensor:
         with self.clip_list.opened(row, self.decoding.open) as video:
-            indices = np.atleast_2d(self._indices(video.num_frames))   # (segments, T)
+            shown = np.arange(video.num_frames) if self.fps is None else frames_by_time(
+                self.clip_list.paths[row], video, self.fps)
+            indices = shown[np.atleast_2d(self._indices(len(shown)))]   # (segments, T)
             frames = video.read(indices.reshape(-1))
         clips = frames.reshape(*indices.shape, *frames.shape[1:])
         return torch.stack([view for clip in clips

@@ -10,8 +10,7 @@ import numpy as np
 from .lists.columns import WHOLE
 from .video.container_file import choose_stream, open_container
 from .video.decode import OpenVideo, VideoError, open_video
-from .video.frame_numbers import frames_at_rate
-from .windows import frame_times
+from .windows import frames_by_time
 
 _READ_AT_ONCE = 128 << 20   # bytes of raw frames in memory
 _DEFAULT_RATE = 25          # for folders of pictures, which have none
@@ -88,11 +87,7 @@ def _encode(job: Job, target: str, encoding: Encoding, frame_pattern: str) -> No
 
 def _wanted_frames(video: OpenVideo, source: str, fps: float | None) -> np.ndarray:
     """The numbers of the frames that the new video has."""
-    if fps is None:
-        return np.arange(video.num_frames)
-    if os.path.isdir(source):
-        raise VideoError(source, "a folder of pictures has no times to go by: leave --fps out")
-    return frames_at_rate(frame_times(source, video.start, video.num_frames), fps)
+    return np.arange(video.num_frames) if fps is None else frames_by_time(source, video, fps)
 
 
 def _frame_rate(source: str):

@@ -13,7 +13,8 @@ from torch.utils.data import IterableDataset, get_worker_info
 from .lists.list_file import ClipList
 from .sources.opening import SourceError, is_elsewhere, open_source
 from .transforms.pretraining import crop_views
-from .video.decode import AS_INSTALLED, Decoding, VideoError
+from .video.decode import AS_INSTALLED, Decoding, OpenVideo, VideoError
+from .video.frame_numbers import frames_at_rate
 
 _FRAMES_AT_ONCE = 64   # decoded frames that a worker holds, of whatever size
 
@@ -119,7 +120,7 @@ class WindowClips(IterableDataset):
 
     def _chunks(self, row: int) -> Iterator[Chunk]:
         with self.clip_list.opened(row, self.decoding.open) as video:
-            times = frame_times(self.clip_list.paths[row], video.start, video.num_frames, self.fps)
+            times = self._times(row, video)
             first, times = times[0], times - times[0]
             spans = self.windows.spans(times)
             starts, ends = self.windows.seconds(spans, times)
@@ -132,6 +133,16 @@ class WindowClips(IterableDataset):
                 clips = torch.stack([crop_views(clip, self.size, 1, None)[0] for clip in frames])
                 yield Chunk(row, clips, first + starts[part], first + ends[part], part.stop >= len(spans))
 
+    def _times(self, row: int, video: OpenVideo) -> np.ndarray:
+        try:
+            return frame_times(self.clip_list.paths[row], video.start, video.num_frames, self.fps)
+        except NoTimes as error:
+            raise VideoError(error.path, f"{error.cause}: --fps says how many are shown a second") from None
+
+
+class NoTimes(VideoError):
+    """A video that does not say when its frames are shown."""
+
 
 def frame_times(path: str, start: int, count: int, fps: float | None = None) -> np.ndarray:
     """float64 (count + 1,): the start of each frame in seconds from the video's first one, and the end of the last.
@@ -142,20 +153,33 @@ def frame_times(path: str, start: int, count: int, fps: float | None = None) -> 
         fps: frames a second, for folders of pictures; of files it overrides what they say.
 
     Raises:
-        VideoError: there are no times in it, and `fps` is None.
+        NoTimes: there are no times in it, and `fps` is None.
+        VideoError: it cannot be read.
     """
     numbers = np.arange(start, start + count + 1)
     if fps:
         return numbers / fps
     if os.path.isdir(path):
-        raise VideoError(path, "a folder of pictures has no times: --fps says how many are shown a second")
+        raise NoTimes(path, "a folder of pictures has no times")
     times, rate = _stored(path)
     if times is not None and len(times) >= start + count:
         step = 1 / rate if rate else float(np.diff(times).mean()) if len(times) > 1 else 0.0
         return np.append(times, times[-1] + step)[numbers] - times[0]
     if not rate:
-        raise VideoError(path, "neither its frames nor its header say when they are shown: --fps says it")
+        raise NoTimes(path, "neither its frames nor its header say when they are shown")
     return numbers / rate
+
+
+def frames_by_time(path: str, video: OpenVideo, fps: float) -> np.ndarray:
+    """int64 (K,): numbers of the frames of an open video that are shown at `fps` frames a second, see `frames_at_rate`.
+
+    Raises:
+        VideoError: nothing says when they are shown, or it cannot be read.
+    """
+    try:
+        return frames_at_rate(frame_times(path, video.start, video.num_frames), fps)
+    except NoTimes as error:
+        raise VideoError(error.path, f"{error.cause}: leave --fps out") from None
 
 
 def _stored(path: str) -> tuple[np.ndarray | None, float | None]:

@@ -30,6 +30,7 @@ from .measure_masks import untrained
 from .motion.optical_flow import TokenMotion, opencv, token_motion
 from .motion.rank_correlation import partial_rank_correlation, rank_correlation
 from .pretrain.interface import clip_size, grid_of
+from .pretrain.nearness import Around
 from .pretrain.reconstruction import Reconstruction
 from .runs.pretraining_build import rebuild
 from .training.batches import Normalizer
@@ -51,12 +52,14 @@ class Video(NamedTuple):
 
 
 class Geometry(NamedTuple):
-    """What a model sees of a video; models that share it share the measured flow."""
+    """What a model sees of a video; models that share it share the measured flow. With fps, `stride` counts frames that
+    are shown at this rate."""
 
     grid: TokenGrid
     frames: int
     stride: int
     size: int
+    fps: float | None
 
 
 def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) -> list[Video]:
@@ -65,10 +68,10 @@ def read_videos(path: Path, geometry: Geometry, windows: int, flow_size: int) ->
     Raises:
         ValueError: none can be read.
     """
-    grid, frames, stride, size = geometry
+    grid, frames, stride, size, fps = geometry
     rows = read_list(path, need_label=False)
     side = size * max(1, round(flow_size / size))   # whole pixels of the one in a pixel of the other
-    views = TestViews(rows, Sampling("dense", frames, stride), Views(windows, 1, side))
+    views = TestViews(rows, Sampling("dense", frames, stride), Views(windows, 1, side), fps=fps)
     videos, names = [], video_names(list(rows.paths))
     first = {(path, rows.span(row)): row for row, path in reversed(list(enumerate(rows.paths)))}
     if len(first) < len(rows):
@@ -111,7 +114,8 @@ def records_of(name: str, videos: Sequence[Video], scores: Sequence[Tensor]) -> 
 
 
 def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iterator[tuple[str, list[dict]]]:
-    """(name, records) of a checkpoint's policy before and after training, and of its model's error map."""
+    """(name, records) of a checkpoint's policy before and after training, and of its model's error map, as it is and
+    averaged over the tokens around each."""
     mae, sampler, mask_type = rebuild(state)
     loss, mask_ratio = state["settings"]["loss"], state["settings"]["mask"]["mask_ratio"]
     reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
@@ -131,8 +135,11 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
         everywhere = torch.cat(policy).mean(dim=0)
         label = f"{after}, mean pi of all clips"
         yield label, records_of(label, videos, [everywhere.expand_as(pi) for pi in policy])
-    label = f"{after}, error map"
-    yield label, records_of(label, videos, [error_map(mae, batch, masking, reconstruction, draws) for batch in batches])
+    errors = [error_map(mae, batch, masking, reconstruction, draws) for batch in batches]
+    # A policy that is paid with --reward_reach 1 is to be compared with errors that are averaged, too.
+    averaged = [Around(grid_of(mae), 1.).of_all(found) for found in errors]
+    for label, maps in ((f"{after}, error map", errors), (f"{after}, error map averaged around", averaged)):
+        yield label, records_of(label, videos, maps)
 
 
 def table(rows: Sequence[tuple[str, list[dict]]]) -> Iterator[str]:
@@ -163,6 +170,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--list", required=True, type=Path, help="list file: a video a line")
     parser.add_argument("--windows", type=int, default=4, help="clips of each video")
     parser.add_argument("--sampling_rate", type=int, help="stride between frames; none: that of the training")
+    parser.add_argument("--fps", type=float, help="frames a second at which the videos are seen, whatever their own "
+                        "rate, such as that of the prepared videos of the training; none: every frame counts")
     parser.add_argument("--flow_size", type=int, default=224, help="side of the frames in which flow is measured, "
                         "rounded to a multiple of the model's")
     parser.add_argument("--draws", type=int, default=16, help="random masks of the error map")
@@ -176,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name in ("windows", "flow_size", "draws", "sampling_rate"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise ValueError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    if args.fps is not None and not 0 < args.fps < 1000:
+        raise ValueError(f"--fps must lie between 0 and 1000, got {args.fps:g}")
     set_up_logging(True)
     if args.out:
         require_writable(args.out, "--out", [args.list, *args.checkpoint])
@@ -188,10 +199,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         mae, _, _ = rebuild(state, source=path)
         grid, data = grid_of(mae), state["settings"]["data"]
         geometry = Geometry(grid, grid.frames * mae.tubelet_size,
-                            args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"]), clip_size(mae))
+                            args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"]), clip_size(mae),
+                            args.fps)
         if geometry not in read:
             videos = read[geometry] = read_videos(args.list, geometry, args.windows, args.flow_size)
-            what = f"{geometry.frames} x {geometry.size} x {geometry.size} at stride {geometry.stride}"
+            what = f"{geometry.frames} x {geometry.size} x {geometry.size} at stride {geometry.stride}" + (
+                f", {geometry.fps:g} frames a second" if geometry.fps else "")
             for kind in ("difference", "texture"):
                 alone = f"{kind} alone ({what})"
                 rows.append((alone, records_of(alone, videos, [getattr(video.motion, kind) for video in videos])))

@@ -10,7 +10,7 @@ from tats.datasets.lists.list_file import read_list
 from tats.datasets.transforms.pretraining import CenterCrop
 from tats.datasets.video import decode
 from tats.datasets.video.decode import VideoError
-from videos import drifting, write_folder, write_list
+from videos import Encoding, drifting, write_folder, write_list, write_video
 
 
 @pytest.fixture
@@ -107,3 +107,26 @@ def test_a_broken_test_video_is_flagged(clip_list):
     sample = TestViews(clip_list, Sampling("dense", 4, 2), Views(2, 3, 16))[3]
     assert sample.videos.shape == (6, 3, 4, 16, 16) and not sample.videos.any()
     assert (sample.row, sample.label) == (3, 2) and "broken.mp4" in sample.fault and "\n" not in sample.fault
+
+
+def test_views_of_frames_that_are_chosen_by_their_time(tmp_path):
+    """The same film at 10, 20 and 30 frames a second, lossless: what is shown at 10 and at 5 is the same."""
+    film, rows = drifting(0, count=24, height=16, width=16), []
+    for times in (1, 2, 3):
+        path = tmp_path / f"{times}.mkv"
+        frames = [frame for number, frame in enumerate(film) for frame in [frame, *[255 - frame] * (times - 1)]]
+        write_video(path, frames, Encoding("ffv1", "bgr0", 10 * times))
+        rows.append((path, 0))
+    rows.append((write_folder(tmp_path / "pictures", 3), 0))
+    clips = read_list(write_list(tmp_path / "list.csv", rows))
+
+    def views(row, stride, fps):
+        return TestViews(clips, Sampling("dense", 4, stride), Views(2, 1, 16), fps=fps)[row]
+
+    for fps, stride in ((10, 1), (5, 2)):
+        expected = views(0, stride, None).videos
+        for row in range(3):
+            assert torch.equal(views(row, 1, fps).videos, expected)
+    assert torch.equal(views(1, 2, 10).videos, views(0, 2, None).videos)   # strides count the chosen frames
+    assert not torch.equal(views(1, 1, None).videos, views(0, 1, None).videos)
+    assert views(3, 1, 10).fault.endswith("a folder of pictures has no times: leave --fps out")

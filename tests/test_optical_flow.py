@@ -130,20 +130,25 @@ def test_from_checkpoints_to_table(checkpoints, shapes, tmp_path, capsys):
     assert [line.split("  ")[0] for line in lines[1:]] == [
         "difference alone (16 x 24 x 24 at stride 1)", "texture alone (16 x 24 x 24 at stride 1)",
         "random: random, 1 steps", "random: random, 1 steps, error map",
+        "random: random, 1 steps, error map averaged around",
         "adamae: adamae, before", "adamae: adamae, 1 steps", "adamae: adamae, 1 steps, mean pi of all clips",
-        "adamae: adamae, 1 steps, error map",
+        "adamae: adamae, 1 steps, error map", "adamae: adamae, 1 steps, error map averaged around",
         "tats: tats, before", "tats: tats, 1 steps", "tats: tats, 1 steps, mean pi of all clips",
-        "tats: tats, 1 steps, error map"]
-    assert lines[3].endswith("uniform: it ranks nothing") and lines[9].endswith("uniform: it ranks nothing")
+        "tats: tats, 1 steps, error map", "tats: tats, 1 steps, error map averaged around"]
+    assert lines[3].endswith("uniform: it ranks nothing") and lines[11].endswith("uniform: it ranks nothing")
     assert lines[1].split()[16:19] == lines[2].split()[19:22] == ["1.000", "±", "0.000"]   # each with itself
     records = (tmp_path / "out" / "flow.csv").read_text().splitlines()
     assert records[0] == "map,video,flow,own_flow,difference,texture,flow_given_texture,own_flow_given_texture"
     assert records[1].split(",")[1] == "000000" and float(records[1].split(",")[2]) > .3   # difference against flow
-    assert len(records) == 1 + 2 * 8   # two videos, eight maps that rank
-    for name in ("windows", "sampling_rate"):
+    assert len(records) == 1 + 2 * 11   # two videos, eleven maps that rank
+    measure([*arguments, checkpoints[0], "--fps", "5"])
+    assert "(16 x 24 x 24 at stride 1, 5 frames a second)" in capsys.readouterr().out
+    assert (tmp_path / "out" / "flow.csv").read_text().splitlines()[1].split(",")[-7:] != records[1].split(",")[-7:]
+    for name, fault in (("windows", "at least 1"), ("sampling_rate", "at least 1"), ("fps", "between 0 and 1000")):
         with pytest.raises(SystemExit) as stopped:
             run_program(lambda name=name: measure([*arguments, checkpoints[0], f"--{name}", "0"]))
-        assert stopped.value.code == 2 and f"--{name} must be at least 1" in capsys.readouterr().err.splitlines()[-1]
+        assert stopped.value.code == 2 and f"--{name} must " in (line := capsys.readouterr().err.splitlines()[-1])
+        assert fault in line
 
 
 def test_videos_of_one_name_are_told_apart():

@@ -136,7 +136,7 @@ def test_so_many_frames_a_second_whatever_the_rate_was(tmp_path, rate, wanted):
 
 def test_a_folder_of_pictures_has_no_times(tmp_path):
     cause = encode(Job(str(videos.write_folder(tmp_path / "a", 0)), str(tmp_path / "a.mp4")), Encoding(fps=10))
-    assert cause == "a folder of pictures has no times to go by: leave --fps out"
+    assert cause == "a folder of pictures has no times: leave --fps out"
 
 
 def test_the_list_that_is_read_is_not_replaced(tmp_path):

@@ -93,12 +93,10 @@ def _error_maps(mae: nn.Module, batches: list[ClipBatch], mask_ratio: float,
                 reconstruction: Reconstruction) -> dict[str, Tensor]:
     """What rewards pay on average, each (V, N)."""
     grid, found = grid_of(mae), {}
-    around = Around(grid, AROUND)
     for name, ratio in (("error", mask_ratio), ("lasting", mask_ratio / 2)):
         errors = torch.cat([error_map(mae, batch, RandomMasking(grid, ratio), reconstruction, DRAWS)
                             for batch in batches])
-        everywhere = torch.arange(grid.num_tokens).expand(len(errors), -1)
-        found |= {name: errors, f"{name}_around": around(errors, everywhere)}
+        found |= {name: errors, f"{name}_around": Around(grid, AROUND).of_all(errors)}
     return found
 
 

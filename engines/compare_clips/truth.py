@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from ...datasets.files import written_whole
 from ...datasets.transforms.pretraining import crop_views
 from ...datasets.video.decode import open_video
-from ...datasets.video.frame_numbers import frames_at_rate, view_indices
-from ...datasets.windows import frame_times
+from ...datasets.video.frame_numbers import view_indices
+from ...datasets.windows import frames_by_time
 from ...masking import TokenGrid
 from ..motion.optical_flow import TokenMotion, opencv, token_motion
 from ..pretrain.interface import clip_size, grid_of
@@ -82,7 +82,7 @@ def write_truth(manifest: Manifest, data: Path, geometry: Geometry, fps: float) 
 def _middle_frames(path: str, frames: int, fps: float) -> np.ndarray:
     """Numbers of the frames of the tests' middle view, (T,)."""
     with open_video(path) as video:
-        shown = frames_at_rate(frame_times(path, video.start, video.num_frames), fps)
+        shown = frames_by_time(path, video, fps)
     return shown[view_indices("dense", len(shown), frames)[0]]
 
 

@@ -43,3 +43,7 @@ class Around:
 
         values = values.float()
         return (summed(values) / summed(torch.ones_like(values))).gather(1, masked)
+
+    def of_all(self, values: Tensor) -> Tensor:
+        """The same with all tokens masked: a map (B, N) -> (B, N)."""
+        return self(values, torch.arange(self.grid.num_tokens, device=values.device).expand(len(values), -1))
