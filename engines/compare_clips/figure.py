@@ -1,40 +1,73 @@
-"""The comparison's picture: how many clips each method's features name rightly, with the interval over groups."""
+"""The comparison's picture: how many clips each method's features name rightly, what single tokens know of flow, and
+how far both are from random masks, with the intervals over groups."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from ...datasets.files import naming
 from ..figures.style import COLOURS
-from .answers import over_groups
-from .plan import READINGS, SCRATCH
-from .table import Results
+from .answers import Interval, over_groups, paired
+from .plan import SCRATCH
+from .table import BASELINE, MEASURED, TOKENS, Results
+
+Row = tuple[str, float]                     # a method and its mask ratio
+Line = tuple[Interval, Sequence[float]]     # the interval of the seeds' mean, and the value of each seed
 
 
 def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
-    """A panel a reading, a line a method and mask ratio: the mean of the seeds with its 95 % interval, a dot a seed.
-    The dashed line is the reading of frame differences. No picture without a cell."""
+    """A column a reading, a line a method and mask ratio: the mean of the seeds with its 95 % interval, a dot a seed;
+    below, where there are such cells, the same of the paired differences to random masks at that ratio. The dashed
+    lines are the reading of frame differences, which names clips, and no difference. No picture without a cell."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = list(dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells))
     if not rows:
         return
-    figure = Figure(figsize=(11, 1.4 + .34 * len(rows)), layout="constrained")
+    compared = [row for row in rows if row[0] not in (SCRATCH, BASELINE) and (BASELINE, row[1]) in rows]
+    figure = Figure(figsize=(14, 1.4 + .6 * bool(compared) + .34 * len(rows + compared)), layout="constrained")
     FigureCanvasAgg(figure)
-    for place, (reading, title) in enumerate(READINGS.items(), 1):
-        axes = figure.add_subplot(1, len(READINGS), place, title=title, xlabel="top-1 in %")
-        axes.axvline(difference.mean(), color="0.5", linestyle="--", linewidth=1)
-        for height, (method, ratio) in enumerate(rows):
-            points, colour = results.measured(method, ratio, reading), COLOURS[height % len(COLOURS)]
-            if points:
-                found = over_groups(pd.concat(points.values(), axis=1).mean(axis=1))
-                axes.plot([found.low, found.high], [height, height], color=colour)
-                axes.plot([own.mean() for own in points.values()], [height] * len(points), "o", color=colour,
-                          markersize=4, alpha=.7)
-        names = [method if method == SCRATCH else f"{method}, ρ = {ratio:g}" for method, ratio in rows]
-        axes.set_yticks(range(len(rows)), names if place == 1 else [""] * len(rows))
-        axes.set_ylim(len(rows) - .5, -.5)
-        axes.grid(axis="x", alpha=.3)
+    heights = [len(part) for part in (rows, compared) if part]
+    grid = figure.add_gridspec(len(heights), len(MEASURED), height_ratios=heights)
+    colours = {row: COLOURS[place % len(COLOURS)] for place, row in enumerate(rows)}
+    for column, (reading, title) in enumerate(MEASURED.items()):
+        found = {row: results.measured(*row, reading) for row in rows}
+        axes = figure.add_subplot(grid[0, column], title=title, xlabel="rank correlation x 100" if reading == TOKENS
+                                  else "top-1 in %")
+        if reading != TOKENS:
+            axes.axvline(difference.mean(), color="0.5", linestyle="--", linewidth=1)
+        _draw_lines(axes, {row: _mean(found[row]) for row in rows}, colours, column == 0)
+        if compared:
+            axes = figure.add_subplot(grid[1, column], xlabel="less random masks")
+            axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
+            _draw_lines(axes, {row: _against(found[row], found[BASELINE, row[1]]) for row in compared}, colours,
+                        column == 0)
     with naming(out):
         figure.savefig(out, dpi=110)
+
+
+def _mean(own: dict[int, pd.Series]) -> Line | None:
+    if not own:
+        return None
+    return over_groups(pd.concat(own.values(), axis=1).mean(axis=1)), [float(points.mean()) for points in own.values()]
+
+
+def _against(own: dict[int, pd.Series], base: dict[int, pd.Series]) -> Line | None:
+    """Of the paired differences of the seeds that both have."""
+    seeds = sorted(set(own) & set(base))
+    return paired([own[seed] for seed in seeds], [base[seed] for seed in seeds]) if seeds else None
+
+
+def _draw_lines(axes, lines: dict[Row, Line | None], colours: dict[Row, str], named: bool) -> None:
+    for height, (row, line) in enumerate(lines.items()):
+        if line is not None:
+            interval, seeds = line
+            axes.plot([interval.low, interval.high], [height, height], color=colours[row])
+            axes.plot(seeds, np.full(len(seeds), height), "o", color=colours[row], markersize=4, alpha=.7)
+    names = [method if method == SCRATCH else f"{method}, ρ = {ratio:g}" for method, ratio in lines]
+    axes.set_yticks(range(len(lines)), names if named else [""] * len(lines))
+    axes.set_ylim(len(lines) - .5, -.5)
+    axes.grid(axis="x", alpha=.3)

@@ -24,6 +24,7 @@ MAPS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "tex
         "enrichment": "enrichment"}
 TOKENS = "tokens"   # 100 times the rank correlation with flow of what single tokens say of it
 TINY = 1e-9   # an error below that: all groups agree, and how far others would differ is not known
+MEASURED = {**READINGS, TOKENS: "flow, from tokens"}
 POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four times in five
 
 
@@ -161,7 +162,7 @@ def _bracketed(found: Interval, digits: str) -> str:
 def _differences(results: Results) -> Iterator[str]:
     rows = []
     for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
-        for reading, name in {**READINGS, TOKENS: "flow, from tokens"}.items():
+        for reading, name in MEASURED.items():
             for other, at in (((BASELINE, ratio),) if method not in (BASELINE, SCRATCH) else
                               ((SCRATCH, 0.),) if method == BASELINE else ()):
                 own, base = results.measured(method, ratio, reading), results.measured(other, at, reading)
