@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import sys
 import threading
 from collections import Counter
 from pathlib import Path
@@ -43,6 +44,14 @@ def the_same_numbers():
     torch.manual_seed(0)
     np.random.seed(0)
     random.seed(0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_decoded_before():
+    """A test that runs a comparison's cell in its own process leaves no decoded videos to the next one."""
+    yield
+    if decode := sys.modules.get("tats.datasets.video.decode"):
+        decode.keep_videos(0)
 
 
 @pytest.fixture

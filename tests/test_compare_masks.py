@@ -1,5 +1,6 @@
 """The comparison of masking strategies: cells run and are not run twice; tables by hand."""
 
+import contextlib
 import csv
 
 import numpy as np
@@ -12,6 +13,7 @@ from tats.engines import measure_masks, run_class_finetuning, run_mae_pretrainin
 from tats.engines.compare_masks import cell as comparison
 from tats.engines.compare_masks import features as comparison_features
 from tats.engines.compare_masks.__main__ import main
+from tats.engines.compare_masks.asked import run_all
 from tats.engines.compare_masks.cell import run_cell
 from tats.engines.compare_masks.features import linear_probe
 from tats.engines.compare_masks.plan import (
@@ -298,3 +300,16 @@ def test_names_of_cells_differ():
     names = {Cell(method, ratio, seed).name
              for method in METHODS | SWITCHES for ratio in (.85, .9, .95, .975) for seed in (0, 1)}
     assert len(names) == len(METHODS | SWITCHES) * 8
+
+
+@pytest.mark.parametrize("end", [None, KeyboardInterrupt, SystemExit])
+def test_cells_in_this_process_leave_no_decoded_videos_behind(end):
+    def keeping(_):
+        decode.keep_videos(1)
+        assert decode._KEPT
+        if end:
+            raise end
+
+    with pytest.raises(end) if end else contextlib.nullcontext():
+        run_all(keeping, [("", "a", None)], 0, "cells")
+    assert not decode._KEPT

@@ -6,8 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tats.datasets.lists.list_file import read_list
 from tats.datasets.video.decode import open_video
-from tats.datasets.windows import WindowClips, Windows, frame_times, sampled
+from tats.datasets.windows import NoTimes, WindowClips, Windows, frame_times, sampled
 from tats.engines import extract_features
 from tats.engines.runs import window_features
 from tats.models import create_model
@@ -52,8 +53,11 @@ def test_times_of_a_file(tmp_path):
     path = write_drifting(tmp_path / "a.mp4", 1, count=10)   # 25 frames a second
     np.testing.assert_allclose(frame_times(str(path), 0, 10), np.arange(11) / 25, atol=1e-9)
     np.testing.assert_allclose(frame_times(str(path), 0, 10, fps=5), np.arange(11) / 5)
-    with pytest.raises(ValueError, match="--fps"):
+    with pytest.raises(NoTimes, match="a folder of pictures has no times"):
         frame_times(str(write_folder(tmp_path / "f", 1)), 0, 12)
+    pictures = read_list(write_list(tmp_path / "list.csv", [(tmp_path / "f", 0)]))
+    (chunk,) = WindowClips(pictures, [0], Windows.parse("1s", "1s"), (4, 16))
+    assert chunk.fault.endswith("a folder of pictures has no times: --fps says how many are shown a second")
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,6 @@ from pathlib import Path
 
 from ...datasets.files import write_whole
 from ...datasets.program import run_program
-from ...datasets.video.decode import keep_videos
 from ..compare_masks.asked import add_training_flags, arguments_of, check_asked, run_all
 from ..compare_masks.cell import warm_up
 from ..compare_masks.plan import METHODS as MASKINGS
@@ -145,7 +144,6 @@ def run(plans: Sequence[ClipsPlan], cells: Sequence[Cell], jobs: int) -> list[st
         failed += run_all(warm_up, cold, jobs, "warm-ups")
         named = [(f"{plan.out.name}, ", cell.name, (plan, cell)) for plan, cell in own]
         failed += run_all(run_cell, named, jobs, "cells")
-    keep_videos(0)   # with --jobs 0 the cells ran in this process
     return failed
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from ...datasets.files import write_whole
 from ...datasets.program import run_program
-from ...datasets.video.decode import keep_videos
 from ..config.flags import FlagParser
 from ..core.logs import set_up_logging
 from ..core.records import write_csv
@@ -85,7 +84,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     cold = [("", f"warm-up {seed}", (plan, seed)) for seed in args.seeds if not warm_file(plan, seed).is_file()]
     failed = run_all(warm_up, cold, args.jobs, "warm-ups")
     failed += run_all(run_cell, [("", cell.name, (plan, cell)) for cell in missing], args.jobs, "cells")
-    keep_videos(0)   # with --jobs 0 the cells ran in this process
     done = finished_cells(plan)
     if done:
         write_tables(plan, done)

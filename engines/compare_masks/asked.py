@@ -9,6 +9,7 @@ from typing import Any
 
 from ...datasets.processes.cores import usable_cores
 from ...datasets.processes.parallel import WorkerDied, for_each
+from ...datasets.video.decode import keep_videos
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +73,14 @@ def run_all(function: Callable, tasks: Sequence[tuple[str, str, Any]], jobs: int
     """
     os.environ["OMP_NUM_THREADS"] = "1"   # for the processes that are started now
     failed: list[str] = []
-    for place, result in for_each(function, [task for *_, task in tasks], jobs, title, "run"):
-        before, name, _ = tasks[place]
-        if isinstance(result, (str, WorkerDied)):
-            failed.append(before + (result if isinstance(result, str) else f"{name}: {result}"))
-            logger.warning("%s", failed[-1])
-        else:
-            logger.info("%s%s: done", before, name)
+    try:
+        for place, result in for_each(function, [task for *_, task in tasks], jobs, title, "run"):
+            before, name, _ = tasks[place]
+            if isinstance(result, (str, WorkerDied)):
+                failed.append(before + (result if isinstance(result, str) else f"{name}: {result}"))
+                logger.warning("%s", failed[-1])
+            else:
+                logger.info("%s%s: done", before, name)
+    finally:
+        keep_videos(0)   # with jobs 0 they ran in this process, and kept what they decoded
     return failed
