@@ -30,7 +30,7 @@ from .measure_masks import untrained
 from .motion.optical_flow import TokenMotion, opencv, token_motion
 from .motion.rank_correlation import partial_rank_correlation, rank_correlation
 from .pretrain.interface import clip_size, grid_of
-from .pretrain.nearness import Around
+from .pretrain.nearness import COMPARED_REACH, Around
 from .pretrain.reconstruction import Reconstruction
 from .runs.pretraining_build import rebuild
 from .training.batches import Normalizer
@@ -136,8 +136,7 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
         label = f"{after}, mean pi of all clips"
         yield label, records_of(label, videos, [everywhere.expand_as(pi) for pi in policy])
     errors = [error_map(mae, batch, masking, reconstruction, draws) for batch in batches]
-    # A policy that is paid with --reward_reach 1 is to be compared with errors that are averaged, too.
-    averaged = [Around(grid_of(mae), 1.).of_all(found) for found in errors]
+    averaged = [Around(grid_of(mae), COMPARED_REACH).of_all(found) for found in errors]
     for label, maps in ((f"{after}, error map", errors), (f"{after}, error map averaged around", averaged)):
         yield label, records_of(label, videos, maps)
 

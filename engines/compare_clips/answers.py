@@ -2,7 +2,7 @@
 not independent."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,6 +68,11 @@ def over_groups(values: pd.Series, seed: int = 0, draws: int = DRAWS) -> Interva
     means = drawn @ sums / (drawn @ counts)
     low, high = np.percentile(means, (2.5, 97.5))
     return Interval(float(values.mean()), float(low), float(high), float(means.std()))
+
+
+def mean_of_seeds(points: Mapping[int, pd.Series]) -> pd.Series:
+    """Of each clip."""
+    return pd.concat(points.values(), axis=1).mean(axis=1)
 
 
 def paired(ours: Sequence[pd.Series], theirs: Sequence[pd.Series]) -> tuple[Interval, np.ndarray]:

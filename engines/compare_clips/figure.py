@@ -9,7 +9,7 @@ import pandas as pd
 
 from ...datasets.files import naming
 from ..figures.style import COLOURS
-from .answers import Interval, over_groups, paired
+from .answers import Interval, mean_of_seeds, over_groups, paired
 from .plan import SCRATCH
 from .table import BASELINE, MEASURED, TOKENS, Results
 
@@ -52,7 +52,7 @@ def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
 def _mean(own: dict[int, pd.Series]) -> Line | None:
     if not own:
         return None
-    return over_groups(pd.concat(own.values(), axis=1).mean(axis=1)), [float(points.mean()) for points in own.values()]
+    return over_groups(mean_of_seeds(own)), [float(points.mean()) for points in own.values()]
 
 
 def _against(own: dict[int, pd.Series], base: dict[int, pd.Series]) -> Line | None:

@@ -17,7 +17,7 @@ from ..figures.inference import error_map, log_policy, look
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import partial_rank_correlation, rank_correlation
 from ..pretrain.interface import grid_of
-from ..pretrain.nearness import Around
+from ..pretrain.nearness import COMPARED_REACH, Around
 from ..pretrain.reconstruction import Reconstruction
 from ..runs.pretraining_build import rebuild
 from ..training.batches import ClipBatch, Normalizer
@@ -27,14 +27,13 @@ KINDS = ("flow", "own_flow", "difference", "texture")
 GIVEN_TEXTURE = ("flow", "own_flow", "difference")
 MOVING_SHARE = .1   # the tokens that move most
 DRAWS = 8           # random masks of the error map
-AROUND = 1.         # a policy that is paid with --reward_reach 1 is to be compared with errors that are averaged, too
 MASKS = 4           # masks of a strategy, for the enrichment
 BATCH = 30
 
 
 def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     """A line a clip and map: map (policy, places: the mean policy of all clips, error, lasting: the error under masks
-    that hide half as much, both also _around: averaged over the tokens around each with a reach of AROUND, masks), row,
+    that hide half as much, both also _around: averaged over the tokens around each with a reach of 1, masks), row,
     the rank correlations with each of KINDS and, given texture, with those of GIVEN_TEXTURE, the enrichment,
     fixed_error. What is not defined is NaN: nothing moves, or a map is constant.
 
@@ -96,7 +95,7 @@ def _error_maps(mae: nn.Module, batches: list[ClipBatch], mask_ratio: float,
     for name, ratio in (("error", mask_ratio), ("lasting", mask_ratio / 2)):
         errors = torch.cat([error_map(mae, batch, RandomMasking(grid, ratio), reconstruction, DRAWS)
                             for batch in batches])
-        found |= {name: errors, f"{name}_around": Around(grid, AROUND).of_all(errors)}
+        found |= {name: errors, f"{name}_around": Around(grid, COMPARED_REACH).of_all(errors)}
     return found
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 from ...datasets.files import read_json
 from ..compare_masks.plan import METHODS as MASKINGS
 from ..compare_masks.plan import SWITCHES, Cell, cells_in, result_file
-from .answers import Interval, over_groups, paired, read_answers, read_table
+from .answers import Interval, mean_of_seeds, over_groups, paired, read_answers, read_table
 from .plan import READINGS, SCRATCH, ClipsPlan, answers_file, maps_file
 
 BASELINE = "random"
@@ -137,7 +137,7 @@ def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
             points = results.measured(method, ratio, reading)
             if points:
                 row["seeds"] = max(row["seeds"], len(points))
-                row[name] = _with_interval(pd.concat(points.values(), axis=1).mean(axis=1))
+                row[name] = _with_interval(mean_of_seeds(points))
         rows.append(row)
     columns = ["method", "ρ", "seeds", *READINGS.values()]
     groups = difference.index.get_level_values("group").nunique()

@@ -67,29 +67,25 @@ def write_truth(manifest: Manifest, data: Path, geometry: Geometry, fps: float) 
     opencv()   # before anything is decoded
     side = geometry.size * max(1, round(FLOW_SIDE / geometry.size))
     paths = [str((manifest.folder / manifest.rows[row].path).resolve()) for row in manifest.tested]
-    middles = [_middle_frames(path, geometry.frames, fps) for path in paths]
-    held = sum(len(np.unique(numbers)) < geometry.frames for numbers in middles)
+    found, held = [], 0
+    for source in paths:
+        view, differ = _middle(source, geometry.frames, side, fps)
+        found.append(token_motion(view, geometry.grid, geometry.size))
+        held += differ < geometry.frames
     if held:
         logger.warning("%d of %d tested clips are too short or too slow for %d different frames at --fps %g: frames "
                        "are repeated, between which nothing moves", held, len(paths), geometry.frames, fps)
-    found = [token_motion(_view(path, numbers, side), geometry.grid, geometry.size)
-             for path, numbers in zip(paths, middles, strict=True)]
     motion = {kind: torch.cat([getattr(one, kind) for _, one in found]).float().numpy() for kind in TokenMotion._fields}
     with written_whole(path, "wb") as file:
         np.savez(file, clips=torch.cat([seen for seen, _ in found]).numpy(), rows=np.array(manifest.tested), **motion)
 
 
-def _middle_frames(path: str, frames: int, fps: float) -> np.ndarray:
-    """Numbers of the frames of the tests' middle view, (T,)."""
+def _middle(path: str, frames: int, side: int, fps: float) -> tuple[Tensor, int]:
+    """(the tests' middle view, uint8 (1, 3, T, side, side); how many of its frames differ in number)."""
     with open_video(path) as video:
         shown = frames_by_time(path, video, fps)
-    return shown[view_indices("dense", len(shown), frames)[0]]
-
-
-def _view(path: str, numbers: np.ndarray, side: int) -> Tensor:
-    """uint8 (1, 3, T, side, side)."""
-    with open_video(path) as video:
-        return crop_views(video.read(numbers), side, 1)[0][None]
+        numbers = shown[view_indices("dense", len(shown), frames)[0]]
+        return crop_views(video.read(numbers), side, 1)[0][None], len(np.unique(numbers))
 
 
 def read_truth(data: Path, geometry: Geometry) -> Truth:

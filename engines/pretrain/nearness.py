@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...masking.grid import TokenGrid
 
+COMPARED_REACH = 1.   # of averaged error maps: what a policy that is paid with --reward_reach 1 is to be compared with
 _LEAST_REACH = 1e-6   # of it and of anything below only the token itself is near
 
 
