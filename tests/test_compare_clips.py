@@ -15,9 +15,10 @@ from tats.engines.compare_clips.__main__ import main, run
 from tats.engines.compare_clips.answers import over_groups, paired, read_answers, write_answers
 from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.maps import enrichment, most_moving
-from tats.engines.compare_clips.plan import ClipsPlan, answers_file
+from tats.engines.compare_clips.plan import ClipsPlan, answers_file, maps_file
 from tats.engines.compare_clips.readings import answers_by_fold, difference_statistics, linear, nearest
-from tats.engines.compare_clips.table import Results, summary
+from tats.engines.compare_clips.results import Results
+from tats.engines.compare_clips.table import summary
 from tats.engines.compare_clips.token_reading import read_flow
 from tats.engines.compare_clips.truth import geometry_of
 from tats.engines.compare_clips.untrained import untrained
@@ -197,10 +198,11 @@ def test_differences_are_paired_by_clip_and_seed():
     index = pd.MultiIndex.from_tuples([("1", "a"), ("2", "a"), ("3", "b"), ("4", "c")], names=["path", "group"])
     base = pd.Series([0., 0., 0., 100.], index)
     ours = pd.Series([100., 0., 0., 100.], index)
-    interval, seeds = paired([ours.iloc[::-1], base], [base, base])
+    interval, seeds = paired({0: ours.iloc[::-1], 1: base, 2: ours}, {1: base, 0: base})
     assert interval.mean == 12.5 and seeds.tolist() == [25., 0.] and interval.low == 0
     with pytest.raises(ValueError, match="other clips"):
-        paired([ours], [base.iloc[:3]])
+        paired({0: ours}, {0: base.iloc[:3]})
+    assert paired({0: ours}, {1: base}) is None
 
 
 def test_answers_are_read_as_they_were_written(tmp_path):
@@ -303,6 +305,20 @@ def test_parts_are_pooled_and_methods_paired_by_seed(tmp_path):
                     for method in ("tats", "random"))
     assert "| random  | linear    | +37.5 [" in tats and "| 12.5 " in tats and "| 2 " in tats
     assert "| scratch | linear    | +25.0 [" in random and "| 1 " in random   # one seed is common
+
+
+def test_a_policy_is_paired_with_the_errors_of_its_own_model(tmp_path):
+    """Clip by clip .3, .1 and .2 above the error map, the fourth, in which nothing moves, left out: 20.0 in .01."""
+    plan, cell, clips = parts(tmp_path)[0], Cell("tats", .9, 0), [("1", "a"), ("2", "a"), ("3", "b"), ("4", "c")]
+    write_cell(plan, cell, [1, 0, 0, 1], clips)
+    table = pd.concat([pd.DataFrame(clips, columns=["path", "group"]).assign(map=name, flow=flow) for name, flow in (
+        ("policy", [.5, .3, .2, np.nan]), ("error", [.2, .2, 0., np.nan]), ("error_around", [.6, .4, .3, np.nan]))])
+    table.assign(row=0).to_csv(maps_file(plan, cell), index=False)
+    results = Results([plan], 4)
+    text = "\n".join(summary(results, results.points(cell, "linear"), pd.DataFrame({"map": []})))
+    errors, averaged = (line for line in text.splitlines() if " error map" in line)
+    assert errors.startswith("| tats ") and "| +20.0 [" in errors
+    assert " averaged over neighbours " in averaged and "| -10.0 [-10.0, -10.0] " in averaged
 
 
 def test_a_cell_that_fails_is_named(tmp_path, monkeypatch):

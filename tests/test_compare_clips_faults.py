@@ -20,7 +20,8 @@ from tats.engines.compare_clips.features import _finetuned
 from tats.engines.compare_clips.manifest import read_manifest
 from tats.engines.compare_clips.plan import ClipsPlan, answers_file, is_finished, maps_file
 from tats.engines.compare_clips.prepare import ClipSize, prepare
-from tats.engines.compare_clips.table import Results, _difference
+from tats.engines.compare_clips.results import Results
+from tats.engines.compare_clips.table import _difference
 from tats.engines.compare_clips.truth import Geometry, read_truth, write_truth
 from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
@@ -263,7 +264,7 @@ def test_a_mean_over_fewer_folds_is_not_shown(tmp_path):
 def test_a_clip_without_a_rank_correlation_leaves_one_pair_out():
     index = pd.MultiIndex.from_tuples([("1", "a"), ("2", "b"), ("3", "c")], names=["path", "group"])
     base, ours = (pd.Series(values, index) for values in ([1., 2., np.nan], [2., 5., 7.]))
-    assert paired([ours], [base])[0].mean == 2 and paired([base], [ours])[1].tolist() == [-2]
+    assert paired({0: ours}, {0: base})[0].mean == 2 and paired({0: base}, {0: ours})[1].tolist() == [-2]
 
 
 def test_predictions_of_a_folder_that_was_moved_are_read(tmp_path):
@@ -281,8 +282,8 @@ def test_equal_answers_do_not_say_what_would_be_missed():
     """Differences of 0, -100 and 0 in three films have a deviation of 47.14, and their mean an error of 27.2."""
     index = pd.MultiIndex.from_tuples([("1", "a"), ("2", "b"), ("3", "c")], names=["path", "group"])
     base, ours = pd.Series([100., 100, 0], index), pd.Series([100., 0, 0], index)
-    assert _difference([base], [base])["would miss"] == "–"
-    assert float(_difference([ours], [base])["would miss"]) == pytest.approx(2.8 * 27.2, rel=.02)
+    assert _difference(*paired({0: base}, {0: base}))["would miss"] == "–"
+    assert float(_difference(*paired({0: ours}, {0: base}))["would miss"]) == pytest.approx(2.8 * 27.2, rel=.02)
 
 
 def test_what_a_stopped_cell_took_is_not_known(tmp_path, monkeypatch):

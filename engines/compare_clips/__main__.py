@@ -33,7 +33,8 @@ from .manifest import Manifest, read_manifest
 from .maps import plain_maps
 from .plan import METHODS, RATIOS, READINGS, SCRATCH, ClipsPlan, is_finished
 from .prepare import ClipSize, prepare
-from .table import Results, summary
+from .results import Results
+from .table import summary
 from .truth import Geometry, geometry_of, write_truth
 from .untrained import check_cells, untrained
 

@@ -2,7 +2,7 @@
 not independent."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -75,22 +75,26 @@ def mean_of_seeds(points: Mapping[int, pd.Series]) -> pd.Series:
     return pd.concat(points.values(), axis=1).mean(axis=1)
 
 
-def paired(ours: Sequence[pd.Series], theirs: Sequence[pd.Series]) -> tuple[Interval, np.ndarray]:
+def paired(ours: Mapping[int, pd.Series], theirs: Mapping[int, pd.Series]) -> tuple[Interval, np.ndarray] | None:
     """Differences of two methods' points, seed by seed and clip by clip.
 
     Args:
-        ours, theirs: the points of each seed, in the same order; NaN where a clip has none, which leaves it out.
+        ours, theirs: the points by seed; NaN where a clip has none, which leaves it out.
 
     Returns:
-        The interval of the seeds' mean difference over groups; the differences of the seeds, (seeds,).
+        The interval of the seeds' mean difference over groups; the differences of the seeds that both have, (seeds,).
+        None where they have none in common.
 
     Raises:
         ValueError: the two were not asked about the same clips.
     """
     differences = []
-    for own, other in zip(ours, theirs, strict=True):
+    for seed in sorted(ours.keys() & theirs.keys()):
+        own, other = ours[seed], theirs[seed]
         if not own.index.sort_values().equals(other.index.sort_values()):
             raise ValueError("two methods were tested on other clips: nothing to pair")
         differences.append(own - other.reindex(own.index))
+    if not differences:
+        return None
     mean = pd.concat(differences, axis=1).mean(axis=1).dropna()
     return over_groups(mean), np.array([float(one.mean()) for one in differences])

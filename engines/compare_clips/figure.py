@@ -11,7 +11,8 @@ from ...datasets.files import naming
 from ..figures.style import COLOURS
 from .answers import Interval, mean_of_seeds, over_groups, paired
 from .plan import SCRATCH
-from .table import BASELINE, MEASURED, TOKENS, Results
+from .results import TOKENS, Results
+from .table import BASELINE, MEASURED
 
 Row = tuple[str, float]                     # a method and its mask ratio
 Line = tuple[Interval, Sequence[float]]     # the interval of the seeds' mean, and the value of each seed
@@ -43,7 +44,7 @@ def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
         if compared:
             axes = figure.add_subplot(grid[1, column], xlabel="less random masks")
             axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
-            _draw_lines(axes, {row: _against(found[row], found[BASELINE, row[1]]) for row in compared}, colours,
+            _draw_lines(axes, {row: paired(found[row], found[BASELINE, row[1]]) for row in compared}, colours,
                         column == 0)
     with naming(out):
         figure.savefig(out, dpi=110)
@@ -53,12 +54,6 @@ def _mean(own: dict[int, pd.Series]) -> Line | None:
     if not own:
         return None
     return over_groups(mean_of_seeds(own)), [float(points.mean()) for points in own.values()]
-
-
-def _against(own: dict[int, pd.Series], base: dict[int, pd.Series]) -> Line | None:
-    """Of the paired differences of the seeds that both have."""
-    seeds = sorted(set(own) & set(base))
-    return paired([own[seed] for seed in seeds], [base[seed] for seed in seeds]) if seeds else None
 
 
 def _draw_lines(axes, lines: dict[Row, Line | None], colours: dict[Row, str], named: bool) -> None:

@@ -3,114 +3,29 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...datasets.files import read_json
-from ..compare_masks.plan import METHODS as MASKINGS
-from ..compare_masks.plan import SWITCHES, Cell, cells_in, result_file
-from .answers import Interval, mean_of_seeds, over_groups, paired, read_answers, read_table
-from .plan import READINGS, SCRATCH, ClipsPlan, answers_file, maps_file
+from .answers import Interval, mean_of_seeds, over_groups, paired
+from .plan import READINGS, SCRATCH
+from .results import COST, LEARNING, TOKENS, Results
 
 BASELINE = "random"
-ORDER = [SCRATCH, *MASKINGS, *SWITCHES]
-COST = {"pretraining_cpu_seconds": "pre-training, CPU s", "cpu_seconds": "all, CPU s", "peak_rss_mib": "peak MiB"}
-LEARNING = {"entropy_share": ("entropy share", 3), "value_explained": ("value explains", 2),
-            "motion_correlation": ("corr. with frame difference", 2), "visible_tokens": ("visible", 0)}
 MAPS = {"flow": "flow", "own_flow": "own flow", "difference": "difference", "texture": "texture",
         "flow_given_texture": "flow \\| texture", "own_flow_given_texture": "own flow \\| texture",
         "enrichment": "enrichment"}
-TOKENS = "tokens"   # 100 times the rank correlation with flow of what single tokens say of it
 TINY = 1e-9   # an error below that: all groups agree, and how far others would differ is not known
 MEASURED = {**READINGS, TOKENS: "flow, from tokens"}
+RIVALS = {"error": "error map", "error_around": "error map, averaged over neighbours",   # of π, in the same cell
+          "lasting": "error at half the ratio", "lasting_around": "error at half the ratio, averaged over neighbours",
+          "places": "mean π of all clips"}
 POWER = 2.8   # standard errors: an effect of that size is found, at 5 %, four times in five
 
 
-def _maps_of(file: Path) -> pd.DataFrame:
-    return read_table(file, ("map", "path", "group"), dtype={"path": str, "group": str}, na_values=[""])
-
-
-class Results:
-    """All that the parts of a comparison hold.
-
-    Attributes:
-        cells: those of all parts, in order.
-        numbers: what was logged of each cell, the mean over its parts; of the time the sum. None where a part has no
-            cell yet: fewer folds are another measurement.
-        clips: how many clips are tested in all parts together.
-    """
-
-    def __init__(self, plans: Sequence[ClipsPlan], clips: int):
-        self.plans, self.clips = plans, clips
-        found = dict.fromkeys(cell for plan in plans for cell in cells_in(plan, ORDER))
-        self.cells = sorted(found, key=lambda cell: (cell.mask_ratio, ORDER.index(cell.method), cell.seed))
-        self.numbers = {cell: self._numbers(cell) for cell in self.cells}
-
-    def _numbers(self, cell: Cell) -> dict[str, float]:
-        files = [result_file(plan, cell) for plan in self.plans]
-        if not all(file.is_file() for file in files):
-            return {}
-        frame = pd.DataFrame(map(read_json, files)).drop(columns=list(Cell._fields))
-        frame = frame.apply(pd.to_numeric, errors="coerce")
-        spent = frame.filter(regex="cpu_seconds$").sum(skipna=False)   # --strict costs one pre-training a fold
-        return frame.mean().drop(spent.index).dropna().to_dict() | spent.dropna().to_dict()
-
-    def points(self, cell: Cell, reading: str) -> pd.Series | None:
-        """100 for each clip whose class was found, else 0; or TOKENS; None where a part has not asked yet."""
-        if reading == TOKENS:
-            return self._flow_in_tokens(cell)
-        files = [answers_file(plan, cell, reading) for plan in self.plans]
-        if not all(file.is_file() for file in files):
-            return None
-        points = pd.concat([read_answers(file) for file in files])
-        self._must_be_all(points.index, files)
-        return points
-
-    def _flow_in_tokens(self, cell: Cell) -> pd.Series | None:
-        lines = self.maps(cell)
-        lines = lines[lines["map"] == "features"]
-        return 100 * lines.set_index(["path", "group"])["flow"] if len(lines) and lines["flow"].notna().any() else None
-
-    def maps(self, cell: Cell) -> pd.DataFrame:
-        """The lines of `measure_maps`, with path and group. None where a part has none yet."""
-        files = [maps_file(plan, cell) for plan in self.plans]
-        if not all(file.is_file() for file in files):
-            return pd.DataFrame(columns=["map"])
-        lines = pd.concat([_maps_of(file) for file in files])
-        for _, own in lines.groupby("map"):
-            self._must_be_all(own["path"], files)
-        return lines
-
-    def _must_be_all(self, found: Sequence, files: Sequence[Path]) -> None:
-        """Raises ValueError: files that were cut, or are of other clips. Their mean would stand under a wrong name."""
-        if len(found) != self.clips or pd.Index(found).has_duplicates:
-            raise ValueError(f"{', '.join(map(str, files))}: answers for {len(found)} of {self.clips} clips, each "
-                             f"wanted once: delete {'it, and it is' if len(files) == 1 else 'them, and they are'} made "
-                             "again")
-
-    def measured(self, method: str, ratio: float, reading: str) -> dict[int, pd.Series]:
-        """Points of each seed."""
-        found = {cell.seed: self.points(cell, reading) for cell in self.cells
-                 if (cell.method, cell.mask_ratio) == (method, ratio)}
-        return {seed: points for seed, points in found.items() if points is not None}
-
-    def rows(self) -> Iterator[dict]:
-        """One a cell: accuracies, rank correlations and enrichment of its maps, what was logged."""
-        for cell in self.cells:
-            row = {**cell._asdict(), "clips": self.clips}
-            for reading in READINGS:
-                points = self.points(cell, reading)
-                row[reading] = None if points is None else round(float(points.mean()), 3)
-            for name, lines in self.maps(cell).groupby("map", sort=False):
-                means = lines.drop(columns=["map", "row", "path", "group"], errors="ignore").mean().dropna()
-                row |= {f"{name}_{kind}": round(float(value), 4) for kind, value in means.items()}
-            yield row | {name: self.numbers[cell].get(name) for name in (*LEARNING, *COST)}
-
-
 def summary(results: Results, difference: pd.Series, plain: pd.DataFrame) -> Iterator[str]:
-    """Markdown: accuracies, paired differences, what the maps rank, how the policies learned and what it cost.
+    """Markdown: accuracies, paired differences, what the maps rank, by how much π differs from the error maps, how the
+    policies learned and what it cost.
 
     Args:
         difference: points of the frame-difference reading. plain: means and errors of rankings without a model.
@@ -118,6 +33,7 @@ def summary(results: Results, difference: pd.Series, plain: pd.DataFrame) -> Ite
     yield from _accuracies(results, difference)
     yield from _differences(results)
     yield from _maps(results, plain)
+    yield from _policies(results)
     yield from _learning(results)
 
 
@@ -165,21 +81,31 @@ def _differences(results: Results) -> Iterator[str]:
         for reading, name in MEASURED.items():
             for other, at in (((BASELINE, ratio),) if method not in (BASELINE, SCRATCH) else
                               ((SCRATCH, 0.),) if method == BASELINE else ()):
-                own, base = results.measured(method, ratio, reading), results.measured(other, at, reading)
-                seeds = sorted(set(own) & set(base))
-                if seeds:
+                found = paired(results.measured(method, ratio, reading), results.measured(other, at, reading))
+                if found:
                     rows.append({"method": method, "ρ": f"{ratio:g}", "less": other, "reading": name,
-                                 **_difference([own[seed] for seed in seeds], [base[seed] for seed in seeds])})
+                                 **_difference(*found)})
     yield from _markdown("Paired differences in points (of flow: .01 of the rank correlation), seed by seed and clip "
                          "by clip; would miss: an effect below that is missed more often than one time in five", rows)
 
 
-def _difference(own: Sequence[pd.Series], base: Sequence[pd.Series]) -> dict[str, str]:
-    interval, seeds = paired(own, base)
+def _difference(interval: Interval, seeds: np.ndarray) -> dict[str, str]:
     error = float(np.std(seeds, ddof=1) / len(seeds) ** .5) if len(seeds) > 1 else None
     return {"difference": _bracketed(interval, "+.1f"),
             "error over seeds": "–" if error is None else f"{error:.1f}", "seeds": str(len(seeds)),
             "would miss": _or_none(POWER * interval.error if interval.error > TINY else math.nan, ".1f")}
+
+
+def _policies(results: Results) -> Iterator[str]:
+    rows = []
+    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+        own = results.measured(method, ratio, "policy")
+        for rival, name in RIVALS.items():
+            found = paired(own, results.measured(method, ratio, rival))
+            if found:
+                rows.append({"π of": method, "ρ": f"{ratio:g}", "less": name, **_difference(*found)})
+    yield from _markdown("Rank correlation of π with flow less that of other maps of the same model, in .01: paired "
+                         "differences, as above", rows)
 
 
 def _or_none(value: float, digits: str) -> str:
