@@ -25,7 +25,7 @@ def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    rows = list(dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells))
+    rows = results.methods
     if not rows:
         return
     compared = [row for row in rows if row[0] not in (SCRATCH, BASELINE) and (BASELINE, row[1]) in rows]

@@ -27,6 +27,7 @@ class Results:
 
     Attributes:
         cells: those of all parts, in order.
+        methods: each method with each of its mask ratios, in order.
         numbers: what was logged of each cell, the mean over its parts; of the time the sum. None where a part has no
             cell yet: fewer folds are another measurement.
         clips: how many clips are tested in all parts together.
@@ -37,6 +38,7 @@ class Results:
         self._maps: dict[Cell, pd.DataFrame] = {}
         found = dict.fromkeys(cell for plan in plans for cell in cells_in(plan, ORDER))
         self.cells = sorted(found, key=lambda cell: (cell.mask_ratio, ORDER.index(cell.method), cell.seed))
+        self.methods = list(dict.fromkeys((cell.method, cell.mask_ratio) for cell in self.cells))
         self.numbers = {cell: self._numbers(cell) for cell in self.cells}
 
     def _numbers(self, cell: Cell) -> dict[str, float]:

@@ -47,7 +47,7 @@ def _markdown(title: str, rows: Sequence[dict]) -> Iterator[str]:
 
 def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
     rows = [{"method": "frame difference, linear", "ρ": "–", "seeds": "–", "linear": _with_interval(difference)}]
-    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+    for method, ratio in results.methods:
         row = {"method": method, "ρ": _ratio(method, ratio), "seeds": 0}
         for reading, name in READINGS.items():
             points = results.measured(method, ratio, reading)
@@ -77,7 +77,7 @@ def _bracketed(found: Interval, digits: str) -> str:
 
 def _differences(results: Results) -> Iterator[str]:
     rows = []
-    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+    for method, ratio in results.methods:
         for reading, name in MEASURED.items():
             for other, at in (((BASELINE, ratio),) if method not in (BASELINE, SCRATCH) else
                               ((SCRATCH, 0.),) if method == BASELINE else ()):
@@ -98,7 +98,7 @@ def _difference(interval: Interval, seeds: np.ndarray) -> dict[str, str]:
 
 def _policies(results: Results) -> Iterator[str]:
     rows = []
-    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+    for method, ratio in results.methods:
         own = results.measured(method, ratio, "policy")
         for rival, name in RIVALS.items():
             found = paired(own, results.measured(method, ratio, rival))
@@ -141,7 +141,7 @@ def _map_row(lines: pd.DataFrame) -> dict[str, str]:
 
 def _learning(results: Results) -> Iterator[str]:
     rows = []
-    for method, ratio in dict.fromkeys((cell.method, cell.mask_ratio) for cell in results.cells):
+    for method, ratio in results.methods:
         own = pd.DataFrame([numbers for cell, numbers in results.numbers.items()
                             if (cell.method, cell.mask_ratio) == (method, ratio)])
         means = own.mean()
