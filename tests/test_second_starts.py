@@ -169,4 +169,4 @@ def test_every_kind_of_flag_has_its_test():
     kinds = {item.metadata["identity"] for flags in FLAGS.values() for item in flags.values()}
     assert kinds == {FREE, KEPT, FIXED, CONTENT, SOURCE, LONGER, BATCH, SETUP}
     assert NOT_TOGETHER | set(WITHOUT_EFFECT) <= {name for flags in FLAGS.values() for name in flags}
-    assert Path(__file__).with_name("test_identity.py").is_file()
+    assert Path(__file__).with_name("test_changes_of_runs.py").is_file()

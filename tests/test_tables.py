@@ -3,34 +3,12 @@
 import csv
 import io
 import json
-import os
 import re
 
 import pytest
 from paper_numbers import TABLE_1, TABLE_2, TABLE_3, TABLE_3C, TABLE_5, TABLE_6, TABLE_9
-from tats.engines.core.paper_entry import started_from_others
+from table_runs import METHODS, printed, put_log, put_result
 from tats.engines.tables import main, read_entries
-
-METHODS = ("videomae", "adamae", "tats")
-
-
-def put_result(root, run, top1, top5, evaluated=10):
-    (root / run).mkdir(parents=True, exist_ok=True)
-    (root / run / "result.json").write_text(json.dumps(
-        {"top1": top1, "top5": top5, "num_expected": 10, "num_evaluated": evaluated}))
-
-
-def put_log(root, run, *peaks):
-    (root / run).mkdir(parents=True, exist_ok=True)
-    lines = [{"epoch": epoch, "peak_memory_gb": peak} for epoch, peak in enumerate(peaks)]
-    (root / run / "log.txt").write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def table(capsys, root, *arguments):
-    capsys.readouterr()
-    status = main([str(root), *arguments])
-    return status, capsys.readouterr().out
-
 
 NAMES = {"ucf101": "UCF101", "hmdb51": "HMDB51", "k400": "Kinetics-400", "ssv2": "SSv2", "videomae": "VideoMAE",
          "adamae": "AdaMAE", "tats": "TATS", "mha": "MHA", "ta": "TA", "l1_norm": "L1 loss (w norm.)",
@@ -146,7 +124,7 @@ def test_a_tree_of_every_run(tmp_path, capsys):
         assert (entry.ours, entry.seeds, entry.complete) == (pytest.approx(mean), 2, True), entry
         if "memory" in entry.metric:   # its largest, of which the difference would mean nothing
             assert entry.difference is None
-    out = table(capsys, tmp_path, "--require")
+    out = printed(capsys, tmp_path, "--require")
     assert out[0] == 0 and "not run" not in out[1] and "keeps no N x N weights" in out[1]
     assert all(f"Table {name}" in out[1] for name in ("1:", "2:", "3a", "3b", "3c", "3d", "3e", "5:", "6:", "9:"))
 
@@ -176,7 +154,7 @@ def test_every_number_of_the_paper_is_printed_in_its_place(tmp_path, capsys):
         name = "peak_memory_gb" if "memory" in metric else metric
         path.write_text(json.dumps(known | {name: ours[run, metric]}) + "\n")
         (path.parent / "finished").touch()
-    cells = printed_cells(table(capsys, tmp_path, "--format", "markdown")[1].split("**Runs with other flags")[0])
+    cells = printed_cells(printed(capsys, tmp_path, "--format", "markdown")[1].split("**Runs with other flags")[0])
     paper = papers_cells()
     assert len(paper) == 72 + 90 + 41 + 17 + 9 + 6   # Tables 1, 2, 3a to 3e, 5, 6, 9
     for place, (number, run, metric) in paper.items():
@@ -196,7 +174,7 @@ def test_a_pretraining_that_goes_on_is_marked(tmp_path, capsys):
     folder = tmp_path / "tats/pretrain_5_0_1"
     folder.mkdir(parents=True)
     (folder / "log.txt").write_text('{"epoch": 3, "train_fixed_error": 0.61234, "train_loss": 0.5}\n')
-    out = table(capsys, tmp_path, "--tables", "5")[1]
+    out = printed(capsys, tmp_path, "--tables", "5")[1]
     assert "0.5211 | 0.6123* | +0.0912" in out and "has not ended" in out and " 0.5000*" in out
     assert "train_fixed_error of the last epoch" in out
 
@@ -206,7 +184,7 @@ def test_text(tmp_path, capsys):
     put_result(tmp_path, "adamae/finetune_ssv2full_r095", 60.0, 86.0, evaluated=9)
     put_result(tmp_path, "videomae_published/finetune_ssv2full_r095", 59.0, 84.0)
     put_result(tmp_path, "random/finetune_ssv2full_r095", 61.0, 85.0)
-    assert table(capsys, tmp_path, "--tables", "9") == (0, """\
+    assert printed(capsys, tmp_path, "--tables", "9") == (0, """\
 Table 9: the whole of SSv2 (paper | ours | difference)
                                 top-1                   top-5
 VideoMAE 0.95                   59.38 | not run         84.17 | not run
@@ -223,7 +201,7 @@ random (not in the paper) 0.95  61.00                   85.00
 def test_markdown_and_memory(tmp_path, capsys):
     put_log(tmp_path, "videomae/pretrain_ucf101_r095", 20.5, 21.04, 20.0)
     put_result(tmp_path, "videomae/finetune_ucf101_r095", 65.86, 89.0)
-    out = table(capsys, tmp_path, "--tables", "3c", "--format", "markdown")[1].splitlines()
+    out = printed(capsys, tmp_path, "--tables", "3c", "--format", "markdown")[1].splitlines()
     heads = ["memory GB", "top-1", "memory GB, plain attention"]
     assert [cell.strip() for cell in out[2].split("|")[2:-1]] == heads and set(out[3]) == set("|:-")
     assert re.sub(" +", " ", out[4]) == r"| VideoMAE | 20.94 \| 21.04 | 65.86 \| 65.86 \| +0.00 | not run |"
@@ -232,7 +210,7 @@ def test_markdown_and_memory(tmp_path, capsys):
 
 def test_csv(tmp_path, capsys):
     put_result(tmp_path, "adamae/transfer_k400_to_ssv2_r090", 40.0, 60.0)
-    rows = list(csv.DictReader(io.StringIO(table(capsys, tmp_path, "--tables", "2", "--format", "csv")[1])))
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, tmp_path, "--tables", "2", "--format", "csv")[1])))
     assert len(rows) == 15 * (6 + 4 + 2)
     (row,) = [row for row in rows if row["ours"] and row["metric"] == "top1"]
     assert (row["row"], row["paper"], row["ours"], row["difference"]) == ("Kinetics-400 -> SSv2 0.90", "36.62", "40.00",
@@ -303,7 +281,7 @@ def test_several_seeds_are_a_mean_and_other_flags_stand_apart(tmp_path, capsys):
     put_result(tmp_path, f"{run}__lr=0.01", 1.0, 2.0)
     for seed, top1 in ((1, 10.0), (2, 20.0)):
         put_result(tmp_path, f"{run}__from_lr=0.01__lr=0.01__seed={seed}", top1, 30.0)
-    assert table(capsys, tmp_path, "--tables", "9")[1].split("\n", 4)[4] == """\
+    assert printed(capsys, tmp_path, "--tables", "9")[1].split("\n", 4)[4] == """\
 TATS 0.95                       65.82 | 68.00 ± 2.65 (3) | +2.18  88.50 | 88.50 ± 0.00 (3) | +0.00
 VideoMAE (own scripts) 0.95     59.38 | not run                   84.17 | not run
 AdaMAE (own scripts) 0.95       63.06 | not run                   85.89 | not run
@@ -316,146 +294,11 @@ tats/finetune_ssv2full_r095__lr=0.01                1.00              2.00
 
 ours: mean ± standard deviation (number of seeds)
 """
-    rows = list(csv.DictReader(io.StringIO(table(capsys, tmp_path, "--tables", "9", "--format", "csv")[1])))
+    rows = list(csv.DictReader(io.StringIO(printed(capsys, tmp_path, "--tables", "9", "--format", "csv")[1])))
     assert [(row["run"], row["ours"], row["seeds"], row["deviation"], row["paper"]) for row in rows
             if row["metric"] == "top1" and row["ours"]] == [
         (run, "68.00", "3", "2.65", "65.82"),
         (f"{run}__from_lr=0.01__lr=0.01", "15.00", "2", "7.07", ""), (f"{run}__lr=0.01", "1.00", "1", "", "")]
-
-
-def put_source(root, run, path, **changed):
-    about = path.stat()
-    source = {"path": str(path), "size": about.st_size, "modified": about.st_mtime_ns, "run": "abc",
-              "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"} | changed   # of b"abc"
-    result = json.loads((root / run / "result.json").read_text())
-    (root / run / "result.json").write_text(json.dumps(result | {"source": source}))
-
-
-def test_a_result_whose_pretraining_was_made_anew_is_stale(tmp_path, capsys):
-    run, made = "tats/finetune_ssv2full_r095", tmp_path / "tats/pretrain_ssv2full_r095"
-    put_result(tmp_path, run, 66.0, 88.0)
-    made.mkdir()
-    weights = made / "checkpoint-399.pth"
-
-    def row():
-        out = table(capsys, tmp_path, "--tables", "9")[1]
-        (line,) = [line for line in out.splitlines() if line.startswith("TATS")]
-        assert ("stale" in line) == ("made anew since" in out)
-        return line
-
-    weights.write_bytes(b"abc")
-    put_source(tmp_path, run, weights)
-    assert "stale" not in row()
-    os.utime(weights, (1, 1))   # copied: another time, the same weights
-    assert "stale" not in row()
-    weights.write_bytes(b"abd")
-    assert "66.00 stale" in row()
-    weights.write_bytes(b"abc")
-    (made / "settings.json").write_text('{"run": "abc"}')
-    assert "stale" not in row()
-    weights.unlink()   # deleted for room: nothing is known to have changed
-    assert "stale" not in row()
-    (made / "settings.json").write_text('{"run": "def"}')
-    assert "66.00 stale" in row()
-
-
-def put_marks(root, run, **result):
-    path = root / run / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | result))
-
-
-@pytest.mark.parametrize(("result", "record", "mark", "note"), [
-    ({"identity": "a", "trained_epochs": 100, "epochs": 100}, {"identity": "a"}, "", None),
-    ({"identity": "a"}, {"identity": "b"}, "*", "the run has not ended"),   # made anew, and not yet tested
-    ({"trained_epochs": 50, "epochs": 100}, {}, "*", "the run has not ended"),
-    ({"trained_epochs": 50, "epochs": 100, "test_weights": "best"}, {}, "", None),
-    ({"changed": ["lr"]}, {}, " changed", "--change has altered a flag"),
-    ({"source": {"path": "/o/tats/pretrain_ssv2full_r095/checkpoint-399.pth", "changed": ["lr"]}}, {}, " changed",
-     "--change has altered a flag"),
-    ({"source": {"path": "/o/tats/pretrain_ssv2full_r095/c.pth"}}, {}, "", None),
-    ({"source": {"path": "/o/videomae/pretrain_ssv2full_r095/c.pth"}}, {}, " other weights", "CHECKPOINT"),
-    ({"source": {"path": "/models/c.pth"}}, {}, " other weights", "CHECKPOINT"),
-    ({"source": None}, {}, " other weights", "CHECKPOINT")])
-def test_what_a_row_is_not_stands_behind_its_number(result, record, mark, note, tmp_path, capsys):
-    run = "tats/finetune_ssv2full_r095"
-    put_result(tmp_path, run, 66.0, 88.0)
-    result = {name: {"size": 0, "modified": 0, "sha256": ""} | value if name == "source" and value else value
-              for name, value in result.items()}
-    put_marks(tmp_path, run, **result)
-    (tmp_path / run / "settings.json").write_text(json.dumps(record))
-    out = table(capsys, tmp_path, "--tables", "9")[1]
-    assert f"| 66.00{mark} |" in out
-    assert note is None or note in out.splitlines()[-1]
-
-
-def test_sources_of_rows(tmp_path):
-    for run, source in (("tats/transfer_k400_to_ucf101_r085", "tats/pretrain_k400_r085"),
-                        ("tats/finetune_3e_2", "tats/pretrain_3e_2"),
-                        ("adamae/finetune_ucf101_r095", "adamae/pretrain_ucf101_r095__seed=3")):
-        assert not started_from_others(run, f"/out/{source}/checkpoint-1.pth"), run
-        assert started_from_others(run, f"/out/{source}__lr=1/checkpoint-1.pth"), run
-
-
-def test_a_pretraining_that_was_changed_is_named(tmp_path, capsys):
-    folder = tmp_path / "tats/pretrain_5_0_1"
-    folder.mkdir(parents=True)
-    (folder / "log.txt").write_text('{"epoch": 3, "train_fixed_error": 0.61234, "train_loss": 0.5}\n')
-    (folder / "finished").touch()
-    (folder / "settings.json").write_text(json.dumps({"history": [{"changed": {}}, {"changed": {
-        "lr": [1, 2], "batch_size": [4, 2]}}]}))
-    assert "0.6123 changed |" in table(capsys, tmp_path, "--tables", "5")[1]
-
-
-@pytest.mark.parametrize(("record", "marked"), [
-    ({"settings": {"data": {"data_set": "moving-shapes"}, "model": {"model": "vit_base_patch16_224"}}}, True),
-    ({"settings": {"data": {"data_set": ""}, "model": {"model": "pretrain_tats_tiny"}}}, True),
-    ({"settings": {"data": {"data_set": "UCF101"}, "model": {"model": "vit_base_patch16_224"}},
-      "argv": ["run", "@/x/settings/finetune_smoke.args", "--model", "vit_base_patch16_224"]}, True),
-    ({"settings": {"data": {"data_set": "UCF101"}}, "history": [{"argv": ["@/settings/pretrain_smoke.args"]}]}, True),
-    ({"settings": {"data": {"data_set": "UCF101"}, "model": {"model": "vit_base_patch16_224"}},
-      "argv": ["run", "@/smoke/settings/finetune.args"]}, False), ({}, False)])
-def test_a_smoke_run_never_looks_like_a_result(record, marked, tmp_path, capsys):
-    """Marked by what the run recorded, with no difference to the paper, and still missing for --require."""
-    for method in METHODS:
-        put_result(tmp_path, f"{method}/finetune_ssv2full_r095", 66.0, 88.25)
-    (tmp_path / "tats/finetune_ssv2full_r095/settings.json").write_text(json.dumps(record))
-    status, out = table(capsys, tmp_path, "--tables", "9", "--require")
-    (row,) = [line for line in out.splitlines() if line.startswith("TATS")]
-    assert ("66.00 SMOKE" in row) == marked == ("the number means nothing" in out) == (status == 1)
-    assert ("+0.18" in row) != marked
-    put_log(tmp_path, "tats/pretrain_ucf101_r095", 1.5)
-    (tmp_path / "tats/pretrain_ucf101_r095/settings.json").write_text(json.dumps(record))
-    assert ("1.50 SMOKE" in table(capsys, tmp_path, "--tables", "3c")[1]) == marked
-
-
-@pytest.mark.parametrize("run", ["tats/finetune_ssv2full_r095", "tats/pretrain_ssv2full_r095"])
-def test_a_row_with_other_lists_is_marked(run, tmp_path, capsys):
-    """By the settings file that ANY_SIZE=1 adds to the command; of the pre-training behind a result, too."""
-    import torch
-    from tats.engines.core.lineage import source_of
-
-    put_result(tmp_path, "tats/finetune_ssv2full_r095", 66.0, 88.0)
-    weights = tmp_path / "tats/pretrain_ssv2full_r095/checkpoint-1.pth"
-    weights.parent.mkdir(parents=True)
-    torch.save({"settings": {"data": {"data_set": "SSV2"}}}, weights)
-    assert "66.00 other lists" not in table(capsys, tmp_path, "--tables", "9")[1]
-    (tmp_path / run / "settings.json").write_text(json.dumps({"argv": ["run", "@/x/settings/any_size.args"]}))
-    put_marks(tmp_path, "tats/finetune_ssv2full_r095", source=source_of(weights))
-    out = table(capsys, tmp_path, "--tables", "9")[1]
-    assert "66.00 other lists" in out and "lists of another length" in out
-
-
-def test_a_result_from_smoke_weights_is_marked(tmp_path, capsys):
-    import torch
-    from tats.engines.core.lineage import source_of
-
-    run, weights = "tats/finetune_ssv2full_r095", tmp_path / "tats/pretrain_ssv2full_r095/checkpoint-1.pth"
-    weights.parent.mkdir(parents=True)
-    for data_set, marked in (("moving-shapes", True), ("SSV2", False)):
-        torch.save({"settings": {"data": {"data_set": data_set}}}, weights)
-        put_result(tmp_path, run, 66.0, 88.0)
-        put_marks(tmp_path, run, source=source_of(weights))
-        assert ("66.00 SMOKE" in table(capsys, tmp_path, "--tables", "9")[1]) == marked
 
 
 def test_memory_with_plain_attention_stands_in_a_column_of_its_own(tmp_path, capsys):
@@ -464,12 +307,12 @@ def test_memory_with_plain_attention_stands_in_a_column_of_its_own(tmp_path, cap
     put_log(tmp_path, run, 7.0)
     put_log(tmp_path, f"{run}__plain_attention=true__epochs=2__mae_only_epochs=1", 9.0, 12.5)
     put_log(tmp_path, f"{run}__batch_size=64__plain_attention=true", 99.0)
-    _, out = table(capsys, tmp_path, "--tables", "3b", "--format", "csv")
+    _, out = printed(capsys, tmp_path, "--tables", "3b", "--format", "csv")
     lines = [line for line in csv.DictReader(io.StringIO(out)) if line["kind"] != "variant"]
     rows = {(line["row"], line["column"]): line for line in lines}
     assert rows["2 blocks", "memory GB"]["ours"] == "7.00" and rows["2 blocks", "memory GB"]["difference"] == ""
     plain = rows["2 blocks", "memory GB, plain attention"]
     assert (plain["ours"], plain["paper"], plain["difference"]) == ("12.50", "", "")
     assert rows["8 blocks", "memory GB, plain attention"]["ours"] == ""
-    _, out = table(capsys, tmp_path, "--tables", "3b")
+    _, out = printed(capsys, tmp_path, "--tables", "3b")
     assert "--plain_attention true" in out and "memory GB, plain attention" in out
