@@ -267,15 +267,40 @@ def test_a_clip_without_a_rank_correlation_leaves_one_pair_out():
     assert paired({0: ours}, {0: base})[0].mean == 2 and paired({0: base}, {0: ours})[1].tolist() == [-2]
 
 
-def test_predictions_of_a_folder_that_was_moved_are_read(tmp_path):
-    plan, clips = usual.parts(tmp_path)[0], pd.DataFrame({"video": ["new/0.mp4", "new/1.mp4"], "label": [0, 1]})
+@pytest.fixture
+def tested(tmp_path):
+    """A cell whose fold 0 was tested on two clips, one unreadable, in a folder that has been moved since."""
+    plan = usual.parts(tmp_path)[0]._replace(folds=(0,))
+    clips = pd.DataFrame({"video": ["new/0.mp4", "new/1.mp4", "new/2.mp4"], "label": [0, 1, 1],
+                          "fold": [-1, 0, 0]})
     folder = plan.out / RANDOM.name / "finetune-fold0"
     folder.mkdir(parents=True)
-    (folder / "result.json").touch()
-    (folder / "predictions.csv").write_text("path,predicted\nold/1.mp4,1\n")
+    (folder / "result.json").write_text('{"top1": 50.0, "num_expected": 2, "num_evaluated": 1}')
+    (folder / "predictions.csv").write_text("path,label,predicted\nold/1.mp4,1,1\nold/2.mp4,1,\n")
     (plan.out / RANDOM.name / "pretrain").mkdir()
     (plan.out / RANDOM.name / "pretrain/log.txt").write_text('{"epoch": 1}')
-    assert _finetuned(plan, RANDOM, clips).tolist() == [-1, 1]
+    return folder, lambda: _finetuned(plan, RANDOM, clips).tolist()
+
+
+def test_predictions_of_a_folder_that_was_moved_are_read(tested):
+    assert tested[1]() == [-1, 1, 1 << 16]
+
+
+@pytest.mark.parametrize(("file", "text", "cause"), [
+    ("predictions.csv", "path,label,predicted\nold/1.mp4,1,1\n", "not of the 2 clips"),
+    ("predictions.csv", "path,label,predicted\nold/1.mp4,1,1\nold/1.mp4,1,1\n", "not of the 2 clips"),
+    ("predictions.csv", "path,label,predicted\nold/1.mp4,1,1\nold/9.mp4,1,0\n", "not of the 2 clips"),
+    ("predictions.csv", "path,label,predicted\nold/1.mp4,1,0\nold/2.mp4,1,\n", "another accuracy than the 50 %"),
+    ("predictions.csv", "path,label,predicted\nold/1.mp4,1,one\nold/2.mp4,1,\n", "broken .*'one'"),
+    ("predictions.csv", "path,label,pred", "broken"), ("predictions.csv", "", "broken"),
+    ("predictions.csv", None, "broken .*No such file"),
+    ("result.json", "", "broken .*not a result"), ("result.json", "[]", "broken .*not a result"),
+    ("result.json", '{"top1": 100.0, "num_expected": 2, "num_evaluated": 2}', "another accuracy than the 100 %")])
+def test_predictions_that_were_cut_or_changed_are_not_trusted(tested, file, text, cause):
+    folder, read = tested
+    (folder / file).unlink() if text is None else (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=f"{cause}.*delete .*result.json, and the test is made again"):
+        read()
 
 
 def test_equal_answers_do_not_say_what_would_be_missed():

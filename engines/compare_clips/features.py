@@ -1,6 +1,6 @@
 """What a cell's features are worth on real clips: linear, nearest neighbours, fine-tuned, over the part's folds."""
 
-import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +10,14 @@ from ...datasets.lists.list_file import read_list
 from ...datasets.video.decode import open_video
 from .. import extract_features, run_class_finetuning
 from ..compare_masks.plan import Cell, checkpoint_file
+from ..core.results import result_number
 from .answers import read_table, write_answers
 from .plan import SCRATCH, ClipsPlan, answers_file
 from .readings import answers_by_fold, difference_statistics, linear, nearest
 from .untrained import write_untrained
 
 _AT_ONCE = 512   # frames of a clip in memory
+_ROUNDING = 1e-4   # of the percent in result.json
 CLASSIFIERS = {"linear": linear, "knn": nearest}
 
 
@@ -61,22 +63,42 @@ def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:
     a fold's run has left is not made again."""
     start = [] if cell.method == SCRATCH else ["--finetune", checkpoint_file(plan, cell)]
     classes = clips["label"].max() + 1
-    predicted = dict.fromkeys((Path(video).name for video in clips["video"]), -1)
+    predicted = pd.Series(-1, [Path(video).name for video in clips["video"]])
+    labels = clips["label"].set_axis(predicted.index)
     for fold in plan.folds:
         folder = plan.out / cell.name / f"finetune-fold{fold}"
         if not (folder / "result.json").is_file():
             run_class_finetuning.main([
                 *plan.finetune, "--nb_classes", str(classes), "--data_path", str(plan.clips / f"fold{fold}"), *start,
                 "--seed", str(cell.seed), "--output_dir", str(folder)])
-        for video, label in _predictions(folder / "predictions.csv"):
-            predicted[Path(video).name] = label   # the folder may have been moved since
-    return np.array(list(predicted.values()))
+        found = _predictions(folder, labels[(clips["fold"] == fold).to_numpy()])
+        predicted[found.index] = found
+    return predicted.to_numpy()
 
 
-def _predictions(path: Path) -> list[tuple[str, int]]:
-    """(video, class it is taken for) of each line; a video that cannot be read is taken for a class that is none."""
-    with open(path, newline="") as file:
-        return [(row["path"], int(row["predicted"] or 1 << 16)) for row in csv.DictReader(file)]
+def _predictions(folder: Path, labels: pd.Series) -> pd.Series:
+    """The class that each tested clip is taken for, by its file's name, since the folder may have been moved; a video
+    that cannot be read is taken for a class that is none.
+
+    Args:
+        folder: with predictions.csv and result.json of a test. labels: of the clips that it tested, by file name.
+
+    Raises:
+        ValueError: the two do not go together, or are of other clips: they were cut, or changed by hand.
+    """
+    path, way_out = folder / "predictions.csv", f"delete {folder / 'result.json'}, and the test is made again"
+    try:
+        top1 = result_number(folder, "top1").value
+        table = pd.read_csv(path, usecols=["path", "predicted"], dtype=str, keep_default_na=False)
+        found = table["predicted"].replace("", str(1 << 16)).astype(int).set_axis(table["path"].map(
+            lambda video: Path(video).name))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} or the result beside it is broken ({error}): {way_out}") from None
+    if sorted(found.index) != sorted(labels.index):
+        raise ValueError(f"{path} is not of the {len(labels)} clips of its fold, each once: {way_out}")
+    if not math.isclose(100 * float((found == labels[found.index]).mean()), top1, abs_tol=_ROUNDING):
+        raise ValueError(f"{path} has another accuracy than the {top1:g} % of result.json: {way_out}")
+    return found
 
 
 def measure_difference(data: Path, folds: tuple[int, ...], out: Path) -> float:
