@@ -12,7 +12,7 @@ from .kept_files import kept_files
 from .part import PartOfFile
 from .ranged import RangedObject
 from .remote import MISSING, Described, described, fetch
-from .tar_index import ENDING, Member, StaleIndex, find, members_of, write_index
+from .tar_index import ENDING, Member, StaleIndex, find, has_header, members_of, write_index
 
 __all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
@@ -111,10 +111,15 @@ def _local_member(container: str, name: str) -> BinaryIO:
         member = find(_index(container, version), name, status.st_size)
         if member.offset + member.size > status.st_size:
             raise SourceError("the tar file is cut off")
+        if not has_header(file, member) and member != find(_headers(container, version), name, status.st_size):
+            raise StaleIndex("its .index was made for another tar file of this size: make it anew with python -m "
+                             "tats.datasets.pack SHARD.tar")
         if member.size == 0:
             raise SourceError("the file is empty")
-    except BaseException:
+    except BaseException as error:
         file.close()
+        if isinstance(error, StaleIndex):   # it may be made anew while this process runs
+            _INDEXES.forget((container, version))
         raise
     return PartOfFile(file, member.offset, member.size, version)
 
@@ -163,13 +168,22 @@ def _index(container: str, version: tuple | None) -> bytes:
     return _INDEXES.get((container, version), lambda: _read_local(container) if version else _read_remote(container))
 
 
+def _headers(container: str, version: tuple) -> bytes:
+    """The index that the headers of a local tar file give, whatever lies beside it."""
+    return _INDEXES.get((container, version, "headers"), lambda: _read_headers(container))
+
+
 def _read_local(container: str) -> bytes:
     try:
         with open(container + ENDING, "rb") as file:
             return file.read()
     except FileNotFoundError:
-        with open(container, "rb") as file:
-            return write_index(members_of(file), os.fstat(file.fileno()).st_size)
+        return _read_headers(container)
+
+
+def _read_headers(container: str) -> bytes:
+    with open(container, "rb") as file:
+        return write_index(members_of(file), os.fstat(file.fileno()).st_size)
 
 
 def _read_remote(container: str) -> bytes:

@@ -63,6 +63,18 @@ def write_index(members: Iterable[Member], tar_size: int) -> bytes:
     return b"\n".join([_HEAD + b"%d" % tar_size, *lines, b""])
 
 
+def has_header(file: BinaryIO, member: Member) -> bool:
+    """Whether the header in front of the bytes of `member`, in an open tar file, is its own. A name that is long or not
+    of ASCII is in another place: there the size must do. The header of a hard link's target is not the link's own."""
+    file.seek(max(0, member.offset - tarfile.BLOCKSIZE))
+    try:
+        head = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    is_short = member.name.isascii() and len(member.name) <= tarfile.LENGTH_NAME
+    return head.isreg() and head.size == member.size and (head.name == member.name or not is_short)
+
+
 def find(index: bytes, name: str, tar_size: int | None) -> Member:
     """A member by its name.
 
