@@ -2,21 +2,24 @@
 
     python -m tats.datasets.prepare_videos lists/ucf101/train.csv --root UCF101 --out UCF101_small
 
-writes OUT/videos/..., the list with the new paths as OUT/train.csv, and OUT/train.report.json. Lists may share an OUT.
-Run again, it goes on where it stopped. Frame i of the new video is frame i of the old one, unless --fps says how many
-a second there are to be; sound is dropped.
+writes OUT/videos/..., the list with the new paths as OUT/train.csv, and OUT/train.report.json. Lists may share an OUT;
+OUT/sources.jsonl says what each video was made of. Run again, it goes on where it stopped. Frame i of the new video is
+frame i of the old one, unless --fps says how many a second there are to be; sound is dropped.
 """
 
 import argparse
+import contextlib
 import json
 import logging
 import os
 import random
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -32,26 +35,50 @@ from .video.decode import FRAME_PATTERN, open_video
 logger = logging.getLogger(__name__)
 
 _CLIP_FRAMES, _CLIP_STRIDE = 16, 4
+_SOURCES = "sources.jsonl"
 
 
-def plan(rows: ClipList, folder: Path, root: str) -> list[Job]:
+def plan(rows: ClipList, folder: Path, root: str, made: Mapping[str, list] = MappingProxyType({})) -> list[Job]:
     """A target below `folder` for every video: its path below `root`, so that lists can share a folder.
+
+    Args:
+        made: of `read_sources`: what was made of another video keeps its name.
 
     Raises:
         ValueError: a video outside the root.
     """
-    jobs, owners = {}, {}
+    jobs, owners = {}, {target: source for target, (source, *_) in made.items()}
     wanted = [(os.path.abspath(path), rows.span(row)) for row, path in enumerate(rows.paths)]
     for source, span in dict.fromkeys(wanted):
         relative = os.path.relpath(source, root)
         if relative.startswith(".."):
             raise ValueError(f"{source} does not lie below --root {root}")
         part = "" if span == WHOLE else f".{span[0]}-{span[1]}"
-        target = f"{os.path.splitext(relative)[0]}{part}.mp4"
-        if owners.setdefault(target, source) != source:   # a.avi and a.mp4 side by side
-            target = f"{relative}{part}.mp4"
-        jobs[source, span] = Job(source, str(folder / target), span)
+        stems = chain((os.path.splitext(relative)[0], relative), (f"{relative}.{number}" for number in count(2)))
+        target = next(target for stem in stems   # a.avi and a.mp4 side by side
+                      if owners.setdefault(target := str(folder / f"{stem}{part}.mp4"), source) == source)
+        jobs[source, span] = Job(source, target, span)
     return [jobs[key] for key in wanted]
+
+
+def read_sources(out: Path) -> dict[str, list]:
+    """What the videos of `out` were made of, by their paths: source, its bytes and its time of change (ns)."""
+    made = {}
+    try:
+        lines = (out / _SOURCES).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except FileNotFoundError:
+        return made
+    for line in lines:   # of a target that stands there twice the last counts
+        with contextlib.suppress(ValueError, TypeError, AttributeError):   # a line that a full disk has cut
+            target, *state = json.loads(line)
+            if len(state) == 3:
+                made[str(out / target)] = state
+    return made
+
+
+def _state(source: str) -> list:
+    about = os.stat(source)
+    return [source, about.st_size, about.st_mtime_ns]
 
 
 def read_time(paths: Sequence[str], frame_pattern: str = "") -> float:
@@ -79,23 +106,40 @@ def _claim(out: Path, settings: dict) -> None:
     write_whole(record, json.dumps(settings) + "\n")
 
 
-def _encode_all(jobs: Sequence[Job], work: Callable[[Job], str], workers: int) -> dict[Job, str]:
-    """job -> why it failed; videos that are already there are passed over."""
-    waiting = [job for job in dict.fromkeys(jobs) if not _is_done(job)]
+def _encode_all(jobs: Sequence[Job], work: Callable[[Job], str], workers: int, out: Path,
+                made: Mapping[str, list]) -> dict[Job, str]:
+    """job -> why it failed; videos that are already there are passed over. What each was made of is written down."""
+    states = {}
+    for job in dict.fromkeys(jobs):
+        with contextlib.suppress(OSError):
+            states[job] = _state(job.source)
+    waiting = [job for job in dict.fromkeys(jobs) if not _is_done(job, states.get(job), made.get(job.target))]
     logger.info("%d videos, %d already done", len(set(jobs)), len(set(jobs)) - len(waiting))
     failures = {}
-    for position, result in for_each(work, waiting, workers, "encoding"):
-        cause = str(result) if isinstance(result, WorkerDied) else result
-        if cause:
-            failures[waiting[position]] = cause
+    with open(out / _SOURCES, "a", encoding="utf-8", errors="surrogateescape") as file:
+        def keep(job: Job) -> None:
+            if job in states and states[job] != made.get(job.target):
+                file.write("\n" + json.dumps([os.path.relpath(job.target, out), *states[job]], ensure_ascii=False))
+                file.flush()   # in front of the line: one that was cut spoils no other
+
+        for job in set(jobs).difference(waiting):   # those of an earlier version
+            keep(job)
+        for position, result in for_each(work, waiting, workers, "encoding"):
+            cause = str(result) if isinstance(result, WorkerDied) else result
+            if cause:
+                failures[waiting[position]] = cause
+            else:
+                keep(waiting[position])
     return failures
 
 
-def _is_done(job: Job) -> bool:
+def _is_done(job: Job, state: list | None, made: list | None) -> bool:
+    """Whether the target is made of what the source is now; where nothing is written down the times must say it."""
     try:
-        return os.path.getmtime(job.target) >= os.path.getmtime(job.source)
+        written = os.stat(job.target).st_mtime_ns
     except OSError:
         return False
+    return state is not None and (state == made if made is not None else written >= state[2])
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -133,11 +177,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, out = read_list(args.list, need_label=False), Path(args.out).resolve()
     root = os.path.abspath(args.root)
     must_not_replace(out / f"{Path(args.list).stem}.csv", [args.list], "--out")
-    jobs = plan(rows, out / "videos", root)
+    made = read_sources(out)
+    jobs = plan(rows, out / "videos", root, made)
     pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
     written = {name: value for name, value in encoding._asdict().items() if value is not None and value is not False}
     _claim(out, {**written, "root": root, **pictures})
-    failures = _encode_all(jobs, partial(encode, encoding=encoding, **pictures), args.num_workers)
+    failures = _encode_all(jobs, partial(encode, encoding=encoding, **pictures), args.num_workers, out, made)
 
     done = [row for row, job in enumerate(jobs) if job not in failures]
     name = Path(args.list).stem

@@ -66,6 +66,33 @@ def test_runs_again_only_where_something_is_missing_or_new(tmp_path):
     assert targets[1].exists() and targets[0].stat().st_ino != made[0]
 
 
+def test_a_source_that_was_replaced_by_an_older_file_is_written_anew(tmp_path):
+    source, other = (write_ramps(tmp_path / "in" / name, frames) for name, frames in (("a.mp4", 20), ("b.mp4", 12)))
+    listed = videos.write_list(tmp_path / "l.csv", [(source, 0)])
+    prepare(listed, "--out", tmp_path / "out")
+    os.utime(other, (10**9, 10**9))
+    os.replace(other, source)   # as `mv` and `cp -p` do, the time comes along
+    prepare(listed, "--out", tmp_path / "out")
+    assert len(frames_of(tmp_path / "out/videos/a.mp4")) == 12
+
+
+def test_lists_that_share_a_folder_do_not_share_a_video_of_two_sources(tmp_path):
+    """a.mkv and a.mp4 side by side, each in a list of its own; a folder of an earlier version; a line that was cut."""
+    first, second = (write_ramps(tmp_path / "in" / name, frames) for name, frames in (("a.mkv", 20), ("a.mp4", 12)))
+    out, lists = tmp_path / "out", [videos.write_list(tmp_path / f"{name}.csv", [(path, 0)])
+                                    for name, path in (("one", first), ("two", second))]
+    prepare(lists[0], "--out", out)
+    (out / "sources.jsonl").unlink()
+    prepare(lists[0], "--out", out)
+    with open(out / "sources.jsonl", "a") as file:
+        file.write('\n["videos/a.m')
+    for _ in range(2):
+        for listed, frames in zip(lists, (20, 12), strict=True):
+            assert prepare(listed, "--out", out) == 0
+            assert len(frames_of(*read_list(out / listed.name).paths)) == frames
+    assert sorted(os.listdir(out / "videos")) == ["a.mp4", "a.mp4.mp4"]
+
+
 def test_failures_are_left_out_and_named(tmp_path):
     good = write_ramps(tmp_path / "in/good.mp4")
     bad = tmp_path / "in/bad.mp4"
