@@ -5,9 +5,12 @@
 #   run_scripts/demo.sh [--mask_type tats|adamae|...] [--long] [--seed N] [--out DIR]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 mask_type=tats seed=0 epochs=13 out=$root/output/demo
 while [ $# -gt 0 ]; do
     case $1 in
+        --mask_type | --seed | --out) [ -n "${2:-}" ] || { echo "demo.sh: $1 needs a value" >&2; exit 2; } ;;&
         --mask_type) mask_type=$2; shift 2 ;;
         --seed) seed=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;

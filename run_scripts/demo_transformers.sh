@@ -7,8 +7,8 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=${PYTHON:-${VENV:-$root/.venv}/bin/python}
 command -v "$python" >/dev/null || python=python3
-"$python" -c "import transformers, accelerate" || {
-    echo "demo_transformers.sh: needs transformers and accelerate: pip install -e '.[huggingface]'" >&2
+cause=$("$python" -c "import transformers, accelerate" 2>&1) || {
+    echo "demo_transformers.sh: needs transformers and accelerate (${cause##*$'\n'}): pip install -e '.[huggingface]'" >&2
     exit 2
 }
 # Not python -m: the Trainer imports `datasets`, and must not find the folder of that name where it was started.

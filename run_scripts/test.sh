@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Set up and run the whole suite; arguments go to pytest (run_scripts/test.sh -k masking).
+# Set up and run the whole suite; arguments go to pytest.
+#   run_scripts/test.sh [-k masking ...]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 "$root/run_scripts/setup_env.sh" dev,deepspeed
 cd "$root"
 python=${VENV:-$root/.venv}/bin/python

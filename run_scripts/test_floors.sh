@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Test with the oldest versions that setup.py allows; arguments go to pytest. VENV names another place for the
 # environment. Every `name>=version` of install_requires becomes `name==version`.
+#   run_scripts/test_floors.sh [tests/test_ppo.py ...]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+source "$root/run_scripts/lib/usage.sh"
+usage "$@"
 venv=${VENV:-$root/.venv-floors}
 cd "$root"
 floors=$(sed -n '/install_requires/,/\],/p' setup.py | grep -o '"[A-Za-z0-9-]*>=[0-9.]*' | tr -d '"' | sed 's/>=/==/')

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -181,10 +182,20 @@ def test_extras_and_help_of_the_setup_are_looked_at_before_anything_is_installed
     where = {"VENV": str(tmp_path / "venv")}
     done = run_script("setup_env.sh", "deepspeeed", **where)
     assert done.returncode == 2 and "no extras 'deepspeeed'" in done.stderr
-    for script in ("setup_env.sh", "check_gpu.sh"):
+    for script in ("setup_env.sh", "check_gpu.sh", "demo.sh", "test.sh", "test_floors.sh"):
         done = run_script(script, "--help", **where)
         assert done.returncode == 0 and f"run_scripts/{script}" in done.stdout
+    for words in (["--seed"], ["--long", "--mask_type"]):
+        done = run_script("demo.sh", *words, **where)
+        assert done.returncode == 2 and done.stderr == f"demo.sh: {words[-1]} needs a value\n"
     assert not (tmp_path / "venv").exists()
+
+
+def test_the_demo_without_transformers_says_so_in_one_line(tmp_path):
+    (tmp_path / "transformers.py").write_text("raise ImportError('a part of it is missing')")
+    done = run_script("demo_transformers.sh", "--seed", "1", PYTHON=sys.executable, PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "(ImportError: a part of it is missing): pip install" in done.stderr
 
 
 def test_commands_in_errors_can_be_copied(tmp_path):
