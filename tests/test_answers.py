@@ -17,7 +17,7 @@ from tats.engines import predict
 from tats.engines.config.finetuning import LabelledDataConfig
 from tats.engines.figures.answers import draw_answers, draw_confusion
 from tats.engines.finetune.answers import answers, confusion, most_confused, write_confusion, write_predictions
-from tats.engines.finetune.evaluation import RowTable
+from tats.engines.finetune.evaluation import RowTable, accuracies
 from tats.engines.run_class_finetuning import get_parser, main
 from tats.engines.runs.finetuning_build import resolve_task
 from tats.models import create_model, export_hf, import_hf
@@ -35,6 +35,17 @@ def table_by_hand():
 def read_csv(path):
     with open(path, encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_of_equal_scores_every_table_takes_the_same_class():
+    """As nearest neighbours leave them, and a network whose features have collapsed."""
+    values = torch.full((3, 12), 1 / 12, dtype=torch.float64)
+    values[1] = torch.arange(12) // 10 / 2   # the last two classes
+    table = RowTable(values, torch.tensor([0, 10, 11]), {})
+    for k in (1, 3, 12):
+        assert [row["predicted"] for row in answers(table, "abc", None, k)] == [0, 10, 0]
+    assert accuracies(table)["top1"] == pytest.approx(200 / 3, abs=1e-4)
+    assert confusion(table).nonzero().tolist() == [[0, 0], [10, 10], [11, 0]]
 
 
 def test_answers_by_hand(tmp_path):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...datasets.files import json_text, write_whole, written_whole
 from ...datasets.lists.class_names import named
-from .evaluation import RowTable
+from .evaluation import RowTable, ranked
 
 MOST_PAIRS = 20
 
@@ -24,7 +24,8 @@ def answers(table: RowTable, paths: Sequence[str], names: Sequence[str] | None, 
     (None without a label; an unreadable video counts as wrong); top: the k most probable classes, the first one
     first, each {"class", "name", "probability"}; note: why the video cannot be read, else "".
     """
-    values, classes = table.values.topk(min(k, table.values.shape[1]), dim=1)
+    classes = ranked(table.values, k)
+    values = table.values.gather(1, classes)
     for row, (path, label) in enumerate(zip(paths, table.labels.tolist(), strict=True)):
         note = table.faults.get(row, "")
         top = [] if row in table.faults else [
@@ -60,7 +61,7 @@ def confusion(table: RowTable) -> Tensor:
     """int64 (C, C + 1): how many videos of each class (row) were taken for each class (column); the last column
     counts those that cannot be read. Rows of the list without a label are left out."""
     classes = table.values.shape[1]
-    predicted = torch.where(table.readable, table.values.argmax(dim=1), classes)
+    predicted = torch.where(table.readable, ranked(table.values, 1)[:, 0], classes)
     labelled = table.labels >= 0
     places = table.labels[labelled] * (classes + 1) + predicted[labelled]
     return torch.bincount(places, minlength=classes * (classes + 1)).view(classes, classes + 1)

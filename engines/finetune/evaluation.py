@@ -99,14 +99,19 @@ def _gather(tensor: Tensor, runtime: Runtime) -> Tensor:
     return torch.cat(parts).cpu()
 
 
+def ranked(values: Tensor, k: int) -> Tensor:
+    """The k classes with the largest values, int64 (N, at most k), the largest first, of equal ones the one with the
+    smaller number: all that is said of a test must name the same class, for every k. (`topk` takes any of them.)"""
+    return values.argsort(dim=1, descending=True, stable=True)[:, :k]
+
+
 def accuracies(table: RowTable) -> dict:
     """top1 and top5 in percent of all rows, an unreadable one counting as wrong; the counts; accuracy of each class.
 
     per_class: a number a class, None where the list has no video of it.
     """
     classes = table.values.shape[1]
-    ranking = table.values.topk(min(5, classes), dim=1).indices
-    hits = (ranking == table.labels[:, None]) & table.readable[:, None]
+    hits = (ranked(table.values, 5) == table.labels[:, None]) & table.readable[:, None]
     first, any_of_five = hits[:, 0], hits.any(dim=1)
     counts = torch.bincount(table.labels, minlength=classes)
     right = torch.bincount(table.labels[first], minlength=classes)
