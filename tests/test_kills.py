@@ -193,3 +193,15 @@ def test_log_lines_wait_for_room(tmp_path, caplog):
     (tmp_path / "log.txt").unlink()
     log.epoch({"epoch": 1})
     assert [json.loads(line)["epoch"] for line in (tmp_path / "log.txt").read_text().splitlines()] == [0, 1]
+
+
+def test_lines_of_a_log_that_was_edited_are_kept(tmp_path):
+    """The last one was left open, one is of another encoding, and one has no number for its epoch."""
+    log = tmp_path / "log.txt"
+    log.write_bytes(b'{"epoch": 0, "note": "caf\xe9"}\n{"epoch": "1"}\n{"epoch": null}\n[1]\n{"epoch": 2}')
+    with RunLog(RunConfig(output_dir=str(tmp_path)), first=3) as opened:
+        opened.epoch({"epoch": 3})
+    assert log.read_bytes() == b'{"epoch": 0, "note": "caf\xe9"}\n{"epoch": 2}\n{"epoch": 3}\n'
+    log.write_bytes(b'{"epoch": 0}\n{"epoch": 1')
+    RunLog(RunConfig(output_dir=str(tmp_path)), first=2)
+    assert log.read_bytes() == b'{"epoch": 0}\n'

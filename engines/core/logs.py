@@ -85,19 +85,21 @@ class RunLog(contextlib.AbstractContextManager):
         self._file = Path(run.output_dir) / "log.txt" if run.output_dir and is_main else None
         self._events, self._waiting, self._written = None, [], []
         if self._file is not None and self._file.is_file():
-            self._drop_from(first)
-            self._written = self._file.read_text(encoding="utf-8").splitlines(keepends=True)
+            self._written = self._kept_before(first)
         if (run.log_dir or run.output_dir) and is_main:
             self._folder = run.log_dir or run.output_dir
             self._events = EventFiles(self._folder)
 
-    def _drop_from(self, first: int) -> None:
-        """Leave out lines of epochs that run again, and what a kill has torn."""
-        lines = self._file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    def _kept_before(self, first: int) -> list[str]:
+        """The lines that stay: not those of epochs that run again, and not what a kill has torn."""
+        lines = self._file.read_text(encoding="utf-8", errors="surrogateescape").splitlines(keepends=True)
         kept = [line for line in lines if _epoch_of(line) < first]
         if len(kept) < len(lines):
             logger.info("%s: %d line(s) are torn or of epochs that run again", self._file, len(lines) - len(kept))
-            write_whole(self._file, "".join(kept))
+        whole = [line.removesuffix("\n") + "\n" for line in kept]   # an editor may have left the last one open
+        if whole != lines:
+            write_whole(self._file, "".join(whole))
+        return whole
 
     def epoch(self, record: dict) -> None:
         """Append `record` (it holds "epoch"), null for what is not finite; its numbers become scalars too."""
@@ -145,11 +147,12 @@ class RunLog(contextlib.AbstractContextManager):
 
 
 def _epoch_of(line: str) -> float:
-    """inf for a line that is not whole."""
+    """inf for a line that is not whole, or no record of an epoch."""
     try:
-        return json.loads(line)["epoch"] if line.endswith("\n") else math.inf
+        epoch = json.loads(line)["epoch"]
     except (ValueError, KeyError, TypeError):
         return math.inf
+    return epoch if isinstance(epoch, int | float) else math.inf
 
 
 def _append(path: Path, line: str) -> None:
