@@ -15,7 +15,7 @@ from tats.engines.core.run_folder import FolderInUse, set_aside
 from tats.engines.core.runtime import Runtime
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
-from tats.engines.runs import resumable
+from tats.engines.runs import going_on, resumable
 from tiny_runs import final_state, finetuning_flags, log_lines, small_pretraining_flags
 
 KEEP = ("--save_ckpt_freq", "1", "--keep_last", "0")
@@ -136,6 +136,20 @@ def test_a_result_without_checkpoints_is_kept_too(shapes, tmp_path):
     assert {"result.json", "log.txt", "settings.json", "evaluation-1"} <= names(tmp_path / "replaced-1")
     assert "evaluation-1" not in names(tmp_path)
     assert json.loads((tmp_path / "replaced-1/settings.json").read_text())["settings"]["run"]["seed"] == 0
+
+
+def test_the_log_of_another_run_that_saved_nothing_is_kept(tmp_path):
+    """It was killed before its first checkpoint; the very same command begins its log again."""
+    def begin(own):
+        run = Namespace(folder=tmp_path, flags=Namespace(resume="", auto_resume=True), identity=Namespace(hash=own))
+        going_on.GoingOn._make_room(run, None)
+
+    (tmp_path / "log.txt").write_text('{"epoch": 0}\n')
+    (tmp_path / "settings.json").write_text('{"identity": "a"}')
+    begin("a")
+    assert names(tmp_path) == {"log.txt", "settings.json"}
+    begin("b")
+    assert names(tmp_path) == {"replaced-1"} and names(tmp_path / "replaced-1") == {"log.txt", "settings.json"}
 
 
 def stopped_after(step, monkeypatch, main, words):
