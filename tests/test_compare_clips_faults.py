@@ -26,6 +26,7 @@ from tats.engines.compare_clips.truth import Geometry, read_truth, write_truth
 from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
 from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored, warm_file
+from tats.engines.compare_masks.tokens import taken
 from tats.engines.core.interrupts import Stopped
 from tats.masking import TokenGrid
 
@@ -265,6 +266,17 @@ def test_a_clip_without_a_rank_correlation_leaves_one_pair_out():
     index = pd.MultiIndex.from_tuples([("1", "a"), ("2", "b"), ("3", "c")], names=["path", "group"])
     base, ours = (pd.Series(values, index) for values in ([1., 2., np.nan], [2., 5., 7.]))
     assert paired({0: ours}, {0: base})[0].mean == 2 and paired({0: base}, {0: ours})[1].tolist() == [-2]
+
+
+def test_a_video_that_cannot_be_read_any_more_is_not_compared(tmp_path):
+    """Its features are zeros; both comparisons read them by this function."""
+    out = tmp_path / "features.npz"
+    for readable in ([True, True], [True, False]):
+        np.savez(out, features=np.ones((2, 3)), paths=np.array(["0.mp4", "1.mp4"]), readable=np.array(readable))
+        if all(readable):
+            assert taken(out)[0].shape == (2, 3) and not out.exists()
+    with pytest.raises(ValueError, match="1 of the 2 videos .*cannot be read, the first is 1.mp4: put them back"):
+        taken(out)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from ...datasets.lists.list_file import read_list
 from ...datasets.video.decode import open_video
 from .. import extract_features, run_class_finetuning
 from ..compare_masks.plan import Cell, checkpoint_file
+from ..compare_masks.tokens import taken
 from ..core.results import result_number
 from .answers import read_table, write_answers
 from .plan import SCRATCH, ClipsPlan, answers_file
@@ -52,10 +53,7 @@ def _frozen(plan: ClipsPlan, cell: Cell) -> np.ndarray:
         checkpoint = write_untrained(plan.pretrain, cell.seed, folder / "untrained.pth")
     extract_features.main(["--checkpoint", str(checkpoint), "--list", str(plan.clips / "evaluated.csv"),
                            "--out", str(out), "--sampling_rate", "1", "--num_workers", "0"])
-    with np.load(out) as stored:
-        features = stored["features"]
-    out.unlink()
-    return features
+    return taken(out)[0]
 
 
 def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:

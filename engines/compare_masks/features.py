@@ -14,7 +14,7 @@ from .. import extract_features, run_class_finetuning
 from ..finetune.evaluation import RowTable, accuracies
 from ..finetune.frozen import knn_scores
 from .plan import FEW, FROZEN, TARGETS, TOKENS, Cell, Plan, checkpoint_file
-from .tokens import measure_tokens
+from .tokens import measure_tokens, taken
 
 # Lists and arguments of each fine-tuning. Textures are learned in few epochs, as a control; a quarter of the labels is
 # seen four times as often.
@@ -63,9 +63,7 @@ def _frozen(plan: Plan, checkpoint: str, folder: Path) -> dict[str, float]:
         out = folder / f"{split}.npz"
         extract_features.main(["--checkpoint", checkpoint, "--list", str(plan.data / f"{split}.csv"), "--out", str(out),
                                "--sampling_rate", "1", "--num_workers", "0", "--device", "cpu"])
-        with np.load(out) as stored:
-            features[split] = stored["features"]
-        out.unlink()
+        features[split], _ = taken(out)
     for target in TARGETS:
         lists, _ = FINETUNED[target]
         labels = {split: read_list(plan.data / lists.format(split)).labels for split in SPLITS}
