@@ -37,7 +37,7 @@ from tats.engines.compare_masks.table import (
     spread,
     summary,
 )
-from tats.engines.compare_masks.tokens import Tokens, read_tokens
+from tats.engines.compare_masks.tokens import Tokens, linear_reading, read_tokens
 from tats.engines.comparison_pairs import main as main_of_pairs
 from tats.engines.comparison_pairs import shown
 from tats.engines.core.records import write_csv
@@ -313,3 +313,16 @@ def test_cells_in_this_process_leave_no_decoded_videos_behind(end):
     with pytest.raises(end) if end else contextlib.nullcontext():
         run_all(keeping, [("", "a", None)], 0, "cells")
     assert not decode._KEPT
+
+
+@pytest.mark.filterwarnings("error")
+def test_features_that_are_nearly_multiples_of_each_other_are_read():
+    """As an untrained network's: against the normal equations in double precision."""
+    draw = np.random.default_rng(0)
+    first = draw.standard_normal((400, 1))
+    features = (first + 1e-4 * draw.standard_normal((400, 24))).astype(np.float32)
+    target, exact = draw.standard_normal(300), np.float64(features)
+    exact = (exact - exact[:300].mean(axis=0)) / exact[:300].std(axis=0)
+    weights = np.linalg.solve(exact[:300].T @ exact[:300] + np.eye(24), exact[:300].T @ (target - target.mean()))
+    np.testing.assert_allclose(linear_reading(features[:300], target, features[300:]),
+                               exact[300:] @ weights + target.mean(), rtol=1e-7)

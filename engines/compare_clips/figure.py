@@ -19,32 +19,34 @@ Line = tuple[Interval, Sequence[float]]     # the interval of the seeds' mean, a
 
 
 def draw_results(results: Results, difference: pd.Series, out: Path) -> None:
-    """A column a reading, a line a method and mask ratio: the mean of the seeds with its 95 % interval, a dot a seed;
-    below, where there are such cells, the same of the paired differences to random masks at that ratio. The dashed
-    lines are the reading of frame differences, which names clips, and no difference. No picture without a cell."""
+    """A column a reading that was made, a line a method and mask ratio: the mean of the seeds with its 95 % interval, a
+    dot a seed; below, where there are such cells, the same of the paired differences to random masks at that ratio. The
+    dashed lines are the reading of frame differences, which names clips, and no difference. No picture of no cell."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     rows = results.methods
-    if not rows:
+    found = {reading: {row: results.measured(*row, reading) for row in rows} for reading in MEASURED}
+    found = {reading: own for reading, own in found.items() if any(own.values())}
+    if not found:
         return
     compared = [row for row in rows if row[0] not in (SCRATCH, BASELINE) and (BASELINE, row[1]) in rows]
-    figure = Figure(figsize=(14, 1.4 + .6 * bool(compared) + .34 * len(rows + compared)), layout="constrained")
+    height = 1.4 + .6 * bool(compared) + .34 * len(rows + compared)
+    figure = Figure(figsize=(2 + 3 * len(found), height), layout="constrained")
     FigureCanvasAgg(figure)
     heights = [len(part) for part in (rows, compared) if part]
-    grid = figure.add_gridspec(len(heights), len(MEASURED), height_ratios=heights)
+    grid = figure.add_gridspec(len(heights), len(found), height_ratios=heights)
     colours = {row: COLOURS[place % len(COLOURS)] for place, row in enumerate(rows)}
-    for column, (reading, title) in enumerate(MEASURED.items()):
-        found = {row: results.measured(*row, reading) for row in rows}
-        axes = figure.add_subplot(grid[0, column], title=title, xlabel="rank correlation x 100" if reading == TOKENS
-                                  else "top-1 in %")
+    for column, (reading, own) in enumerate(found.items()):
+        axes = figure.add_subplot(grid[0, column], title=MEASURED[reading],
+                                  xlabel="rank correlation x 100" if reading == TOKENS else "top-1 in %")
         if reading != TOKENS:
             axes.axvline(difference.mean(), color="0.5", linestyle="--", linewidth=1)
-        _draw_lines(axes, {row: _mean(found[row]) for row in rows}, colours, column == 0)
+        _draw_lines(axes, {row: _mean(own[row]) for row in rows}, colours, column == 0)
         if compared:
             axes = figure.add_subplot(grid[1, column], xlabel="less random masks")
             axes.axvline(0, color="0.5", linestyle="--", linewidth=1)
-            _draw_lines(axes, {row: paired(found[row], found[BASELINE, row[1]]) for row in compared}, colours,
+            _draw_lines(axes, {row: paired(own[row], own[BASELINE, row[1]]) for row in compared}, colours,
                         column == 0)
     with naming(out):
         figure.savefig(out, dpi=110)

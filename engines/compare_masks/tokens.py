@@ -71,8 +71,9 @@ def taken(out: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def linear_reading(features: np.ndarray, target: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """A ridge regression on standardised features (n, D), target (n,) or (n, C): its answers to `others` (m, D)."""
-    return make_pipeline(StandardScaler(), Ridge()).fit(features, target).predict(others)
+    """A ridge regression on standardised features (n, D), target (n,) or (n, C): its answers to `others` (m, D).
+    In double precision: features of an untrained network are nearly multiples of each other."""
+    return make_pipeline(StandardScaler(), Ridge()).fit(np.float64(features), target).predict(np.float64(others))
 
 
 def read_tokens(train: Tokens, test: Tokens) -> dict[str, float]:
