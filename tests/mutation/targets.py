@@ -10,7 +10,7 @@ _ATTENTION = ("test_trajectory_attention.py", "test_fast_paths.py")
 
 TARGETS = {
     "masking/gumbel.py": ("test_gumbel.py", "test_masking_contract.py"),
-    "masking/sampler.py": ("test_samplers.py", "test_masking_contract.py", f"test_plugins.py::{_CONTRACT}",
+    "masking/sampler.py": ("test_samplers.py", "test_masking_contract.py", f"test_plugin_contracts.py::{_CONTRACT}",
                            "test_engine_rows.py"),
     "masking/tats.py": ("test_samplers.py", "test_fast_paths.py", "test_masking_contract.py", "test_figures.py",
                         "test_engine_rows.py"),
