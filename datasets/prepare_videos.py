@@ -55,8 +55,10 @@ def plan(rows: ClipList, folder: Path, root: str, made: Mapping[str, list] = Map
             raise ValueError(f"{source} does not lie below --root {root}")
         part = "" if span == WHOLE else f".{span[0]}-{span[1]}"
         stems = chain((os.path.splitext(relative)[0], relative), (f"{relative}.{number}" for number in count(2)))
-        target = next(target for stem in stems   # a.avi and a.mp4 side by side
-                      if owners.setdefault(target := str(folder / f"{stem}{part}.mp4"), source) == source)
+        for stem in stems:   # a.avi and a.mp4 side by side
+            target = str(folder / f"{stem}{part}.mp4")
+            if owners.setdefault(target, source) == source:
+                break
         jobs[source, span] = Job(source, target, span)
     return [jobs[key] for key in wanted]
 

@@ -25,8 +25,8 @@ from tats.engines.compare_clips.table import _difference
 from tats.engines.compare_clips.truth import Geometry, read_truth, write_truth
 from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.compare_masks import cell as shared
+from tats.engines.compare_masks.frozen import taken
 from tats.engines.compare_masks.plan import Cell, keep, keep_settings, result_file, stored, warm_file
-from tats.engines.compare_masks.tokens import taken
 from tats.engines.core.interrupts import Stopped
 from tats.masking import TokenGrid
 

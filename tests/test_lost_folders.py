@@ -1,6 +1,5 @@
 """A run whose folder is deleted, replaced or full while it runs."""
 
-import json
 import logging
 import shutil
 
@@ -9,15 +8,7 @@ import torch
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.runs import resumable
-from tiny_runs import finetuning_flags, log_lines, small_pretraining_flags
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-def history(folder):
-    return json.loads((folder / "settings.json").read_text())["history"]
+from tiny_runs import finetuning_flags, history, log_lines, names, small_pretraining_flags
 
 
 @pytest.fixture(scope="module")

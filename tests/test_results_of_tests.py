@@ -6,13 +6,9 @@ import shutil
 
 import pytest
 from tats.engines.run_class_finetuning import main as finetune
-from tiny_runs import finetuning_flags
+from tiny_runs import finetuning_flags, names
 
 KEEP = ("--save_ckpt_freq", "1", "--keep_last", "0")
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module")

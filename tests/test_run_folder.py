@@ -16,17 +16,9 @@ from tats.engines.core.runtime import Runtime
 from tats.engines.run_class_finetuning import main as finetune
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.runs import going_on, resumable
-from tiny_runs import final_state, finetuning_flags, log_lines, small_pretraining_flags
+from tiny_runs import final_state, finetuning_flags, history, log_lines, names, small_pretraining_flags
 
 KEEP = ("--save_ckpt_freq", "1", "--keep_last", "0")
-
-
-def names(folder):
-    return {path.name for path in folder.iterdir()}
-
-
-def history(folder):
-    return json.loads((folder / "settings.json").read_text())["history"]
 
 
 @pytest.fixture(scope="module")

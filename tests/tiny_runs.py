@@ -40,6 +40,16 @@ def error_line(capsys, main, *arguments):
     return lines[0]
 
 
+def names(folder):
+    """Of all that lies in a folder."""
+    return {path.name for path in folder.iterdir()}
+
+
+def history(folder):
+    """The starts of a run, as settings.json keeps them."""
+    return json.loads((folder / "settings.json").read_text())["history"]
+
+
 def log_lines(folder):
     """log.txt without the times."""
     lines = [json.loads(line) for line in (folder / "log.txt").read_text().splitlines()]

@@ -8,9 +8,9 @@ import pandas as pd
 
 from ...datasets.lists.list_file import read_list
 from ...datasets.video.decode import open_video
-from .. import extract_features, run_class_finetuning
+from .. import run_class_finetuning
+from ..compare_masks.frozen import extracted
 from ..compare_masks.plan import Cell, checkpoint_file
-from ..compare_masks.tokens import taken
 from ..core.results import result_number
 from .answers import read_table, write_answers
 from .plan import SCRATCH, ClipsPlan, answers_file
@@ -48,12 +48,9 @@ def evaluated_clips(data: Path) -> pd.DataFrame:
 def _frozen(plan: ClipsPlan, cell: Cell) -> np.ndarray:
     """Features (n, D) of the evaluated clips, the middle view of each."""
     folder = plan.out / cell.name
-    out, checkpoint = folder / "features.npz", None if cell.method == SCRATCH else checkpoint_file(plan, cell)
-    if checkpoint is None:
-        checkpoint = write_untrained(plan.pretrain, cell.seed, folder / "untrained.pth")
-    extract_features.main(["--checkpoint", str(checkpoint), "--list", str(plan.clips / "evaluated.csv"),
-                           "--out", str(out), "--sampling_rate", "1", "--num_workers", "0"])
-    return taken(out)[0]
+    checkpoint = write_untrained(plan.pretrain, cell.seed, folder / "untrained.pth") if cell.method == SCRATCH else \
+        checkpoint_file(plan, cell)
+    return extracted(checkpoint, plan.clips / "evaluated.csv", folder / "features.npz")[0]
 
 
 def _finetuned(plan: ClipsPlan, cell: Cell, clips: pd.DataFrame) -> np.ndarray:

@@ -10,11 +10,12 @@ from sklearn.preprocessing import StandardScaler
 
 from ...datasets.files import write_whole
 from ...datasets.lists.list_file import read_list
-from .. import extract_features, run_class_finetuning
+from .. import run_class_finetuning
 from ..finetune.evaluation import RowTable, accuracies
 from ..finetune.frozen import knn_scores
+from .frozen import extracted
 from .plan import FEW, FROZEN, TARGETS, TOKENS, Cell, Plan, checkpoint_file
-from .tokens import measure_tokens, taken
+from .tokens import measure_tokens
 
 # Lists and arguments of each fine-tuning. Textures are learned in few epochs, as a control; a quarter of the labels is
 # seen four times as often.
@@ -60,10 +61,8 @@ def _frozen(plan: Plan, checkpoint: str, folder: Path) -> dict[str, float]:
     """Top-1 of a linear probe and of k-NN on frozen features, in percent, for every target."""
     features, numbers = {}, {}
     for split in SPLITS:
-        out = folder / f"{split}.npz"
-        extract_features.main(["--checkpoint", checkpoint, "--list", str(plan.data / f"{split}.csv"), "--out", str(out),
-                               "--sampling_rate", "1", "--num_workers", "0", "--device", "cpu"])
-        features[split], _ = taken(out)
+        features[split], _ = extracted(checkpoint, plan.data / f"{split}.csv", folder / f"{split}.npz", "--device",
+                                       "cpu")
     for target in TARGETS:
         lists, _ = FINETUNED[target]
         labels = {split: read_list(plan.data / lists.format(split)).labels for split in SPLITS}

@@ -15,10 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from ...datasets.lists.list_file import read_list
 from ...datasets.moving_shapes import truth_for
 from ...masking import TokenGrid
-from .. import extract_features
 from ..core import checkpointing
 from ..pretrain.interface import grid_of
 from ..runs.pretraining_build import rebuild
+from .frozen import extracted
 from .plan import Cell, Plan, checkpoint_file
 
 MOST = 512   # clips of a split
@@ -44,30 +44,13 @@ def measure_tokens(plan: Plan, cell: Cell) -> dict[str, float]:
 
 def _tokens(split: Path, checkpoint: str, out: Path, grid: TokenGrid, frames: range) -> Tokens:
     """Of the first MOST clips of a split, the file DATA/train or DATA/test without its ending; `out` is not kept."""
-    extract_features.main(["--checkpoint", checkpoint, "--list", f"{split}.csv", "--out", str(out),
-                           "--per_token", "--sampling_rate", "1", "--num_workers", "0", "--device", "cpu"])
-    features, paths = (column[:MOST] for column in taken(out))
+    features, paths = (column[:MOST] for column in extracted(checkpoint, f"{split}.csv", out, "--per_token", "--device",
+                                                             "cpu"))
     truth, texture = truth_for(split.parent, split.name), read_list(f"{split}_appearance.csv").labels[:MOST]
     rows = [truth.row_of(path) for path in paths]
     moving, still = (np.concatenate([kind(row, frames, grid) for row in rows])
                      for kind in (truth.moving, truth.static_texture))
     return Tokens(features.reshape(len(moving), -1), moving, still, np.repeat(texture, features.shape[1]))
-
-
-def taken(out: Path) -> tuple[np.ndarray, np.ndarray]:
-    """(features, paths) of the file that `extract_features` has written; the file is not kept.
-
-    Raises:
-        ValueError: videos that cannot be read. Their features are zeros, and would be judged as any other's.
-    """
-    with np.load(out) as stored:
-        features, paths, readable = stored["features"], stored["paths"], stored["readable"]
-    out.unlink()
-    if not readable.all():
-        raise ValueError(f"{(~readable).sum()} of the {len(readable)} videos whose features are compared cannot be "
-                         f"read, the first is {paths[~readable][0]}: put them back, or delete what was prepared and "
-                         "start again, which prepares it anew")
-    return features, paths
 
 
 def linear_reading(features: np.ndarray, target: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -110,11 +110,11 @@ class GoingOn(Resumable):
     def _make_room(self, source: Path | None) -> None:
         """Set aside what the folder holds of a run that this one does not go on with."""
         own = source is not None and source.parent.resolve() == self.folder.resolve()
-        # Without a checkpoint the log of this very run begins again; another run's, or one that is left, is kept.
-        begun = read_record(self.folder).get("identity")
-        anew = not self.flags.auto_resume or (begun is not None and begun != self.identity.hash)
-        place = set_newer_aside(self.folder, source) if own and self.flags.resume else None if own else \
-            set_aside(self.folder, log=anew)
+        if own:
+            place = set_newer_aside(self.folder, source) if self.flags.resume else None
+        else:   # without a checkpoint the log of this very run begins again; that of another or of one left is kept
+            begun = read_record(self.folder).get("identity")
+            place = set_aside(self.folder, log=not self.flags.auto_resume or begun not in (None, self.identity.hash))
         if place:
             logger.warning("the run that %s held is now in %s", self.folder, place)
         checkpointing.clear_unfinished(self.folder)
