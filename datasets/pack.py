@@ -89,6 +89,13 @@ class ShardWriter:
             self._unfinished.unlink(missing_ok=True)
 
 
+def other_shards(folder: Path, name: str, written: int) -> list[str]:
+    """Shards NAME-000000.tar, ... of an earlier and larger pack, which one that `written` shards has not replaced."""
+    numbered = re.compile(rf"{re.escape(name)}-(\d{{6}})\.tar")
+    return sorted(found[0] for entry in os.listdir(folder)
+                  if (found := numbered.fullmatch(entry)) and int(found[1]) >= written)
+
+
 def _entry(name: str, size: int) -> tarfile.TarInfo:
     """The same bytes for the same content, whoever packs and whenever."""
     entry = tarfile.TarInfo(name)
@@ -145,6 +152,9 @@ def pack(clips: ClipList, out: Path, limit: int, allow_missing: bool = False) ->
         writer.drop()
     for line in missing:
         logger.warning("left out: %s", line)
+    if others := other_shards(out, writer.name, writer.number):
+        logger.warning("%s also holds %d shard(s) of an earlier pack, which the list does not name: delete %s and what "
+                       "follows, or a program that reads all shards sees them too", out, len(others), others[0])
     if not rows:
         raise ValueError(f"none of the {len(clips)} videos of {clips.source} can be packed")
     return rows

@@ -1,5 +1,8 @@
 """Helpers of the tests that read videos from shards, object stores and copies of them."""
 
+import io
+import tarfile
+
 import numpy as np
 import pytest
 from tats.datasets import pack
@@ -18,6 +21,18 @@ def packed(folder, *more, videos=None):
     write_list(folder / "train.csv", videos)
     pack.main([str(folder / "train.csv"), "--out", str(folder / "shards"), *more])
     return read_list(folder / "train.csv"), read_list(folder / "shards" / "train.csv")
+
+
+def write_tar(path, *members):
+    """A tar file of (name, content)s; content as text: a hard link to that member."""
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            entry = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                entry.type, entry.linkname = tarfile.LNKTYPE, content
+            entry.size = 0 if isinstance(content, str) else len(content)
+            archive.addfile(entry, io.BytesIO(b"" if isinstance(content, str) else content))
+    return path
 
 
 def frames_of(path, **how):

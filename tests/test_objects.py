@@ -4,7 +4,7 @@ import random
 
 import numpy as np
 import pytest
-from elsewhere import frames_of, packed
+from elsewhere import frames_of, packed, write_tar
 from tats.datasets import pack
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.sources import opening, ranged, remote
@@ -100,6 +100,33 @@ def test_a_shard_that_was_replaced_is_read_by_its_own_index_or_not_at_all(keeps,
     (shard.parent / "train-000000.tar.index").write_bytes(index)
     moved = read_list(tmp_path / "new" / "new.csv").paths[1].replace("new-0", "train-0")
     assert np.array_equal(frames_of(moved), frames_of(plain.paths[1]))
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("keeps", [False, True])
+@pytest.mark.parametrize("large", [False, True])
+def test_an_index_of_another_remote_shard_of_the_same_size_is_noticed(keeps, large, store, tmp_path, monkeypatch):
+    """Two videos of one size that have changed places."""
+    if large:
+        monkeypatch.setattr(opening, "WHOLE", 1000)
+    if keeps:
+        keep_remote_files(str(tmp_path / "kept"), 1)
+    one, two = (write_drifting(tmp_path / f"{seed}.mp4", seed).read_bytes() for seed in (1, 2))
+    one, two = (content.ljust(max(len(one), len(two)) + 1024, b"\0") for content in (one, two))
+    shard, long = store.folder / "s.tar", "k" * 90 + "/" + "n" * 90 + ".mp4"
+    members = [("a.mp4", one), ("b.mp4", two), ("link.mp4", "a.mp4"), (long, two)]
+    write_tar(shard, *members)
+    pack.main([str(shard), "--out", str(tmp_path / "lists")])
+    for member, seed in (("a.mp4", 1), ("b.mp4", 2), ("link.mp4", 1), (long, 2)):
+        assert np.array_equal(frames_of(f"{store.address}/s.tar::{member}"), frames_of(tmp_path / f"{seed}.mp4"))
+    write_tar(shard, members[1], members[0], *members[2:])
+    for cached in (opening._shard, opening._shard_version):   # as in another process
+        cached.cache_clear()
+    with pytest.raises(VideoError, match="for another tar file of this size"):
+        frames_of(f"{store.address}/s.tar::b.mp4")
+    pack.main([str(shard), "--out", str(tmp_path / "lists")])
+    for member, seed in (("a.mp4", 1), ("b.mp4", 2), ("link.mp4", 1)):
+        assert np.array_equal(frames_of(f"{store.address}/s.tar::{member}"), frames_of(tmp_path / f"{seed}.mp4"))
 
 
 @pytest.mark.faults

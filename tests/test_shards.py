@@ -9,7 +9,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from elsewhere import frames_of, one_line, packed
+from elsewhere import frames_of, one_line, packed, write_tar
 from tats.datasets import check_list, pack
 from tats.datasets.lists.list_file import read_list
 from tats.datasets.sources import opening
@@ -50,6 +50,16 @@ def test_the_same_list_gives_the_same_bytes(tmp_path):
     packed(tmp_path, videos=[tuple(line.rsplit(" ", 1)) for line in (tmp_path / "train.csv").read_text().splitlines()])
     assert {path.name: path.read_bytes() for path in (tmp_path / "shards").iterdir()} == first
     assert sorted(first) == ["train-000000.tar", "train-000000.tar.index", "train.csv"]
+
+
+def test_shards_of_an_earlier_and_larger_pack_are_named(tmp_path, caplog):
+    packed(tmp_path, "--shard_mb", "0.004")
+    written = sorted(path.name for path in (tmp_path / "shards").glob("*.tar"))
+    assert len(written) > 1 and "earlier pack" not in caplog.text
+    (tmp_path / "shards" / "others-000007.tar").touch()
+    packed(tmp_path)
+    assert f"{len(written) - 1} shard(s) of an earlier pack" in caplog.text and f"delete {written[1]}" in caplog.text
+    assert sorted(path.name for path in (tmp_path / "shards").glob("train*.tar")) == written   # nothing is deleted
 
 
 @pytest.mark.parametrize("how", [{}, {"seconds": 60}, {"backend": "decord"}])
@@ -118,18 +128,6 @@ def test_what_is_wrong_with_a_shard_is_a_bad_video(tmp_path):
     (tmp_path / "no.tar.index").write_text("nothing")
     (tmp_path / "no.tar").write_bytes(content)
     assert ".index is none" in cause(f"{tmp_path}/no.tar::{member}")
-
-
-def write_tar(path, *members):
-    """A tar file of (name, content)s; content as text: a hard link to that member."""
-    with tarfile.open(path, "w") as archive:
-        for name, content in members:
-            entry = tarfile.TarInfo(name)
-            if isinstance(content, str):
-                entry.type, entry.linkname = tarfile.LNKTYPE, content
-            entry.size = 0 if isinstance(content, str) else len(content)
-            archive.addfile(entry, io.BytesIO(b"" if isinstance(content, str) else content))
-    return path
 
 
 @pytest.mark.faults

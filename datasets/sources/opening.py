@@ -5,6 +5,7 @@ import io
 import os
 from collections import OrderedDict
 from collections.abc import Callable
+from tarfile import BLOCKSIZE
 from typing import BinaryIO
 
 from .addresses import SourceError, check_member, is_elsewhere, scheme_of, split_member
@@ -12,7 +13,7 @@ from .kept_files import kept_files
 from .part import PartOfFile
 from .ranged import RangedObject
 from .remote import MISSING, Described, described, fetch
-from .tar_index import ENDING, Member, StaleIndex, find, has_header, members_of, write_index
+from .tar_index import ENDING, OTHER_TAR, StaleIndex, find, is_header_of, members_of, write_index
 
 __all__ = ["SourceError", "is_elsewhere", "open_source", "size_of", "version_of"]
 
@@ -52,25 +53,30 @@ def _object(address: str) -> BinaryIO:
 
 
 def _remote_member(path: str, container: str, name: str) -> BinaryIO:
-    member = _found_in_shard(container, name)
-    if member.size > WHOLE:
-        version = described(container).version
-        return RangedObject(container, member.offset, member.size, version=version, kept=kept_files())
-    return _kept(path, lambda: fetch(container, member.offset, member.offset + member.size),
-                 _version_for(container, name))
-
-
-def _found_in_shard(container: str, name: str) -> Member:
-    """Where a member lies. An index that was kept for an earlier shard of this name is fetched anew."""
-    index = _index(container, None)
-    size = _shard(os.getpid(), container).size
     try:
-        return find(index, name, size)
-    except StaleIndex:
+        return _by_index(path, container, name)
+    except StaleIndex:   # it may have been kept for an earlier shard of this name: fetched anew, once
         _INDEXES.forget((container, None))
-    if cache := kept_files():
-        cache.forget(container + ENDING)
-    return find(_index(container, None), name, size)
+        if cache := kept_files():
+            cache.forget(container + ENDING)
+        return _by_index(path, container, name)
+
+
+def _by_index(path: str, container: str, name: str) -> BinaryIO:
+    """A member of a remote shard, whose header is fetched with it: it tells another member's bytes from its own."""
+    index, version = _index(container, None), _version_for(container, name)
+    member = find(index, name, _shard(os.getpid(), container).size)
+
+    def headed(size: int) -> bytes:
+        content = fetch(container, max(0, member.offset - BLOCKSIZE), member.offset + size)
+        if not is_header_of(content[:BLOCKSIZE], member, index):
+            raise StaleIndex(OTHER_TAR)
+        return content
+
+    if member.size <= WHOLE:
+        return _kept(path, lambda: headed(member.size)[BLOCKSIZE:], version)
+    _kept(f"{path} header", lambda: headed(0), version).close()
+    return RangedObject(container, member.offset, member.size, version=described(container).version, kept=kept_files())
 
 
 @functools.cache
@@ -111,9 +117,10 @@ def _local_member(container: str, name: str) -> BinaryIO:
         member = find(_index(container, version), name, status.st_size)
         if member.offset + member.size > status.st_size:
             raise SourceError("the tar file is cut off")
-        if not has_header(file, member) and member != find(_headers(container, version), name, status.st_size):
-            raise StaleIndex("its .index was made for another tar file of this size: make it anew with python -m "
-                             "tats.datasets.pack SHARD.tar")
+        file.seek(max(0, member.offset - BLOCKSIZE))
+        if not is_header_of(file.read(BLOCKSIZE), member) and (
+                member != find(_headers(container, version), name, status.st_size)):
+            raise StaleIndex(OTHER_TAR)
         if member.size == 0:
             raise SourceError("the file is empty")
     except BaseException as error:

@@ -11,6 +11,8 @@ from typing import BinaryIO, NamedTuple
 from .addresses import SourceError
 
 ENDING = ".index"
+OTHER_TAR = ("its .index was made for another tar file of this size: make it anew with python -m tats.datasets.pack "
+             "SHARD.tar")
 _BEHIND = 1 << 16    # bytes behind the end that are looked at; there are zeros
 _HEAD = b"tats-tar-index 1 "
 
@@ -58,21 +60,28 @@ def members_of(file: BinaryIO) -> list[Member]:
 
 def write_index(members: Iterable[Member], tar_size: int) -> bytes:
     """The index as bytes."""
-    lines = [b"%d\t%d\t%s" % (one.offset, one.size, one.name.encode("utf-8", "surrogateescape")) for one in members
-             if "\n" not in one.name]
+    lines = [_row(one) for one in members if "\n" not in one.name]
     return b"\n".join([_HEAD + b"%d" % tar_size, *lines, b""])
 
 
-def has_header(file: BinaryIO, member: Member) -> bool:
-    """Whether the header in front of the bytes of `member`, in an open tar file, is its own. A name that is long or not
-    of ASCII is in another place: there the size must do. The header of a hard link's target is not the link's own."""
-    file.seek(max(0, member.offset - tarfile.BLOCKSIZE))
+def is_header_of(head: bytes, member: Member, index: bytes = b"") -> bool:
+    """Whether the BLOCKSIZE bytes in front of those of `member` are its own header. A name that is long or not of ASCII
+    is in another place: there the size must do. The header of a hard link's target is not the link's own.
+
+    Args:
+        index: where it names the header's own member at this very place, `member` is taken for a hard link to that.
+    """
     try:
-        head = tarfile.TarInfo.frombuf(file.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+        found = tarfile.TarInfo.frombuf(head, "utf-8", "surrogateescape")
     except tarfile.HeaderError:
         return False
     is_short = member.name.isascii() and len(member.name) <= tarfile.LENGTH_NAME
-    return head.isreg() and head.size == member.size and (head.name == member.name or not is_short)
+    has_name = found.name == member.name or not is_short or _row(member._replace(name=found.name)) + b"\n" in index
+    return found.isreg() and found.size == member.size and has_name
+
+
+def _row(member: Member) -> bytes:
+    return b"%d\t%d\t%s" % (member.offset, member.size, member.name.encode("utf-8", "surrogateescape"))
 
 
 def find(index: bytes, name: str, tar_size: int | None) -> Member:

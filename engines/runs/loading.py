@@ -1,13 +1,13 @@
 """The loader of one epoch's clips, as pre-training and fine-tuning both have it."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from ...datasets.lists.bad_videos import BadVideos
@@ -71,8 +71,18 @@ def other_model(checkpoint: Mapping[str, Any], net: nn.Module, given: str) -> st
     return f". The file is of {trained}: give --model {name}" if name not in (None, given) else ""
 
 
+def count_held(videos: Tensor) -> int:
+    """How many of (B, 3, T, H, W) end with the frame before it once more, as clips do that are longer than their video.
+    Of still images, none."""
+    if videos.shape[2] == 1:
+        return 0
+    return int((videos[:, :, -1] == videos[:, :, -2]).flatten(1).all(1).sum())
+
+
 class TrainingLoader(DataLoader):
-    """A loader whose workers keep decoded frames, see --cache_decoded."""
+    """A loader whose workers keep decoded frames, see --cache_decoded. It warns where most clips of its first batch end
+    with a repeated frame: a stride too large for the videos leaves nothing that moves, and no number of a log shows it.
+    """
 
     def __init__(self, dataset: Dataset, batch: int, data: TrainLoaderConfig, runtime: Runtime, **options):
         self.gigabytes, self.tally, self._said = data.cache_decoded, Tally() if data.cache_decoded else None, False
@@ -82,6 +92,20 @@ class TrainingLoader(DataLoader):
             if not data.num_workers:
                 keep_videos(self.gigabytes * 1e9 / 2**20, self.tally)
         super().__init__(dataset, batch, **options)
+        self._looked = False
+
+    def __iter__(self) -> Iterator:
+        batches = super().__iter__()
+        return batches if self._looked else self._looking(batches)
+
+    def _looking(self, batches: Iterator) -> Iterator:
+        for batch in batches:
+            if not self._looked and 2 * (held := count_held(batch[0])) > len(batch[0]):
+                logger.warning("%d of %d clips of the first batch end with a repeated frame: their videos stand still, "
+                               "or are shorter than a clip, which a smaller --sampling_rate makes shorter", held,
+                               len(batch[0]))
+            self._looked = True
+            yield batch
 
     def say_what_is_kept(self) -> None:
         """One line of the log, once: after an epoch its frames are there, or there was no room."""
