@@ -21,7 +21,7 @@ from tats.engines.finetune.evaluation import RowTable, accuracies
 from tats.engines.run_class_finetuning import get_parser, main
 from tats.engines.runs.finetuning_build import resolve_task
 from tats.models import create_model, export_hf, import_hf
-from videos import write_drifting, write_folder, write_list
+from videos import write_seven
 
 NAMES = ['right, "up"', "=SUM(A1)", "$x_1$ and $", "<b>left</b>", "猫 cat", "5"]
 MODEL = {"num_classes": 6, "img_size": 16, "all_frames": 4, "init_scale": 1.0}
@@ -110,14 +110,9 @@ def test_class_names_are_lines(tmp_path):
 
 @pytest.fixture(scope="module")
 def seven_videos(tmp_path_factory):
-    """Seven videos with oddly named classes: one broken, one missing, one of pictures, two of one name."""
+    """Seven videos of oddly named classes, and a checkpoint of them."""
     folder = tmp_path_factory.mktemp("answers")
-    (folder / "cut.mp4").write_bytes(write_drifting(folder / "whole.mp4", 9).read_bytes()[:300])
-    rows = [(write_drifting(folder / "one" / "0001.mp4", 1), 0), (write_drifting(folder / "two" / "0001.mp4", 2), 5),
-            (folder / "cut.mp4", 1), (write_folder(folder / "pictures", 3), 2), (folder / "missing.mp4", 3),
-            (write_drifting(folder / "c.mp4", 4, count=3), 4),
-            (write_drifting(folder / "d.mp4", 5, height=24, width=16), 0)]
-    write_list(folder / "test.csv", rows)
+    write_seven(folder)
     (folder / "classes.txt").write_text("".join(f"{name}\n" for name in NAMES), encoding="utf-8")
     torch.manual_seed(0)
     data = {"nb_classes": 6, "sampling_rate": 1, "test_num_segment": 2, "test_num_crop": 3, "data_set": "",

@@ -15,7 +15,7 @@ from tats.engines.finetune.frozen import knn_scores
 from tats.engines.run_class_finetuning import main
 from tats.engines.training.batches import Normalizer
 from tats.models import create_model
-from videos import write_drifting, write_folder, write_list
+from videos import write_seven
 
 ALONE = Runtime(torch.device("cpu"))
 MODEL = {"num_classes": 6, "img_size": 16, "all_frames": 4, "init_scale": 1.0}
@@ -102,14 +102,9 @@ def test_nearest_neighbours_by_hand():
 
 @pytest.fixture(scope="module")
 def seven_videos(tmp_path_factory):
-    """Seven videos, which neither two nor three divide: two of one name, one broken, one missing, one of pictures."""
+    """Seven videos, which neither two nor three divide, and a checkpoint."""
     folder = tmp_path_factory.mktemp("lists")
-    (folder / "cut.mp4").write_bytes(write_drifting(folder / "whole.mp4", 9).read_bytes()[:300])
-    rows = [(write_drifting(folder / "one" / "0001.mp4", 1), 0), (write_drifting(folder / "two" / "0001.mp4", 2), 5),
-            (folder / "cut.mp4", 1), (write_folder(folder / "pictures", 3), 2), (folder / "missing.mp4", 3),
-            (write_drifting(folder / "c.mp4", 4, count=3), 4),
-            (write_drifting(folder / "d.mp4", 5, height=24, width=16), 0)]
-    write_list(folder / "test.csv", rows)
+    write_seven(folder)
     torch.manual_seed(0)
     torch.save({"model": create_model("vit_tats_tiny", **MODEL).state_dict()}, folder / "weights.pth")
     return folder

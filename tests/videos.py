@@ -115,6 +115,16 @@ def write_list(path, rows):
     return path
 
 
+def write_seven(folder):
+    """Seven videos of six classes, and test.csv: two of one name, one broken, one missing, one of pictures."""
+    (folder / "cut.mp4").write_bytes(write_drifting(folder / "whole.mp4", 9).read_bytes()[:300])
+    rows = [(write_drifting(folder / "one" / "0001.mp4", 1), 0), (write_drifting(folder / "two" / "0001.mp4", 2), 5),
+            (folder / "cut.mp4", 1), (write_folder(folder / "pictures", 3), 2), (folder / "missing.mp4", 3),
+            (write_drifting(folder / "c.mp4", 4, count=3), 4),
+            (write_drifting(folder / "d.mp4", 5, height=24, width=16), 0)]
+    write_list(folder / "test.csv", rows)
+
+
 def place_of_packet(path, number):
     """Where the number-th packet begins in the file."""
     with av.open(str(path)) as container:
