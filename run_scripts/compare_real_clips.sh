@@ -4,8 +4,8 @@
 # Finished cells are kept: stop it and start it again at will, or ask for more.
 #   run_scripts/compare_real_clips.sh CLIPS [--size small|gpu] [arguments of tats.engines.compare_clips: see its --help]
 # CLIPS: folder with manifest.csv: path, label, group, fold (-1: trained on only). A group, e.g. a film, lies in one fold.
-# small: a cell takes at most half an hour of one CPU core, behind a random phase of 40 minutes that the cells of a
-# seed share; gpu: larger clips, a larger model, more epochs.
+# small: a cell takes a quarter of an hour (random masks) to an hour of one CPU core, behind a random phase of 40 to 60
+# minutes that the cells of a seed share; gpu: larger clips, a larger model, more epochs.
 # E.g. `--methods scratch random tats --ratios .9 --seeds 0` runs three cells; --strict pre-trains without the tested
 # fold; --jobs: cells at once, of one thread each.
 # OUTPUT_ROOT: folder for the results instead of output/. OUTPUT_ROOT/real-clips-small holds the prepared clips, the

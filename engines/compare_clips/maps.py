@@ -38,8 +38,8 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     fixed_error. What is not defined is NaN: nothing moves, or a map is constant.
 
     A policy that is the same everywhere ranks nothing: it has no lines. enrichment: the share of the most moving tenth
-    (by flow) among the visible tokens, over its share among all: of "masks" those that the strategy draws, of every
-    other map as if its largest tokens were shown. fixed_error: under a random mask that depends on the clip alone, in
+    (by flow) among the visible tokens, over its share among all: of "masks" those that the strategy draws (a policy's
+    own, without the random ones of --random_share), of every other map as if its largest tokens were shown. fixed_error: under a random mask that depends on the clip alone, in
     the lines of "masks".
 
     Args:
