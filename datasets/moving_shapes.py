@@ -21,6 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from .files import recorded_otherwise, write_whole, written_whole
+from .lists.list_file import ClipList
 from .processes.cores import usable_cores
 from .processes.parallel import process_pool
 from .program import run_program
@@ -35,6 +36,7 @@ from .synthetic.shapes_world import (
     render,
     without_motion,
 )
+from .video.decode import AS_INSTALLED
 
 SPLITS = ("train", "val", "test")
 MOVING_SHARE = .25   # of a token's area, in one of its frames: then it counts as moving, or as textured
@@ -185,6 +187,19 @@ def truth_for(dataset_dir: str | Path, split: str) -> Truth:
                                 f"python -m tats.datasets.moving_shapes --out {dataset_dir}")
     with np.load(path) as stored:
         return Truth(Scene(**stored))
+
+
+def require_frames(clips: ClipList, frames: int) -> None:
+    """The truth is asked of a video's first frames, and the clip of a longer video begins anywhere.
+
+    Raises:
+        ValueError: the first video has another number of frames than `frames`. VideoError: it cannot be read.
+    """
+    with clips.opened(0, AS_INSTALLED.resolved().open) as video:
+        if video.num_frames != frames:
+            raise ValueError(f"the videos of {clips.source} have {video.num_frames} frames, a clip of the model has "
+                             f"{frames}: what its tokens show is not known then. Write videos with python -m "
+                             f"tats.datasets.moving_shapes --frames {frames}")
 
 
 def _write_one(config: ShapesConfig, split: int, row: int) -> Scene:

@@ -26,13 +26,12 @@ from .core import checkpointing
 from .core.logs import set_up_logging
 from .core.records import write_csv
 from .figures.inference import error_map, probabilities_of
-from .measure_masks import untrained
 from .motion.optical_flow import TokenMotion, opencv, token_motion
 from .motion.rank_correlation import partial_rank_correlation, rank_correlation
-from .pretrain.interface import clip_size, grid_of
+from .pretrain.interface import clip_size, grid_of, mask_ratio_of
 from .pretrain.nearness import COMPARED_REACH, Around
 from .pretrain.reconstruction import Reconstruction
-from .runs.pretraining_build import rebuild
+from .runs.pretraining_build import as_begun, rebuild
 from .training.batches import Normalizer
 
 logger = logging.getLogger(__name__)
@@ -117,7 +116,7 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
     """(name, records) of a checkpoint's policy before and after training, and of its model's error map, as it is and
     averaged over the tokens around each."""
     mae, sampler, mask_type = rebuild(state)
-    loss, mask_ratio = state["settings"]["loss"], state["settings"]["mask"]["mask_ratio"]
+    loss, mask_ratio = state["settings"]["loss"], mask_ratio_of(state["settings"]["mask"], grid_of(mae))
     reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
     masking = RandomMasking(grid_of(mae), mask_ratio)
     normalizer = Normalizer(torch.device("cpu"))
@@ -128,7 +127,13 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
     if sampler is None:
         yield after, []
     else:
-        for label, networks in ((f"{name}: {mask_type}, before", untrained(state)), (after, (mae, sampler))):
+        begun = as_begun(state)
+        if begun is None:
+            logger.warning("%s: no line before training, %s is not there any more, or has changed", name,
+                           state["settings"]["model"]["init_from"])
+        for label, networks in ((f"{name}: {mask_type}, before", begun), (after, (mae, sampler))):
+            if networks is None:
+                continue
             policy = [probabilities_of(*networks, batch) for batch in batches]
             yield label, records_of(label, videos, policy)
         # What the policy has learned of places alone: people film what moves in the middle.

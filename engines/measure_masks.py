@@ -20,11 +20,10 @@ from ..datasets.clips import ClipShape, PretrainClips
 from ..datasets.files import json_text, require_writable, write_whole
 from ..datasets.lists.epoch_order import EpochSampler
 from ..datasets.lists.list_file import read_list
-from ..datasets.moving_shapes import truth_for
+from ..datasets.moving_shapes import require_frames, truth_for
 from ..datasets.program import run_program
 from ..datasets.transforms.pretraining import pretrain_transform
 from ..masking import RandomMasking, TokenGrid, find_masking
-from ..models import create_model
 from .config.flags import FlagParser
 from .core import checkpointing
 from .core.logs import set_up_logging
@@ -33,9 +32,9 @@ from .figures.inference import error_map, look
 from .machine.threads import use_threads
 from .motion.foresight import foresight
 from .motion.metrics import MotionMetrics, motion_metrics
-from .pretrain.interface import clip_size, grid_of, patch_size_of
+from .pretrain.interface import clip_size, grid_of, mask_ratio_of, patch_size_of
 from .pretrain.reconstruction import Reconstruction
-from .runs.pretraining_build import rebuild
+from .runs.pretraining_build import as_begun, rebuild
 from .training.batches import ClipBatch, Normalizer
 
 logger = logging.getLogger(__name__)
@@ -76,6 +75,7 @@ def held_out_clips(data: Path, split: str, grid: TokenGrid, mask_ratio: float, m
     """Decode a split of moving shapes, unshuffled and uncropped, with masks that depend on the clip's row alone."""
     frames = grid.frames * mae.tubelet_size
     clips = read_list(data / f"{split}.csv")
+    require_frames(clips, frames)
     whole = pretrain_transform("resize", clip_size(mae))
     dataset = PretrainClips(clips, ClipShape(frames, 1), whole, RandomMasking(grid, mask_ratio))
     loader = DataLoader(dataset, BATCH, sampler=EpochSampler(len(clips), shuffle=False, drop_last=False))
@@ -127,15 +127,6 @@ def measure_error_map(mae: nn.Module, clips: Clips, reconstruction: Reconstructi
     hardest = errors.topk(masking.num_visible, dim=1).indices
     return motion_metrics(errors, torch.ones_like(clips.moving).scatter_(1, hardest, False), clips.moving,
                           clips.textured)
-
-
-def untrained(checkpoint: dict) -> tuple[nn.Module, nn.Module | None]:
-    """The same networks as they were before the first step."""
-    torch.manual_seed(checkpoint["settings"]["run"]["seed"])
-    fresh = checkpoint | {"model": create_model(checkpoint["config"]["name"],
-                                                **checkpoint["config"]["kwargs"]).state_dict()}
-    mae, sampler, _ = rebuild(fresh, sampler_weights=False)
-    return mae, sampler
 
 
 def table(rows: list[tuple[str, Measured]]) -> str:
@@ -197,18 +188,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         state = checkpointing.load(path)
         mae, sampler, name = rebuild(state, source=path)
         mask, loss = state["settings"]["mask"], state["settings"]["loss"]
-        shape = (grid_of(mae), clip_size(mae))
+        ratio = mask_ratio_of(mask, grid_of(mae))
+        shape, aim = (grid_of(mae), clip_size(mae)), (loss["loss"], loss["normlize_target"])
         if clips is None:
             use_threads({mae.encoder: grid_of(mae).num_tokens, mae.decoder: grid_of(mae).num_tokens}, BATCH)
-            clips, first = held_out_clips(args.data, args.split, grid_of(mae), mask["mask_ratio"], mae), shape
-            fixed_masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
-        if shape != first:
+            clips, first = held_out_clips(args.data, args.split, grid_of(mae), ratio, mae), (shape, aim)
+            fixed_masking = RandomMasking(grid_of(mae), ratio)
+        if shape != first[0]:
             raise ValueError(f"{path} sees clips of another size or grid of tokens than {args.checkpoint[0]}: measure "
                              "them apart")
+        if aim != first[1]:   # errors of other targets do not belong into one column
+            raise ValueError(f"{path} has another --loss or --normlize_target than {args.checkpoint[0]}: measure them "
+                             "apart")
         reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
         per_clip = find_masking(mask["mask_type"]).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         name = f"{run}: {name}" if run else name
-        rows.append((f"{name}, before", measure(*untrained(state), clips, reconstruction, per_clip)))
+        if begun := as_begun(state):
+            rows.append((f"{name}, before", measure(*begun, clips, reconstruction, per_clip)))
+        else:
+            logger.warning("%s: no line before training, %s is not there any more, or has changed", path,
+                           state["settings"]["model"]["init_from"])
         after = measure(mae, sampler, clips, reconstruction, per_clip)._replace(top1=accuracy)
         rows.append((f"{name}, after {state['step']} steps", after))
         if args.error_map:

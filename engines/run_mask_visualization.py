@@ -26,7 +26,7 @@ from .figures.inference import look, probabilities_of
 from .figures.rows import TRUE_PATCHES, all_patches_row, frames_row, mask_row, sheet_rows, token_at, trajectory_rows
 from .figures.sheet import Row, draw_film, draw_sheet
 from .machine.threads import use_threads
-from .pretrain.interface import clip_size, grid_of
+from .pretrain.interface import clip_size, grid_of, mask_ratio_of
 from .pretrain.reconstruction import Reconstruction
 from .runs.pretraining_build import rebuild
 from .training.batches import ClipBatch, Normalizer
@@ -85,8 +85,7 @@ def compared_mask(name: str, ratio: float, visible: int, batch: ClipBatch, mae: 
 
 def trained_share(mask: dict, grid: TokenGrid) -> tuple[float, int | None]:
     """The mask ratio of a checkpoint's settings, and its number of visible tokens where that was given instead."""
-    count = mask["num_visible"]
-    return (1 - count / grid.num_tokens, count) if count else (mask["mask_ratio"], None)
+    return mask_ratio_of(mask, grid), mask["num_visible"] or None
 
 
 def shortened(name: str, length: int = 20) -> str:
@@ -174,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     normalizer, grid = Normalizer(torch.device("cpu")), grid_of(mae)
     data = settings["data"]
     stride = args.sampling_rate or stride_of(data["data_set"], data["sampling_rate"])
-    normalized = settings["loss"]["normlize_target"]
+    reconstruction = Reconstruction(settings["loss"]["loss"], settings["loss"]["normlize_target"])
     trained = f"{name} trained on {data['data_set']}" if data["data_set"] else name
     for path, file_stem in zip(videos, stems_of(videos), strict=True):
         clip = read_clip(path, grid.frames * mae.tubelet_size, stride, clip_size(mae))
@@ -185,13 +184,13 @@ def main(argv: Sequence[str] | None = None) -> None:
             per_clip = find_masking(name).per_clip(grid, ratio, count)
             batch = normalizer.prepare((clip, per_clip()[None]), torch.device("cpu"))
             visible = per_clip.num_visible
-            rows = sheet_rows(mae, sampler, batch, normalized, visible, not args.no_leak, f"{name} mask")
+            rows = sheet_rows(mae, sampler, batch, reconstruction, visible, not args.no_leak, f"{name} mask")
             rows = [row for row in rows if row.title.split("\n")[0] not in args.without]
             for other in args.compare:
                 label, mask = compared_mask(other, ratio, visible, batch, mae)
                 rows.append(mask_row(label, batch.pixels, mask, mae))
             caption = f"{title}: {trained}, mask ratio {ratio:g}, {visible} of {grid.num_tokens} tokens visible"
-            if normalized:
+            if reconstruction.normalize:
                 caption += "\n" + ("patch mean and deviation from the visible pixels" if args.no_leak else TRUE_PATCHES)
             save_figure(rows, caption, stem.with_name(f"{stem.name}-r{ratio:g}"), args.format, args.frames)
         if args.trajectories is not None:

@@ -6,10 +6,15 @@ import torch
 from PIL import Image
 from pretraining_setup import CPU, clips, tiny_mae, tiny_sampler
 from tats.datasets.clips import PretrainSample
+from tats.engines.figures import fixed_clips
 from tats.engines.figures.fixed_clips import FixedClips, draw_coverage
+from tats.engines.figures.sheet import Row
 from tats.engines.pretrain.interface import patch_size_of
 from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.training.batches import Normalizer
+from tats.masking import RandomMasking, TokenGrid, find_masking
+
+NINE = RandomMasking(TokenGrid(4, 3, 3), .75)
 
 
 def fixed(count=5):
@@ -49,9 +54,29 @@ def test_policy_moved_is_the_probability_that_changed_place():
 
 
 def test_pictures_of_an_epoch(tmp_path):
-    written = fixed().draw(tiny_mae(), tiny_sampler(), 9, tmp_path, 7)
+    written = fixed().draw(tiny_mae(), tiny_sampler(), NINE, tmp_path, 7)
     assert [path.name for path in written] == [f"epoch-0007-clip{place}.png" for place in range(4)]
     assert all(Image.open(path).size[0] > 100 for path in written)
+
+
+def test_sheets_without_a_policy_show_the_strategys_own_masks(tmp_path, monkeypatch):
+    """A tube stays where it is in every slice, and shows as many tokens as the caption says."""
+    masks, reconstructions = [], []
+
+    def rows(mae, sampler, batch, reconstruction, visible, leak):
+        masks.append(batch.mask)
+        reconstructions.append(reconstruction)
+        assert visible == 12 == int((~batch.mask).sum())
+        return [Row("frames", np.zeros((1, 4, 4, 3)))]
+
+    monkeypatch.setattr(fixed_clips, "sheet_rows", rows)
+    tube, l1 = find_masking("tube").per_clip(TokenGrid(4, 3, 3), .7), Reconstruction("l1")
+    watched = FixedClips(clips(4), Normalizer(CPU), l1, ["a.mp4"] * 4)
+    for epoch in (0, 1):
+        watched.draw(tiny_mae(), None, tube, tmp_path, epoch)
+    slices = torch.cat(masks).view(8, 4, 9)
+    assert (slices == slices[:, :1]).all() and torch.equal(slices[:4], slices[4:])
+    assert len({bytes(mask.numpy()) for mask in slices[:4]}) > 1 and set(reconstructions) == {l1}
 
 
 @pytest.mark.filterwarnings("error")
@@ -60,8 +85,8 @@ def test_any_name_of_a_video_can_head_its_sheet(tmp_path):
     watched = FixedClips(clips(4), Normalizer(CPU), Reconstruction(), names)
     plain = FixedClips(clips(4), Normalizer(CPU), Reconstruction(), ["plain.mp4"] * 4)
     mae, sampler = tiny_mae(), tiny_sampler()
-    for named, other in zip(watched.draw(mae, sampler, 9, tmp_path / "a", 0),
-                            plain.draw(mae, sampler, 9, tmp_path / "b", 0), strict=True):
+    for named, other in zip(watched.draw(mae, sampler, NINE, tmp_path / "a", 0),
+                            plain.draw(mae, sampler, NINE, tmp_path / "b", 0), strict=True):
         assert named.read_bytes() != other.read_bytes()   # the name is in it
 
 

@@ -10,6 +10,7 @@ from tats.engines.figures.pictures import error_map, reconstructed_frames, token
 from tats.engines.figures.rows import MASKED, sheet_rows
 from tats.engines.figures.sheet import Row, _wrapped, draw_sheet
 from tats.engines.pretrain.interface import PatchSize
+from tats.engines.pretrain.reconstruction import Reconstruction
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.run_mask_visualization import main as draw
 from tats.engines.run_mask_visualization import mask_row, stems_of
@@ -66,7 +67,7 @@ def test_the_mask_on_the_sheet_is_the_one_that_the_model_was_given():
     mae, used = tiny_mae().eval(), []
     mae.register_forward_pre_hook(lambda _, inputs: used.append(inputs[1]))
     batch = Normalizer(CPU).prepare(clips(1), CPU)
-    rows = sheet_rows(mae, tiny_sampler().eval(), batch, True, 9, True)
+    rows = sheet_rows(mae, tiny_sampler().eval(), batch, Reconstruction(), 9, True)
     dark = torch.from_numpy(np.isclose(rows[-1].images, MASKED).all(axis=-1)[::2, ::4, ::4]).flatten()
     assert torch.equal(dark, used[0][0]) and not torch.equal(dark, batch.mask[0])   # not the loader's
     blank = torch.from_numpy(np.isnan(rows[2].images[::2])).flatten()

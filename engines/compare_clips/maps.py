@@ -16,7 +16,7 @@ from ..core import checkpointing
 from ..figures.inference import error_map, log_policy, look
 from ..motion.optical_flow import TokenMotion
 from ..motion.rank_correlation import partial_rank_correlation, rank_correlation
-from ..pretrain.interface import grid_of
+from ..pretrain.interface import grid_of, mask_ratio_of
 from ..pretrain.nearness import COMPARED_REACH, Around
 from ..pretrain.reconstruction import Reconstruction
 from ..runs.pretraining_build import rebuild
@@ -39,8 +39,8 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
 
     A policy that is the same everywhere ranks nothing: it has no lines. enrichment: the share of the most moving tenth
     (by flow) among the visible tokens, over its share among all: of "masks" those that the strategy draws (a policy's
-    own, without the random ones of --random_share), of every other map as if its largest tokens were shown. fixed_error: under a random mask that depends on the clip alone, in
-    the lines of "masks".
+    own, without what --random_share and --context_share leave to chance), of every other map as if its largest tokens
+    were shown. fixed_error: under a random mask that depends on the clip alone, in the lines of "masks".
 
     Args:
         data: folder of the prepared clips. rows: numbers in the manifest of the clips that are measured.
@@ -50,7 +50,8 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     settings, truth = state["settings"], read_truth(data, geometry_of(mae))
     mask, loss = settings["mask"], settings["loss"]
     reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
-    masking = RandomMasking(grid_of(mae), mask["mask_ratio"])
+    ratio = mask_ratio_of(mask, grid_of(mae))
+    masking = RandomMasking(grid_of(mae), ratio)
     places = [truth.rows.index(row) for row in rows]
     truth = Truth(truth.clips[places], TokenMotion(*(kind[places] for kind in truth.motion)), list(rows))
     batches = _batches(truth, masking)
@@ -58,7 +59,7 @@ def measure_maps(checkpoint: str, data: Path, rows: list[int]) -> pd.DataFrame:
     with seeded(0):
         per_clip = find_masking(mask_type).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         policy, visible = _policy(mae, sampler, batches, per_clip)
-    maps = _error_maps(mae, batches, mask["mask_ratio"], reconstruction)
+    maps = _error_maps(mae, batches, ratio, reconstruction)
     fixed = torch.cat([look(mae, None, batch, reconstruction).errors.mean(dim=1) for batch in batches])
     if policy is not None and not (policy == policy[:, :1]).all():
         maps |= {"policy": policy, "places": policy.mean(dim=0).expand_as(policy)}

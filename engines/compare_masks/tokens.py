@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ...datasets.lists.list_file import read_list
-from ...datasets.moving_shapes import truth_for
+from ...datasets.moving_shapes import require_frames, truth_for
 from ...masking import TokenGrid
 from ..core import checkpointing
 from ..pretrain.interface import grid_of
@@ -44,6 +44,7 @@ def measure_tokens(plan: Plan, cell: Cell) -> dict[str, float]:
 
 def _tokens(split: Path, checkpoint: str, out: Path, grid: TokenGrid, frames: range) -> Tokens:
     """Of the first MOST clips of a split, the file DATA/train or DATA/test without its ending; `out` is not kept."""
+    require_frames(read_list(f"{split}.csv"), len(frames))
     features, paths = (column[:MOST] for column in extracted(checkpoint, f"{split}.csv", out, "--per_token", "--device",
                                                              "cpu"))
     truth, texture = truth_for(split.parent, split.name), read_list(f"{split}_appearance.csv").labels[:MOST]

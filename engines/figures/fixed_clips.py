@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...datasets.clips import ClipShape, PretrainClips, PretrainSample
 from ...datasets.lists.list_file import read_list
-from ...datasets.lists.seeding import clip_key
+from ...datasets.lists.seeding import clip_key, mix, seeded
 from ...datasets.transforms.pretraining import pretrain_transform
 from ...datasets.video.decode import VideoError
 from ...masking import RandomMasking
@@ -97,17 +97,20 @@ class FixedClips:
             self.before = policy
         return numbers
 
-    def draw(self, mae: nn.Module, sampler: nn.Module | None, visible: int, folder: Path, epoch: int) -> list[Path]:
-        """A sheet of each of the first four clips, with the masks of the policy."""
+    def draw(self, mae: nn.Module, sampler: nn.Module | None, per_clip, folder: Path, epoch: int) -> list[Path]:
+        """A sheet of each of the first four clips, with masks of the strategy: the policy's, or where there is none one
+        that `per_clip`, its loader half, draws for the clip, the same in every epoch."""
         _evaluating(mae, sampler)
-        normalized = self._reconstruction.normalize
-        written = []
+        visible, written = per_clip.num_visible, []
         for place, batch in enumerate(self.batches(1)[:4]):
-            rows = sheet_rows(mae, sampler, batch, normalized, visible, True)
+            if sampler is None:
+                with seeded(mix(int(batch.keys[0]), 8)):
+                    batch = batch._replace(mask=per_clip()[None].to(batch.mask.device))
+            rows = sheet_rows(mae, sampler, batch, self._reconstruction, visible, True)
             written.append(folder / f"epoch-{epoch:04d}-clip{place}.png")
             caption = (f"{shortened(self._names[place], 60)}, epoch {epoch}: {visible} of {batch.mask.shape[1]} tokens "
                        "visible")
-            if normalized:
+            if self._reconstruction.normalize:
                 caption += "\n" + TRUE_PATCHES
             draw_sheet(rows, caption, written[-1])
         return written

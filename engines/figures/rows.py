@@ -18,16 +18,18 @@ TRUE_PATCHES = "patch mean and deviation of the reconstruction are the true ones
 MASKED = 0.8    # light grey of the masked tokens: dark and medium tones are what videos are made of
 
 
-def sheet_rows(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, normalized: bool, visible: int,
-               leak: bool, title: str = "mask") -> list[Row]:
+def sheet_rows(mae: nn.Module, sampler: nn.Module | None, batch: ClipBatch, reconstruction: Reconstruction,
+               visible: int, leak: bool, title: str = "mask") -> list[Row]:
     """The rows of the paper's sheet for one clip; the sampling probability is drawn as a multiple of uniform.
 
     Args:
-        normalized, leak: see `reconstructed_frames`. visible: number of visible tokens. title: of the mask's row.
+        reconstruction: the loss that the errors are of. leak: see `reconstructed_frames`. visible: number of visible
+            tokens, which only a policy asks for. title: of the mask's row.
     """
     patch, grid = patch_size_of(mae), grid_of(mae)
-    seen = look(mae, sampler, batch, Reconstruction(normalize=normalized), visible)
-    shown = _images(reconstructed_frames(batch.pixels, seen.mask, seen.prediction, patch, normalized, leak))
+    seen = look(mae, sampler, batch, reconstruction, visible)
+    shown = _images(reconstructed_frames(batch.pixels, seen.mask, seen.prediction, patch, reconstruction.normalize,
+                                         leak))
     errors = token_map(error_map(seen.errors, seen.mask), grid, patch)[0].cpu().numpy()
     rows = [frames_row(batch.pixels), Row("reconstruction", shown),
             Row("error\n(grey: visible)", errors, "magma", (0.0, float(np.nanquantile(errors, 0.99))), bar=True)]

@@ -1,7 +1,7 @@
 """All that is asked of a masked autoencoder, read from the model itself: VideoMAE's class and its forks' will do."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -31,6 +31,13 @@ def patch_size_of(mae: nn.Module) -> PatchSize:
         raise ValueError(f"{type(mae).__name__} has no encoder.patch_embed.proj that is a convolution of square "
                          "patches: give PatchSize(patch_size, tubelet_size) yourself")
     return PatchSize(kernel[-1], kernel[0] if len(kernel) == 3 else 1)
+
+
+def mask_ratio_of(mask: Mapping, grid: TokenGrid) -> float:
+    """The mask ratio by a checkpoint's settings of masks, in which --num_visible stands above --mask_ratio."""
+    count = mask["num_visible"]
+    # A hair less is masked: who rounds the visible tokens down then has just as many.
+    return 1 - (count + 1e-6) / grid.num_tokens if count else mask["mask_ratio"]
 
 
 def predict(mae: Callable[..., Tensor], net: nn.Module, videos: Tensor, mask: Tensor,

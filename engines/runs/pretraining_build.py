@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -12,6 +13,7 @@ from ...masking import Masking, TokenGrid, TokenSampler, check_masks, check_samp
 from ...models import create_model, read_checkpoint, use_kernel
 from ...models.convert.checkpoints import compare, load_exactly, load_pretraining
 from ..config.pretraining import MaskConfig, ModelConfig, SamplerConfig, Settings
+from ..core.records import file_hash
 from ..core.runtime import Precision, Runtime, rng_state, set_rng_state
 from ..machine.threads import Work, work_of
 from ..pretrain.interface import grid_of, token_width
@@ -112,7 +114,7 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True, source: object = "th
     """(model, sampler or None, mask_type) from one of our pre-training checkpoints, weights loaded, in eval mode.
 
     Args:
-        sampler_weights: False leaves the sampler as it was before the first step.
+        sampler_weights: False leaves the sampler without them, where nobody asks it.
         source: where the checkpoint is from, for the errors.
 
     Raises:
@@ -129,6 +131,24 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True, source: object = "th
             load_exactly(sampler, checkpoint["sampler"], f"the sampler of {source}")
         sampler.eval()
     return mae.eval(), sampler, checkpoint["mask_type"]
+
+
+def as_begun(checkpoint: dict) -> tuple[nn.Module, TokenSampler | None] | None:
+    """The networks as they were before the run's first step, in eval mode: with the weights of its --init_from, if any;
+    None where that file is gone or is another one now."""
+    settings = checkpoint["settings"]
+    torch.manual_seed(settings["run"]["seed"])
+    mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
+    sampler = build_sampler(find_masking(checkpoint["mask_type"]), mae, checkpoint["sampler_config"])
+    model, source = settings["model"], checkpoint.get("source") or {}
+    if given := model.get("init_from"):
+        path = Path(source.get("path", given))
+        if not path.is_file() or source.get("sha256") not in (None, file_hash(path)):
+            return None
+        weights = read_checkpoint(path, model.get("trust_checkpoint", False))
+        _, sampler_state = load_pretraining(mae, weights, allow_partial=model.get("allow_partial", False))
+        initialise_sampler(sampler, sampler_state, given)
+    return mae.eval(), sampler if sampler is None else sampler.eval()
 
 
 def build_learners(mae: nn.Module, sampler: TokenSampler | None, settings: Settings, steps_per_epoch: int,

@@ -83,13 +83,13 @@ class Pretraining(TrainingRun):
         self.fixed = FixedClips(fixed, setup.normalizer, setup.reconstruction, names) if fixed else None
         entropy = entropy_coefficient(sampler, settings.sampler, here.device)
         self.training = PPOTraining(setup, settings.sampler, entropy, self.epochs)
-        self.learner_kind, self.num_visible = row.learner, per_clip.num_visible
-        if sampler is None or sampler.num_visible == self.num_visible:
-            mae.num_masked = grid_of(mae).num_tokens - self.num_visible
+        self.learner_kind, self.per_clip = row.learner, per_clip
+        if sampler is None or sampler.num_visible == per_clip.num_visible:
+            mae.num_masked = grid_of(mae).num_tokens - per_clip.num_visible
         if here.rank:   # dropout and stochastic depth differ by process
             runtime.seed_everything(settings.run.seed + here.rank)
         say_what_begins(settings, row, (len(self.loader.dataset.clip_list), steps),
-                        (self.num_visible, grid_of(mae).num_tokens))
+                        (per_clip.num_visible, grid_of(mae).num_tokens))
         random = settings.sampler.mae_only_epochs if row.learner == "ppo" else self.epochs * (sampler is None)
         try_registered(reward, setup.reconstruction, (self.mae, self.sampler), per_clip,
                        (random > 0, random < self.epochs))
@@ -223,7 +223,7 @@ class Pretraining(TrainingRun):
         if not (every and self.folder is not None and self.runtime.is_main and (self.epoch + 1) % every == 0):
             return []
         folder, sampler = self.folder / "pictures", self.sampler.module if self.sampler else None
-        sheets = [] if self.fixed is None else self.fixed.draw(self.mae.module, sampler, self.num_visible, folder,
+        sheets = [] if self.fixed is None else self.fixed.draw(self.mae.module, sampler, self.per_clip, folder,
                                                                self.epoch)
         return [*sheets, draw_coverage(self.coverage, folder, self.epoch)]
 

@@ -1,0 +1,63 @@
+"""What measurements take from a run: how it began, its budget of visible tokens, its targets, its clips."""
+
+import pytest
+import torch
+from tats.engines.core import checkpointing
+from tats.engines.measure_masks import main as measure
+from tats.engines.pretrain.interface import mask_ratio_of
+from tats.engines.run_mae_pretraining import main as pretrain
+from tats.engines.runs.pretraining_build import as_begun
+from tats.masking import RandomMasking, TokenGrid
+from tiny_runs import pretraining_flags as flags
+
+
+def weights(net):
+    return dict(net.state_dict())
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_before_training_are_the_weights_that_the_run_began_with(warm, shapes, tmp_path, capsys, caplog):
+    """A rate of next to nothing leaves them as they were."""
+    more = ["--epochs", "1", "--lr", "1e-30", "--sampler_lr", "1e-30", "--mae_only_epochs", "0", "--mask_type",
+            "adamae"]
+    if warm:
+        pretrain(flags(shapes, tmp_path / "warm", "--mask_type", "random", "--epochs", "1"))
+        more += ["--init_from", str(tmp_path / "warm" / "checkpoint-0.pth")]
+    pretrain(flags(shapes, tmp_path / "run", *more))
+    path = tmp_path / "run" / "checkpoint-0.pth"
+    state = checkpointing.load(path)
+    mae, sampler = as_begun(state)
+    for begun, ended in ((mae, state["model"]), (sampler, state["sampler"])):
+        assert all(torch.allclose(value, ended[name], rtol=0, atol=1e-6) for name, value in weights(begun).items())
+    if not warm:
+        return
+    assert same(weights(mae), checkpointing.load(tmp_path / "warm" / "checkpoint-0.pth")["model"])
+    arguments = ["--checkpoint", str(path), "--data", str(shapes)]
+    measure(arguments)
+    assert "adamae, before" in capsys.readouterr().out
+    (tmp_path / "warm" / "checkpoint-0.pth").write_bytes(path.read_bytes())   # another file of this name
+    measure(arguments)
+    out = capsys.readouterr().out
+    assert "before" not in out and "adamae, after" in out and "no line before training" in caplog.text
+
+
+def test_the_budget_of_num_visible_stands_above_the_ratio():
+    grid = TokenGrid(8, 6, 6)
+    for count in range(1, grid.num_tokens):
+        ratio = mask_ratio_of({"mask_ratio": .5, "num_visible": count}, grid)
+        assert RandomMasking(grid, ratio).num_visible == count
+    assert mask_ratio_of({"mask_ratio": .5, "num_visible": None}, grid) == .5
+
+
+def test_what_does_not_belong_into_one_table_is_refused(shapes, tmp_path):
+    for name, more in (("mse", []), ("l1", ["--loss", "l1"]), ("short", ["--num_frames", "8"])):
+        pretrain(flags(shapes, tmp_path / name, "--mask_type", "random", "--epochs", "1", *more))
+    paths = {name: str(tmp_path / name / "checkpoint-0.pth") for name in ("mse", "l1", "short")}
+    with pytest.raises(ValueError, match="another --loss"):
+        measure(["--checkpoint", paths["mse"], paths["l1"], "--data", str(shapes)])
+    with pytest.raises(ValueError, match="have 16 frames, a clip of the model has 8"):
+        measure(["--checkpoint", paths["short"], "--data", str(shapes)])
