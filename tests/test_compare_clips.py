@@ -1,6 +1,7 @@
 """The comparison on real clips: one command from a manifest, honest folds, resumable cells, intervals by hand."""
 
 import csv
+import re
 import subprocess
 from pathlib import Path
 
@@ -305,6 +306,13 @@ def test_parts_are_pooled_and_methods_paired_by_seed(tmp_path):
                     for method in ("tats", "random"))
     assert "| random  | linear    | +37.5 [" in tats and "| 12.5 " in tats and "| 2 " in tats
     assert "| scratch | linear    | +25.0 [" in random and "| 1 " in random   # one seed is common
+    for plan, names in zip(plans, clips, strict=True):   # a second reading, of one of the two seeds
+        table = pd.DataFrame(names, columns=["path", "group"]).assign(fold=0, label=0)
+        write_answers(answers_file(plan, Cell("tats", .9, 0), "knn"), table, np.zeros(2, int))
+    text = "\n".join(summary(Results(plans, 4), results.points(Cell("random", .9, 0), "linear"),
+                             pd.DataFrame({"map": []})))
+    tats = next(line for line in text.splitlines() if line.startswith("| tats ") and "100.0" in line)
+    assert re.search(r"\| 2 +\| 87\.5 \[[^]]*\] +\| 100\.0 \[[^]]*\] \(1\) ", tats), tats
 
 
 def test_a_policy_is_paired_with_the_errors_of_its_own_model(tmp_path):

@@ -175,7 +175,11 @@ def test_differences_are_paired_by_seed():
     rows = [line for line in "\n".join(differences(FEATURES, as_frame(cells))).splitlines()
             if line.startswith("| tats")]
     assert rows[0].count("+4.0 ± 2.0") == len(FEATURES)   # (2 + 6) / 2; deviation 2.83 / sqrt(2); seed 2 has no partner
-    assert "## Mask ratio 0.9 (3 seeds)\n" in list(summary(cells))
+    lines = list(summary(cells))
+    assert "## Mask ratio 0.9 (up to 3 seeds)\n" in lines
+    text = "\n".join(lines)
+    assert "15.0 ± 7.1 (2)" in text and "45.7 ± 46.7  " in text   # random masks have two seeds, tats three
+    assert "(2)" not in "\n".join(summary(cells[:4])) and "(2 seeds)" in "\n".join(summary(cells[:4]))
 
 
 def test_pairs_of_several_tables_and_their_interval(tmp_path, capsys):

@@ -48,17 +48,16 @@ def _markdown(title: str, rows: Sequence[dict]) -> Iterator[str]:
 def _accuracies(results: Results, difference: pd.Series) -> Iterator[str]:
     rows = [{"method": "frame difference, linear", "ρ": "–", "seeds": "–", "linear": _with_interval(difference)}]
     for method, ratio in results.methods:
-        row = {"method": method, "ρ": _ratio(method, ratio), "seeds": 0}
-        for reading, name in READINGS.items():
-            points = results.measured(method, ratio, reading)
-            if points:
-                row["seeds"] = max(row["seeds"], len(points))
-                row[name] = _with_interval(mean_of_seeds(points))
-        rows.append(row)
+        found = {name: points for reading, name in READINGS.items()
+                 if (points := results.measured(method, ratio, reading))}
+        seeds = max(map(len, found.values()), default=0)
+        rows.append({"method": method, "ρ": _ratio(method, ratio), "seeds": seeds} | {
+            name: _with_interval(mean_of_seeds(points)) + f" ({len(points)})" * (len(points) < seeds)
+            for name, points in found.items()})
     columns = ["method", "ρ", "seeds", *READINGS.values()]
     groups = difference.index.get_level_values("group").nunique()
     title = (f"Top-1 in % of {results.clips} clips of {groups} groups, every one tested in a fold that has none of its "
-             "group: mean of the seeds [95 % interval, bootstrap over groups]")
+             "group: mean of the seeds [95 % interval, bootstrap over groups]; (n): of n seeds")
     yield from _markdown(title, pd.DataFrame(rows).reindex(columns=columns).to_dict("records"))
 
 

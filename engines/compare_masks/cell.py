@@ -8,7 +8,6 @@ import fcntl
 import io
 import json
 import logging
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ import torch
 from ...datasets.video.decode import keep_videos
 from .. import measure_masks, run_mae_pretraining
 from ..core.interrupts import Stopped
+from ..machine.peak_memory import begin_peak, peak_mib
 from .features import measure_features
 from .plan import METHODS, SWITCHES, Cell, Plan, checkpoint_file, keep, last_line, stored, warm_file
 
@@ -123,6 +123,7 @@ def measured(plan: Plan, cell: Cell, masks: Callable[[Plan, Cell], dict],
         features: measures the named numbers of the features.
     """
     start, numbers = time.process_time(), stored(plan, cell)
+    is_own = begin_peak()   # a process runs several cells
     before = numbers.get("cpu_seconds") if numbers else 0
     if not numbers:
         numbers = masks(plan, cell)
@@ -133,8 +134,8 @@ def measured(plan: Plan, cell: Cell, masks: Callable[[Plan, Cell], dict],
         keep(plan, cell, numbers | {"cpu_seconds": None})   # where it ends in the middle, nobody knows what that took
         numbers |= features(plan, cell, missing)
     spent = None if before is None else round(time.process_time() - start + before, 1)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-    return numbers | {"cpu_seconds": spent, "peak_rss_mib": round(peak)}
+    peak = max(round(peak_mib()), numbers.get("peak_rss_mib") or 0) if is_own else None
+    return numbers | {"cpu_seconds": spent, "peak_rss_mib": peak}
 
 
 def pretrained(plan: Plan, cell: Cell) -> dict:

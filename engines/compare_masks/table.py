@@ -52,7 +52,9 @@ def as_frame(cells: Iterable[dict]) -> pd.DataFrame:
 def summary(cells: Sequence[dict]) -> Iterator[str]:
     """Markdown: for each mask ratio what the masks look at, what the features are worth, how the policy learned."""
     for ratio, here in as_frame(cells).groupby("mask_ratio"):
-        yield f"## Mask ratio {ratio:g} ({here['seed'].nunique()} seeds)\n"
+        seeds = here.groupby("method")["seed"].nunique()
+        fewer = "up to " * bool((seeds < seeds.max()).any())
+        yield f"## Mask ratio {ratio:g} ({fewer}{seeds.max()} seeds)\n"
         yield from table("What the masks look at", _measured(MASKS, here), here, spread)
         if features := _measured(FEATURES, here):
             yield from table("Features, top-1 in %: three columns on motion classes, then three on appearance classes",
@@ -72,11 +74,14 @@ def _measured(columns: dict[str, tuple[str, int]], cells: pd.DataFrame) -> dict[
 def table(title: str, columns: dict[str, tuple[str, int]], cells: pd.DataFrame,
           shown: Callable[[pd.Series, int], str]) -> Iterator[str]:
     """One table, a line a method: `shown` makes a text of the column's values over the seeds and its digits. Nothing
-    without columns."""
+    without columns. "(n)" stands behind numbers of fewer seeds than others of the table have."""
     if not columns:
         return
     methods = cells.reindex(columns=["method", *columns]).groupby("method", sort=False)
     texts = pd.concat([methods[key].agg(shown, digits) for key, (_, digits) in columns.items()], axis=1)
+    counts = methods[list(columns)].count()
+    fewer = (counts > 0) & (counts < counts.to_numpy().max())
+    texts = texts.mask(fewer, texts + " (" + counts.astype(str) + ")")
     yield f"**{title}**\n"
     yield texts.to_markdown(headers=["method", *(name for name, _ in columns.values())], disable_numparse=True)
     yield ""
