@@ -31,6 +31,8 @@ from .loading import clip_bytes, other_model, training_loader, watched, worker_o
 
 logger = logging.getLogger(__name__)
 
+BEST = "checkpoint-best.pth"   # the weights of the epoch that validated best
+
 _FIRST = 20   # videos of a list that is evaluated, one of which must be readable
 
 
@@ -232,10 +234,12 @@ def weights_file(settings: Settings, folder: Path | None) -> Path | None:
         return Path(finetune) if finetune else None
     named = settings.run.resume or finetune
     if named:
+        if evaluation.test_weights == "best" and Path(named).name != BEST:   # no result says "best" of another file
+            raise ValueError(f"--test_weights best is {BEST} of a run, and {named} is named: leave one of them out")
         return Path(named)
     if folder is not None:
-        if evaluation.test_weights == "best" and (folder / "checkpoint-best.pth").is_file():
-            return folder / "checkpoint-best.pth"
+        if evaluation.test_weights == "best" and (folder / BEST).is_file():
+            return folder / BEST
         if evaluation.test_weights != "best" and (found := checkpointing.newest_whole(folder)):
             return found[0]
     raise ValueError("--eval: nothing to evaluate; give --resume or --finetune FILE, or an --output_dir that holds "

@@ -27,7 +27,15 @@ from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
-from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size, weights_file
+from .finetuning_build import (
+    BEST,
+    build_classifier,
+    build_learner,
+    labelled_loader,
+    resolve_task,
+    square_size,
+    weights_file,
+)
 from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
 
@@ -163,19 +171,33 @@ class Finetuning(TrainingRun):
                 logger.warning("%s has no moving average: it starts from the weights there", source)
             self.setup.ema.module.load_state_dict(state.get("model_ema", state["model"]))
         self.best = state["best"]
+        # Those of a later epoch, which this run may never see again, or none, are not the best of this one.
+        if self.runtime.gather_objects(self.folder is not None and self._best_there() != self.best)[0]:
+            self.folder_was_lost()
 
-    def save_best(self) -> None:
-        """Write checkpoint-best.pth: the weights alone."""
+    def _best_there(self) -> float | None:
+        """The validation top-1 of the folder's best weights; None where there are none."""
+        try:
+            return checkpointing.load(self.folder / BEST)["best"]
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def save_best(self, best: float) -> None:
+        """Write checkpoint-best.pth, the weights alone, of validation top-1 `best`. Where that is not possible the best
+        stays the one before, whose weights are there."""
         if not self.saves:
+            self.best = best
             return
-        weights = self.learner.weights()
+        weights, written = self.learner.weights(), False
         if self.runtime.is_main:
-            with outliving_a_full_disk("checkpoint-best.pth"):
+            with outliving_a_full_disk(BEST):
                 checkpointing.save_atomically({"model": weights, "config": self.model_config, "epoch": self.epoch,
-                                               "best": self.best, "class_names": self.class_names,
+                                               "best": best, "class_names": self.class_names,
                                                "identity": self.identity.record(), "source": self.source,
-                                               "settings": self._described()}, self.folder / "checkpoint-best.pth")
-        self.runtime.barrier()
+                                               "settings": self._described()}, self.folder / BEST)
+                written = True
+        if self.runtime.gather_objects(written)[0]:
+            self.best = best
 
     def folder_was_lost(self) -> None:
         """As `GoingOn.folder_was_lost`: the best weights."""
@@ -210,8 +232,7 @@ class Finetuning(TrainingRun):
             raise
         self.keep_folder()
         if found["acc1"] > self.best:
-            self.best = found["acc1"]
-            self.save_best()
+            self.save_best(found["acc1"])
         record = {f"val_{name}": value for name, value in found.items()} | {"val_best_acc1": self.best}
         if (averaged := self.averaged()) is not None:
             record |= {f"val_ema_{name}": value for name, value in self.evaluator.validate(averaged).items()}
@@ -235,7 +256,10 @@ class Finetuning(TrainingRun):
         if which == "ema":
             return self.averaged(), path, self.epochs
         if which == "best":
-            path = self.folder / "checkpoint-best.pth"
+            path = self.folder / BEST
+            if not path.is_file():
+                raise ValueError(f"--test_weights best: no {BEST} could be written. To test the weights of the last "
+                                 f"epoch: --eval --resume {self.folder / last}")
             best, state = create_model(self.model_config["name"], **self.model_config["kwargs"]), \
                 checkpointing.load(path)
             best.load_state_dict(state["model"])

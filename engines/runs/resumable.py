@@ -203,11 +203,15 @@ class Resumable(ABC):
         if self.runtime.is_main:
             try:
                 checkpointing.save_atomically(state, self.folder / f"{name}.pth")
-                checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
             except OSError as error:
                 failed = True
                 logger.warning("%s cannot be written (%s); the run goes on with the checkpoint from before, and "
                                "tries again at the next one", self.folder / f"{name}.pth", error.strerror or error)
+            if not failed:
+                try:
+                    checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
+                except OSError as error:   # the new checkpoint is there
+                    logger.warning("an old checkpoint cannot be deleted: %s", error)
         self._last = self.folder / f"{name}.pth"
         self.unsaved, self._saved_at = self.runtime.any(failed), time.monotonic()
 
