@@ -17,7 +17,7 @@ import numpy as np
 
 from .catalog import published
 from .files import must_not_replace, write_whole
-from .lists.class_folders import VIDEO_ENDINGS, read_class_folders
+from .lists.class_folders import VIDEO_ENDINGS, given_parts, read_class_folders
 from .lists.split_files import Entry, SplitFormat
 from .lists.walking import walk
 from .program import run_program
@@ -171,6 +171,9 @@ def _from_folders(args: argparse.Namespace) -> tuple[list[str], dict[str, list[R
     if others or args.split != 1 or args.allow_missing:
         raise ValueError("folders have no split files: leave out --annotations, --videos, --split, --allow_missing")
     root = _existing(Path(args.root), args.root, ())
+    if given_parts(root) and not (args.val is args.test is None):
+        raise ValueError(f"{args.root} is divided into {' and '.join(given_parts(root))} as it is: leave out --val and "
+                         "--test")
     classes, parts = read_class_folders(root, .2 if args.val is None else args.val, args.test or 0, args.seed)
     if parts["test"] == parts["val"]:
         logger.info("test.csv is val.csv: --test divides off a part of its own")

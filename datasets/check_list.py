@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .files import write_whole
+from .files import must_be_of_list, write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, scan_list
 from .processes.cores import usable_cores
@@ -171,6 +171,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = get_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     path, out = Path(args.list), Path(args.out or Path(args.list).parent)
+    must_be_of_list(out / f"{path.stem}.report.json", path)
     rows, bad = scan_list(path, not args.no_label, args.num_classes)
     look = partial(probe, backend=resolve_backend(args.video_backend), every_frame=args.every_frame,
                    seconds=args.decode_timeout, frame_pattern=args.frame_pattern)
@@ -186,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = Counter(problem for problem, _ in found.values()) + Counter({"bad row": len(bad)})
     findings = [{"line": int(rows.lines[row]), "path": rows.paths[row], "problem": problem, "cause": cause}
                 for row, (problem, cause) in sorted(found.items())]
-    report = {"list": str(path), "against": args.against, "rows": len(rows) + len(bad), "kept": len(kept),
+    report = {"list": os.path.abspath(path), "against": args.against, "rows": len(rows) + len(bad), "kept": len(kept),
               "problems": {problem: counts[problem] for problem in PROBLEMS}, "bad_rows": bad, "findings": findings,
               **_histogram(rows.labels[kept], args.num_classes)}
     out.mkdir(parents=True, exist_ok=True)

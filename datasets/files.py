@@ -81,6 +81,16 @@ def must_not_replace(path: str | os.PathLike, read: Iterable[str | os.PathLike],
         raise ValueError(f"{flag} would replace {path}, which is read: name another place")
 
 
+def must_be_of_list(report: Path, path: str | os.PathLike) -> None:
+    """Raises ValueError: the report that stands where this list's will is of another list, which is called the same."""
+    recorded = None
+    if report.is_file():
+        with contextlib.suppress(ValueError, AttributeError):
+            recorded = json.loads(report.read_text(encoding="utf-8")).get("list")
+    if isinstance(recorded, str) and os.path.isabs(recorded) and os.path.realpath(recorded) != os.path.realpath(path):
+        raise ValueError(f"{report} is of another list of this name, {recorded}: name another --out, or delete it")
+
+
 def require_writable(path: str | os.PathLike, flag: str, read: Iterable[str | os.PathLike] = ()) -> None:
     """Look whether a file can be written, before the work whose result it takes. Its folder is made.
 

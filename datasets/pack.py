@@ -9,117 +9,25 @@ was packed, in its order, as `SHARD.tar::KEY.mp4 label`: runs over both are the 
 """
 
 import argparse
-import io
 import json
 import logging
 import os
 import re
 import shutil
-import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .build_lists import VIDEO_ENDINGS
-from .files import write_whole, written_whole
+from .files import write_whole
 from .lists.class_names import FILE_NAME
 from .lists.list_file import ClipList, read_list
 from .program import run_program
-from .sources.addresses import is_elsewhere
-from .sources.opening import SourceError, open_source
-from .sources.tar_index import ENDING, Member, members_of, write_index
+from .shard_writer import ShardWriter, Unreadable, index_shard, other_shards
+from .sources.opening import SourceError
 
 logger = logging.getLogger(__name__)
 
 _LABEL = re.compile(rb"\s*(\d{1,18})\s*")
-
-
-class ShardWriter:
-    """Tar files NAME-000000.tar, ... of about `limit` bytes, each with its index. A file takes its name when done.
-
-    Args:
-        folder: where they go. name: what they begin with.
-    """
-
-    def __init__(self, folder: Path, name: str, limit: int):
-        self.folder, self.name, self.limit, self.number = folder, name, limit, 0
-        self._archive: tarfile.TarFile | None = None
-
-    def add(self, files: Sequence[tuple[str, bytes]], path: str, ending: str, key: str) -> str:
-        """Put a video and its small files (ending, content) into a shard; the shard's name.
-
-        Raises:
-            SourceError, OSError: the video cannot be read.
-        """
-        with _opened(path) as video:
-            size = video.seek(0, os.SEEK_END)
-            if size == 0:
-                raise SourceError("the file is empty")
-            video.seek(0)
-            if self._archive is not None and self._archive.offset + size > self.limit:
-                self.close()
-            if self._archive is None:
-                self._archive = tarfile.open(self._unfinished, "w", format=tarfile.PAX_FORMAT)
-            self._archive.addfile(_entry(key + ending, size), video)
-        for other, content in files:
-            self._archive.addfile(_entry(key + other, len(content)), io.BytesIO(content))
-        return self._path.name
-
-    @property
-    def _path(self) -> Path:
-        return self.folder / f"{self.name}-{self.number:06d}.tar"
-
-    @property
-    def _unfinished(self) -> Path:
-        return self._path.with_name(f"{self._path.name}.{os.getpid()}.writing")
-
-    def close(self) -> None:
-        """Finish the shard that is being written, and its index."""
-        if self._archive is None:
-            return
-        self._archive.close()
-        self._archive = None
-        index_shard(self._unfinished, self._path)
-        os.replace(self._unfinished, self._path)
-        self.number += 1
-
-    def drop(self) -> None:
-        """Give up the shard that is being written."""
-        if self._archive is not None:
-            self._archive.close()
-            self._unfinished.unlink(missing_ok=True)
-
-
-def other_shards(folder: Path, name: str, written: int) -> list[str]:
-    """Shards NAME-000000.tar, ... of an earlier and larger pack, which one that `written` shards has not replaced."""
-    numbered = re.compile(rf"{re.escape(name)}-(\d{{6}})\.tar")
-    return sorted(found[0] for entry in os.listdir(folder)
-                  if (found := numbered.fullmatch(entry)) and int(found[1]) >= written)
-
-
-def _entry(name: str, size: int) -> tarfile.TarInfo:
-    """The same bytes for the same content, whoever packs and whenever."""
-    entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = size, 0o644
-    return entry
-
-
-def _opened(path: str):
-    return open_source(path) if is_elsewhere(path) else open(path, "rb")
-
-
-def index_shard(shard: Path, named: Path | None = None) -> list[Member]:
-    """Write the index of a shard (that will be called `named`) and return what is in it.
-
-    Raises:
-        SourceError: it is no plain tar file.
-    """
-    named = named or shard
-    with open(shard, "rb") as file:
-        members = members_of(file)
-        index = write_index(members, file.seek(0, os.SEEK_END))
-    with written_whole(named.with_name(named.name + ENDING), "wb") as file:
-        file.write(index)
-    return members
 
 
 def pack(clips: ClipList, out: Path, limit: int, allow_missing: bool = False) -> list[tuple[str, int]]:
@@ -133,17 +41,13 @@ def pack(clips: ClipList, out: Path, limit: int, allow_missing: bool = False) ->
     writer, rows, missing = ShardWriter(out, Path(clips.source).stem, limit), [], []
     try:
         for row, path in enumerate(clips.paths):
-            label, (stem, ending) = int(clips.labels[row]), os.path.splitext(os.path.basename(path))
-            # webdataset takes what stands before the first dot for the key.
-            key = f"{row:09d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem)[:80]}"
-            ending = ending.lower() if ending.lower() in VIDEO_ENDINGS else ".mp4"
+            label, (key, ending) = int(clips.labels[row]), _key(row, path)
             files = [(".cls", b"%d" % label)] if label >= 0 else []
             files.append((".json", json.dumps({"path": path, "line": int(clips.lines[row])}).encode()))
             try:
                 rows.append((f"{writer.add(files, path, ending, key)}::{key}{ending}", label))
-            except OSError as error:
-                cause = "a folder of pictures: make a video of it first" if os.path.isdir(path) else \
-                    error.strerror or str(error)
+            except Unreadable as error:
+                cause = "a folder of pictures: make a video of it first" if os.path.isdir(path) else error
                 missing.append(f"line {clips.lines[row]}: {path}: {cause}")
                 if not allow_missing:
                     raise ValueError(f"{clips.source} {missing[0]} (--allow_missing leaves such videos out)") from None
@@ -158,6 +62,23 @@ def pack(clips: ClipList, out: Path, limit: int, allow_missing: bool = False) ->
     if not rows:
         raise ValueError(f"none of the {len(clips)} videos of {clips.source} can be packed")
     return rows
+
+
+def _key(row: int, path: str) -> tuple[str, str]:
+    """webdataset's key of a row's files, which is what stands before the first dot, and the video's ending."""
+    stem, ending = os.path.splitext(os.path.basename(path))
+    return (f"{row:09d}-{re.sub(r'[^A-Za-z0-9_-]+', '_', stem)[:80]}",
+            ending.lower() if ending.lower() in VIDEO_ENDINGS else ".mp4")
+
+
+def must_be_of(clips: ClipList, packed: Path) -> None:
+    """Raises ValueError: the list `packed`, which that of `clips` would replace with its shards, is of other videos."""
+    if packed.is_file():
+        own = {"".join(_key(row, path)) for row, path in enumerate(clips.paths)}
+        names = {path.rpartition("::")[2] for path in read_list(packed, need_label=False).paths}
+        if not names <= own:
+            raise ValueError(f"{packed} and its shards are of other videos than {clips.source}: name another --out, or "
+                             "delete them")
 
 
 def rows_of_shard(shard: Path) -> Iterator[tuple[str, int | None]]:
@@ -236,6 +157,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         clips, out_list = read_list(first, need_label=False), out / f"{first.stem}.csv"
         if out_list.resolve() == first.resolve():
             raise ValueError(f"--out {out} holds the list that is packed: name another folder")
+        must_be_of(clips, out_list)
         out.mkdir(parents=True, exist_ok=True)
         prefix = (args.prefix or os.path.abspath(out)).rstrip("/")
         rows = [(f"{prefix}/{member}", label) for member, label in

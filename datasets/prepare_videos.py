@@ -23,7 +23,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from .files import must_not_replace, recorded_otherwise, write_whole
+from .files import must_be_of_list, must_not_replace, recorded_otherwise, write_whole
 from .lists.columns import WHOLE
 from .lists.list_file import ClipList, read_list
 from .processes.cores import usable_cores
@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, out = read_list(args.list, need_label=False), Path(args.out).resolve()
     root = os.path.abspath(args.root)
     must_not_replace(out / f"{Path(args.list).stem}.csv", [args.list], "--out")
+    must_be_of_list(out / f"{Path(args.list).stem}.report.json", args.list)
     made = read_sources(out)
     jobs = plan(rows, out / "videos", root, made)
     pictures = {"frame_pattern": args.frame_pattern} if args.frame_pattern else {}
@@ -189,7 +190,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     done = [row for row, job in enumerate(jobs) if job not in failures]
     name = Path(args.list).stem
     write_whole(out / f"{name}.csv", "".join(f"{rows.line(row, jobs[row].target)}\n" for row in done))
-    report = {"list": args.list, "encoding": written, "videos": len(done),
+    report = {"list": os.path.abspath(args.list), "encoding": written, "videos": len(done),
               "failed": {job.source: cause for job, cause in failures.items()},
               **_compare([jobs[row] for row in done], args.measure, args.frame_pattern)}
     write_whole(out / f"{name}.report.json", json.dumps(report, indent=1) + "\n")

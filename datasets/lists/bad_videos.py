@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import IO, TypeVar
 
 from ..video.error import VideoError
 from .seeding import mix
+
+logger = logging.getLogger(__name__)
 
 MAX_REPLACEMENTS = 100
 
@@ -80,6 +83,7 @@ class BadVideos:
         if not 0 <= max_fraction <= 1:
             raise ValueError(f"max_bad_fraction must lie between 0 and 1, got {max_fraction}")
         self.path, self.total = Path(path), total
+        self._unwritten: dict[str, str] = {}   # what had to do without the file, by path
         self.allowed = min(max(1, int(total * max_fraction)), total - 1) if max_fraction else 0
 
     def add(self, error: VideoError) -> None:
@@ -88,7 +92,22 @@ class BadVideos:
         Raises:
             TooManyBadVideos: more than allowed.
         """
+        try:
+            known = self._noted(error)
+        except OSError as fault:   # the folder was deleted, or the disk is full: the run outlives both
+            if not self._unwritten:
+                logger.warning("%s cannot be written (%s): each worker counts unreadable videos for itself", self.path,
+                               fault.strerror or fault)
+            self._unwritten.setdefault(error.path, ascii(str(error))[1:-1])
+            known = list(self._unwritten.values())
+        if len(known) > self.allowed:
+            raise TooManyBadVideos(f"{len(known)} of {self.total} videos cannot be read, {self.allowed} are allowed "
+                                   f"(max_bad_fraction): see {self.path}; the last: {error}")
+
+    def _noted(self, error: VideoError) -> list[str]:
+        """All lines, that of this error among them."""
         line = ascii(str(error))[1:-1]   # a hostile name cannot add lines
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         with open(self.path, "a+", encoding="ascii") as file:
             _lock(file)
             file.seek(0)
@@ -99,9 +118,7 @@ class BadVideos:
                 file.flush()
                 os.fsync(file.fileno())
                 known.append(line)
-        if len(known) > self.allowed:
-            raise TooManyBadVideos(f"{len(known)} of {self.total} videos cannot be read, {self.allowed} are allowed "
-                                   f"(max_bad_fraction): see {self.path}; the last: {error}")
+        return known
 
     def read(self) -> list[str]:
         """The lines so far."""

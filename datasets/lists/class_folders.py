@@ -37,7 +37,7 @@ def read_class_folders(root: Path, val: float = .2, test: float = 0, seed: int =
         FileNotFoundError: no videos.
         ValueError: fewer than two classes, shares that leave nothing, or a class without a training video.
     """
-    given = _given_parts(root)
+    given = given_parts(root)
     if given:
         found = {part: _videos_by_class(folder) for part, folder in given.items()}
         classes = sorted(set().union(*found.values()))
@@ -56,7 +56,7 @@ def read_class_folders(root: Path, val: float = .2, test: float = 0, seed: int =
     return ClassFolders(classes, {part: parts[part] for part in PART_NAMES})
 
 
-def _given_parts(root: Path) -> dict[str, Path]:
+def given_parts(root: Path) -> dict[str, Path]:
     """The folders train, val and test below the root; {} where they are not the way it is sorted."""
     there = {path.name.lower(): path for path in root.iterdir() if path.is_dir()}
     found = {part: next((there[name] for name in names if name in there), None) for part, names in PART_NAMES.items()}

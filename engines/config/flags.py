@@ -5,6 +5,8 @@ argparse and not a configuration framework, so that the same call extends a fork
 
 import argparse
 import importlib.metadata
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
@@ -69,8 +71,9 @@ def installed_version() -> str:
 
 
 class FlagParser(argparse.ArgumentParser):
-    """A parser that also reads settings files (`@FILE`: one `--flag value` a line, `#` starts a comment), and that
-    imports the modules of `--plugin` before it reads anything else."""
+    """A parser that also reads settings files (`@FILE`: one `--flag value` a line, quoted where a value has spaces; `#`
+    at the start of a line or behind a space starts a comment), and that imports the modules of `--plugin` before all
+    else."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         kwargs = {"fromfile_prefix_chars": "@", "allow_abbrev": False,
@@ -80,7 +83,11 @@ class FlagParser(argparse.ArgumentParser):
         add_flags(self, PluginConfig)
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
-        return arg_line.split("#", 1)[0].split()
+        line = re.split(r"(?:^|\s)#", arg_line, maxsplit=1)[0]
+        try:
+            return shlex.split(line) if {'"', "'"} & set(line) else line.split()
+        except ValueError as error:
+            raise ValueError(f"a line of a settings file: {error}: {line.strip()}") from None
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse's, after the plugins. Raises ValueError: a plugin cannot be imported, or a settings file is none.
@@ -223,11 +230,17 @@ def read_changes(parser: argparse.ArgumentParser, argv: Sequence[str]) -> argpar
     none = {name for name, (_, value) in zip(names, changes, strict=True)
             if value.lower() == "none" and parser.get_default(name) is None}
     words = [word for name, (_, value) in zip(names, changes, strict=True) if name not in none
-             for word in (f"--{name}", *(value.split() or [""]))]
+             for word in (f"--{name}", *_words_of(parser, name, value))]
     args = parser.parse_args([*argv, *words])
     for name in none:
         setattr(args, name, None)
     return args
+
+
+def _words_of(parser: argparse.ArgumentParser, name: str, value: str) -> list[str]:
+    """The words of a flag's new value: a flag of one value takes all of it, spaces too."""
+    action = parser._option_string_actions.get(f"--{name}")
+    return [value] if action is not None and action.nargs is None else value.split() or [""]
 
 
 def given_flags(argv: Sequence[str]) -> set[str]:

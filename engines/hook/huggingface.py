@@ -1,6 +1,7 @@
 """transformers' VideoMAEForPreTraining and ViTMAEForPreTraining with a hook, in a loop or in its Trainer."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -113,9 +114,11 @@ class SamplingCallback(TrainerCallback):
                              "GPU, with torchrun or accelerate")
         network = bare(model)
         epochs = state.num_train_epochs   # those of args where max_steps does not say otherwise
+        if epochs >= sys.maxsize:   # of a data set that does not tell its length: nobody knows
+            epochs = None
         self.sampling = hook_for(network, *self.arguments, **{
             "update_freq": args.gradient_accumulation_steps, "epochs": epochs,
-            "steps_per_epoch": max(1, round(state.max_steps / epochs))} | self.settings)
+            "steps_per_epoch": max(1, round(state.max_steps / (epochs or 1)))} | self.settings)
         if state.global_step:
             folder = self.resume_from or _checkpoint(args, state)   # the Trainer does not tell which it has read
             load_sampling(folder, self.sampling)

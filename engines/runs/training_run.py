@@ -18,7 +18,7 @@ from ...datasets.sources.kept_files import keep_remote_files
 from ...datasets.video.children import end_with_parent
 from ...datasets.video.decode import keep_videos
 from ..config.companions import given_in_vain
-from ..config.flags import FlagParser, given_flags, read_changes
+from ..config.flags import FlagParser, read_changes
 from ..core import runtime
 from ..core.changes import must_be_changeable
 from ..core.interrupts import Stopped
@@ -106,7 +106,8 @@ def run_training(program: Program, argv: Sequence[str] | None):
         ValueError, OSError: bad input, see `run_program`. Stopped: a signal ended it, saved.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    settings = program.settings(read_changes(program.parser, argv))
+    args = read_changes(program.parser, argv)
+    settings = program.settings(args)
     must_be_changeable((name for name, _ in settings.run.change or ()), type(settings))
     work = program.work(settings)
     threads = threads_for(work, settings.run.device)
@@ -119,7 +120,7 @@ def run_training(program: Program, argv: Sequence[str] | None):
     threads.use()
     for fault in filter(None, (not_kept, *start_faults(work, settings.run.device))):
         logger.warning("%s", fault)
-    for name in sorted(given_flags(argv) & set(program.dead_flags)):
+    for name in sorted(name for name in program.dead_flags if getattr(args, name, None) is not None):
         logger.warning("--%s has no effect: %s", name, program.dead_flags[name])
     if vain := given_in_vain(settings):
         logger.info("without effect in this run: %s", ", ".join(vain))
