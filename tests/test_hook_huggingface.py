@@ -1,6 +1,7 @@
 """transformers' two masked autoencoders with the hook: errors, a plain loop, the Trainer, saving."""
 
 import copy
+import itertools
 import re
 import shutil
 from pathlib import Path
@@ -129,6 +130,32 @@ def test_in_the_trainer_with_a_callback(kind, tmp_path, accumulated, monkeypatch
     assert ["entropy_share" in line for line in history] == [False, True, True]
     assert callback.sampling.sampler.steps == 2 * 4 // accumulated
     assert not trainer.model._forward_hooks and not trainer.model._forward_pre_hooks
+
+
+class Stream(torch.utils.data.IterableDataset):
+    """Clips without an end, as a streaming data set has them."""
+
+    def __iter__(self):
+        return ({"pixel_values": one} for one in itertools.cycle(inputs("videos", 4)))
+
+
+def test_a_data_set_without_a_length_has_no_known_epochs(tmp_path, monkeypatch, caplog):
+    """The Trainer then counts sys.maxsize epochs, of which the first never ends."""
+    pytest.importorskip("accelerate")
+    monkeypatch.setattr("transformers.trainer.is_datasets_available", lambda: False)
+
+    def train(**more):
+        callback = SamplingCallback("tats", **TATS | more)
+        arguments = TrainingArguments(str(tmp_path), max_steps=2, per_device_train_batch_size=2, save_strategy="no",
+                                      report_to=[], use_cpu=True, label_names=[], disable_tqdm=True)
+        Trainer(build("videos"), arguments, train_dataset=Stream(), callbacks=[callback]).train()
+        return callback.sampling.options
+
+    assert train().epochs is None
+    assert any(record.levelname == "WARNING" and "masks are random before epoch 1" in record.message
+               for record in caplog.records)
+    with pytest.raises(ValueError, match="needs to know the run's length"):
+        train(sampler_lr_final=0.)
 
 
 @pytest.mark.parametrize(("saved", "resumed_at"), [("epoch", 4), ("steps", 2)], ids=["epoch", "middle of an epoch"])
