@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+from tats.engines.compare_clips import __main__ as compare_clips
+from tats.engines.compare_masks import __main__ as compare_masks
 from tats.engines.core import checkpointing
 from tats.engines.measure_masks import main as measure
 from tats.engines.pretrain.interface import mask_ratio_of
@@ -61,3 +63,13 @@ def test_what_does_not_belong_into_one_table_is_refused(shapes, tmp_path):
         measure(["--checkpoint", paths["mse"], paths["l1"], "--data", str(shapes)])
     with pytest.raises(ValueError, match="have 16 frames, a clip of the model has 8"):
         measure(["--checkpoint", paths["short"], "--data", str(shapes)])
+
+
+@pytest.mark.parametrize("program", [compare_masks, compare_clips])
+def test_a_comparison_of_ratios_refuses_one_number_of_visible_tokens(program, shapes, tmp_path):
+    (tmp_path / "pretrain.args").write_text("--num_visible 14\n")
+    (tmp_path / "finetune.args").touch()
+    where = ["--data", str(shapes)] if program is compare_masks else [str(shapes)]
+    with pytest.raises(ValueError, match="must not say --num_visible"):
+        program.main([*where, "--out", str(tmp_path / "out"), "--pretrain", str(tmp_path / "pretrain.args"),
+                      "--finetune", str(tmp_path / "finetune.args")])

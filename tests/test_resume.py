@@ -1,5 +1,6 @@
 """Ending a run at any step and going on: nothing may differ, bit by bit, from the run that was left alone."""
 
+import json
 import logging
 import os
 import signal
@@ -163,3 +164,17 @@ def test_going_on_where_fewer_devices_are_visible(monkeypatch):
     monkeypatch.setattr(torch.cuda, "set_rng_state_all", given.extend)
     runtime.set_rng_state(state)
     assert len(given) == 1 and torch.equal(given[0], state["cuda"][0])
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_its_parts(shapes, tmp_path):
+    pretrain(flags(shapes, tmp_path, "--epochs", "1", "--save_every_steps", "3"))
+    (tmp_path / "checkpoint-0.pth").unlink()
+    (tmp_path / "epoch-0-step-6.pth").unlink()
+    half = tmp_path / "epoch-0-step-3.pth"
+    state = torch.load(half, weights_only=True)
+    assert 0 < state["progress"][0]["seconds"] < 1000
+    state["progress"][0]["seconds"] = 1000.
+    torch.save(state, half)
+    pretrain(flags(shapes, tmp_path, "--epochs", "2"))
+    first, second = (json.loads(line)["seconds"] for line in (tmp_path / "log.txt").read_text().splitlines())
+    assert 1000 < first < 2000 and second < 1000

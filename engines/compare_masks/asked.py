@@ -10,6 +10,8 @@ from typing import Any
 from ...datasets.processes.cores import usable_cores
 from ...datasets.processes.parallel import WorkerDied, for_each
 from ...datasets.video.decode import keep_videos
+from ..config.common import parser_of
+from ..config.pretraining import DEAD_FLAGS, PRETRAINING
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,9 @@ def check_asked(args: argparse.Namespace, least: Mapping[str, int]) -> None:
         value = getattr(args, name)
         if value is not None and value < lowest:
             raise ValueError(f"--{name} must be at least {lowest}, got {value}")
+    parser = parser_of("run_mae_pretraining", "A run.", PRETRAINING, DEAD_FLAGS)
+    if parser.parse_known_args([f"@{args.pretrain}"])[0].num_visible:   # all ratios would train alike
+        raise ValueError(f"--pretrain {args.pretrain} must not say --num_visible: the cells are told their mask ratio")
     bad = [ratio for ratio in args.ratios or () if not 0 < ratio < 1]
     if bad:
         raise ValueError(f"--ratios must lie between 0 and 1, got {bad[0]:g}")

@@ -172,6 +172,7 @@ class GoingOn(Resumable):
 
     def _restore_progress(self, progress: list[dict], source: Path, same: bool) -> None:
         """What the unfinished epoch has seen. same: by as many processes."""
+        self.earlier = progress[0].get("seconds", 0.0)
         if same:
             own = progress[self.runtime.rank]
             self.meters.load(own["meters"])

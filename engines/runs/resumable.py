@@ -42,6 +42,8 @@ class Resumable(ABC):
         changes: what --change has altered in the run's life, one entry each.
         memory: steps that learners other than the first look back on.
         clips_a_row: clips of a batch, as --batch_size counts them, that one row of the list gives.
+        begun: when the epoch began by this clock, less what earlier processes took for it; earlier: that, until it is
+            counted.
         carries: whether `own_share` is needed between two epochs, too.
     """
 
@@ -54,6 +56,7 @@ class Resumable(ABC):
         self.interrupts, self.meters = Interrupts(here), Meters(here.device)
         self.epoch, self.position, self.unsaved = run.start_epoch, 0, False
         self._checked = self._evaluations = 0
+        self.begun = self.earlier = 0.0
         self.learners: dict[str, Learner] = {}
         self.source, self.rng, self.changes, self._saved_at = None, None, [], time.monotonic()
 
@@ -190,7 +193,8 @@ class Resumable(ABC):
         self.keep_folder()
         name = checkpointing.name_of(self.epoch, None if whole else self.main.steps)
         position = 0 if whole else self.position
-        progress = {"meters": self.meters.state(), **self.progress()} if position else {}
+        progress = {"meters": self.meters.state(), "seconds": time.time() - self.begun, **self.progress()} if position \
+            else {}
         if position or self.carries:
             progress |= save_share(self.own_share(), self.folder, name, self.runtime)
         state = self.state(name) | {

@@ -61,10 +61,10 @@ class TrainingRun(GoingOn):
                         "--output_dir begins a new run", self.epochs)
         with RunLog(self.flags, self.epoch, self.runtime.is_main) as log, self.interrupts:
             while self.epoch < self.epochs:
-                start = time.time()
+                self.begun, self.earlier = time.time() - self.earlier, 0.0
                 record = self.epoch_record()
                 self.loader.say_what_is_kept()
-                record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - start, 2)}
+                record |= {"epoch": self.epoch, "step": self.main.steps, "seconds": round(time.time() - self.begun, 2)}
                 if device.type == "cuda":   # Tables 3a to 3e; as VideoMAE's log counts it
                     record["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 2**30, 2)
                 self.keep_folder()
