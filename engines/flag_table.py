@@ -23,8 +23,8 @@ This page is the output of `python -m tats.engines.flag_table > docs/flags.md`. 
 
 - A flag that is on or off takes three forms: `--pin_mem`, `--pin_mem false`, `--no_pin_mem`.
 - A flag cannot be abbreviated. Where two names stand in a row, both mean the same flag.
-- `@FILE` in a command reads a settings file: a flag with its value on each line, `#` starts a comment. Of a flag that
-  is given twice the last value counts.
+- `@FILE` in a command reads a settings file: a flag with its value on each line, in quotes where it has spaces; `#` at
+  the start of a line or behind a space starts a comment. Of a flag that is given twice the last value counts.
 - Both programs also take `--plugin MODULE` ([masking](masking.md#use-it-in-the-programs)) and `--version`; pre-training
   takes `--explain` ([reproducing](reproducing.md#what-the-paper-leaves-open)). Without `--output_dir` nothing is saved.
 - The other programs print their flags with `--help`.

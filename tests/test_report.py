@@ -1,10 +1,12 @@
 """One self-contained page, for one run and for ten."""
 
 import json
+import math
 import re
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from markupsafe import Markup
 from tats.engines.config.pretraining import SamplerConfig, resolve_recipe
@@ -199,6 +201,8 @@ def test_runs_are_told_apart_without_colour():
 
 def test_numbers_as_shown():
     assert [shown(value) for value in (1 / 3, 72.0, 5, None, "a", True)] == ["0.3333", "72", "5", "–", "a", "True"]
+    epochs = {"whole": [1., 2., 3.], "stopped": [1., 2., math.nan], "never": [math.nan] * 3}
+    assert [shown(pd.Series(values, [4, 5, 6])) for values in epochs.values()] == ["3", "2 (epoch 5)", "–"]
 
 
 def test_settings_are_compared_within_a_kind(undrawn, tmp_path):

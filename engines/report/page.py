@@ -36,7 +36,7 @@ def groups(runs: Sequence[Run]) -> list[Group]:
                 metric = find_metric(name, run.fine_tuning)
                 shown = name.removeprefix("train_") if metric else name
                 key = (metric.question if metric else OTHERS, shown)
-                found.setdefault(key, [metric, [None] * len(runs)])[1][place] = values.dropna()
+                found.setdefault(key, [metric, [None] * len(runs)])[1][place] = values
     order = {(metric.question, metric.name): place for place, metric in enumerate(METRICS)}
     keys = sorted(found, key=lambda key: (order.get((key[0], without_prefix(key[1])), len(order)), key[1]))
     return [Group(question, [(key[1], *found[key]) for key in keys if key[0] == question])
@@ -58,16 +58,19 @@ def differing(runs: Sequence[Run]) -> list[tuple[list[Run], list[tuple[str, list
 
 def _drawn(group: Group, runs: Sequence[Run]) -> Iterator[tuple[str, Metric | None, str]]:
     for name, metric, values in group.numbers:
-        lines = {place: (run.name, own) for place, (run, own) in enumerate(zip(runs, values, strict=True))
-                 if own is not None and len(own)}
+        lines = {place: (run.name, own.dropna()) for place, (run, own) in enumerate(zip(runs, values, strict=True))
+                 if own is not None and own.notna().any()}
         if lines:
             yield name, metric, chart(f"{group.question} {name}", name, lines)
 
 
 def shown(value: object) -> str:
-    """A number to four places, a series by its last value, a dash for nothing."""
+    """A number to four places, a series by its last value, of which epoch where that is not the last one, a dash for
+    nothing."""
     if isinstance(value, pd.Series):
-        value = float(value.iloc[-1]) if len(value) else None
+        known = value.dropna()
+        behind = f" (epoch {known.index[-1]})" if len(known) and known.index[-1] != value.index[-1] else ""
+        return shown(float(known.iloc[-1]) if len(known) else None) + behind
     if value is None:
         return "–"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
