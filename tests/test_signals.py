@@ -83,7 +83,7 @@ def test_checkpoints_by_the_clock(shapes, tmp_path, monkeypatch):
     from tats.engines.runs import resumable
 
     clock = iter(range(0, 10**6, 60))
-    monkeypatch.setattr(resumable, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(resumable, "time", SimpleNamespace(monotonic=lambda: next(clock), time=time.time))
     pretrain(small_pretraining_flags(shapes, tmp_path, "--epochs", "1", "--save_every_minutes", "3", "--keep_last",
                                      "0"))
     names = {path.name for _, path in checkpointing.numbered_checkpoints(tmp_path)}
