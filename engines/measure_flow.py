@@ -127,13 +127,8 @@ def measure(state: dict, name: str, videos: Sequence[Video], draws: int) -> Iter
     if sampler is None:
         yield after, []
     else:
-        begun = as_begun(state)
-        if begun is None:
-            logger.warning("%s: no line before training, %s is not there any more, or has changed", name,
-                           state["settings"]["model"]["init_from"])
-        for label, networks in ((f"{name}: {mask_type}, before", begun), (after, (mae, sampler))):
-            if networks is None:
-                continue
+        begun = as_begun(state, name)
+        for label, networks in ([(f"{name}: {mask_type}, before", begun)] if begun else []) + [(after, (mae, sampler))]:
             policy = [probabilities_of(*networks, batch) for batch in batches]
             yield label, records_of(label, videos, policy)
         # What the policy has learned of places alone: people film what moves in the middle.

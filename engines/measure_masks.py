@@ -5,7 +5,6 @@
 
 import argparse
 import json
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,8 +35,6 @@ from .pretrain.interface import clip_size, grid_of, mask_ratio_of, patch_size_of
 from .pretrain.reconstruction import Reconstruction
 from .runs.pretraining_build import as_begun, rebuild
 from .training.batches import ClipBatch, Normalizer
-
-logger = logging.getLogger(__name__)
 
 BATCH = 64   # clips
 # Three lines each, so that the table fits into 120 characters.
@@ -203,11 +200,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         reconstruction = Reconstruction(loss["loss"], loss["normlize_target"])
         per_clip = find_masking(mask["mask_type"]).per_clip(grid_of(mae), mask["mask_ratio"], mask["num_visible"])
         name = f"{run}: {name}" if run else name
-        if begun := as_begun(state):
+        if begun := as_begun(state, path):
             rows.append((f"{name}, before", measure(*begun, clips, reconstruction, per_clip)))
-        else:
-            logger.warning("%s: no line before training, %s is not there any more, or has changed", path,
-                           state["settings"]["model"]["init_from"])
         after = measure(mae, sampler, clips, reconstruction, per_clip)._replace(top1=accuracy)
         rows.append((f"{name}, after {state['step']} steps", after))
         if args.error_map:

@@ -10,15 +10,8 @@ from tats.engines.pretrain.interface import mask_ratio_of
 from tats.engines.run_mae_pretraining import main as pretrain
 from tats.engines.runs.pretraining_build import as_begun
 from tats.masking import RandomMasking, TokenGrid
+from tiny_runs import assert_equal_states
 from tiny_runs import pretraining_flags as flags
-
-
-def weights(net):
-    return dict(net.state_dict())
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("warm", [False, True])
@@ -32,12 +25,13 @@ def test_before_training_are_the_weights_that_the_run_began_with(warm, shapes, t
     pretrain(flags(shapes, tmp_path / "run", *more))
     path = tmp_path / "run" / "checkpoint-0.pth"
     state = checkpointing.load(path)
-    mae, sampler = as_begun(state)
+    mae, sampler = as_begun(state, path)
     for begun, ended in ((mae, state["model"]), (sampler, state["sampler"])):
-        assert all(torch.allclose(value, ended[name], rtol=0, atol=1e-6) for name, value in weights(begun).items())
+        assert all(torch.allclose(value, ended[name], rtol=0, atol=1e-6) for name, value in begun.state_dict().items())
     if not warm:
         return
-    assert same(weights(mae), checkpointing.load(tmp_path / "warm" / "checkpoint-0.pth")["model"])
+    warmed = checkpointing.load(tmp_path / "warm" / "checkpoint-0.pth")["model"]
+    assert_equal_states(dict(mae.state_dict()), dict(warmed))
     arguments = ["--checkpoint", str(path), "--data", str(shapes)]
     measure(arguments)
     assert "adamae, before" in capsys.readouterr().out

@@ -17,9 +17,11 @@ from .runtime import Runtime
 LOCK = ".lock"
 PATIENCE = 5.0   # seconds: a run that is ending, and a file system that shows a new file late
 
+BEST = "checkpoint-best.pth"   # of a fine-tuning: the weights of the epoch that validated best
+
 # What a run writes into its folder, beside the shares of its checkpoints. bad_videos.txt is about the data: it stays.
 RESULTS = ("result.json", "predictions.csv", "confusion.*", "evaluation-*", "finished", "stopped")
-OF_A_RUN = (*RESULTS, "log.txt", "settings.json", "checkpoint-best.pth", "bad_steps.jsonl", "events.out.tfevents.*",
+OF_A_RUN = (*RESULTS, "log.txt", "settings.json", BEST, "bad_steps.jsonl", "events.out.tfevents.*",
             "pictures")
 
 
@@ -162,7 +164,7 @@ def set_newer_aside(folder: Path, source: Path) -> Path | None:
         if (folder / name).is_file() and not (unfinished / name).exists():
             shutil.copy2(folder / name, unfinished / name)
     _move(_of_a_run(folder, RESULTS), unfinished)
-    best = folder / "checkpoint-best.pth"
+    best = folder / BEST
     with contextlib.suppress(OSError, ValueError):
         if best != source and _order_within(best) > until:
             _move([best], unfinished)

@@ -20,6 +20,7 @@ from ...datasets.transforms.finetuning import SCALE, FinetuneTransform
 from ...models import create_model, load_encoder, read_checkpoint
 from ..config.finetuning import ClassifierConfig, LabelledDataConfig, Settings
 from ..core import checkpointing
+from ..core.run_folder import BEST
 from ..core.runtime import Precision, Runtime
 from ..finetune.evaluation import evaluation_rows, nothing_read
 from ..machine.threads import Work, work_of
@@ -30,8 +31,6 @@ from ..training.schedule import schedules_of
 from .loading import clip_bytes, other_model, training_loader, watched, worker_options
 
 logger = logging.getLogger(__name__)
-
-BEST = "checkpoint-best.pth"   # the weights of the epoch that validated best
 
 _FIRST = 20   # videos of a list that is evaluated, one of which must be readable
 

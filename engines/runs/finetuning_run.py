@@ -19,6 +19,7 @@ from ..core import checkpointing, runtime
 from ..core.lineage import about_run, changed_flags, source_of
 from ..core.logs import Progress, RunLog, outliving_a_full_disk
 from ..core.results import must_not_replace, place_of_test
+from ..core.run_folder import BEST
 from ..engine_for_finetuning import FinetuneSetup
 from ..finetune.averaging import WeightAverage
 from ..finetune.evaluation import NothingRead
@@ -27,15 +28,7 @@ from ..finetune.mixing import BatchAugment
 from ..training.batches import Normalizer, OnDevice
 from ..training.learner import Learner
 from .evaluator import Evaluator, read_labelled
-from .finetuning_build import (
-    BEST,
-    build_classifier,
-    build_learner,
-    labelled_loader,
-    resolve_task,
-    square_size,
-    weights_file,
-)
+from .finetuning_build import build_classifier, build_learner, labelled_loader, resolve_task, square_size, weights_file
 from .pretraining_build import without_checkpointing
 from .training_run import TrainingRun
 
@@ -172,7 +165,8 @@ class Finetuning(TrainingRun):
             self.setup.ema.module.load_state_dict(state.get("model_ema", state["model"]))
         self.best = state["best"]
         # Those of a later epoch, which this run may never see again, or none, are not the best of this one.
-        if self.runtime.gather_objects(self.folder is not None and self._best_there() != self.best)[0]:
+        is_other = self.runtime.is_main and self.folder is not None and self._best_there() != self.best
+        if self.runtime.gather_objects(is_other)[0]:
             self.folder_was_lost()
 
     def _best_there(self) -> float | None:

@@ -133,9 +133,9 @@ def rebuild(checkpoint: dict, sampler_weights: bool = True, source: object = "th
     return mae.eval(), sampler, checkpoint["mask_type"]
 
 
-def as_begun(checkpoint: dict) -> tuple[nn.Module, TokenSampler | None] | None:
+def as_begun(checkpoint: dict, name: object) -> tuple[nn.Module, TokenSampler | None] | None:
     """The networks as they were before the run's first step, in eval mode: with the weights of its --init_from, if any;
-    None where that file is gone or is another one now."""
+    None where that file is gone or is another one now, which a warning says of the checkpoint `name`."""
     settings = checkpoint["settings"]
     torch.manual_seed(settings["run"]["seed"])
     mae = create_model(checkpoint["config"]["name"], **checkpoint["config"]["kwargs"])
@@ -144,6 +144,7 @@ def as_begun(checkpoint: dict) -> tuple[nn.Module, TokenSampler | None] | None:
     if given := model.get("init_from"):
         path = Path(source.get("path", given))
         if not path.is_file() or source.get("sha256") not in (None, file_hash(path)):
+            logger.warning("%s: no line before training, %s is not there any more, or has changed", name, given)
             return None
         weights = read_checkpoint(path, model.get("trust_checkpoint", False))
         _, sampler_state = load_pretraining(mae, weights, allow_partial=model.get("allow_partial", False))

@@ -211,7 +211,7 @@ class Resumable(ABC):
                 failed = True
                 logger.warning("%s cannot be written (%s); the run goes on with the checkpoint from before, and "
                                "tries again at the next one", self.folder / f"{name}.pth", error.strerror or error)
-            if not failed:
+            else:
                 try:
                     checkpointing.thin_out(self.folder, self.flags.keep_last, self.flags.keep_every)
                 except OSError as error:   # the new checkpoint is there
